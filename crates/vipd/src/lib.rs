@@ -1,0 +1,3 @@
+//! The vipd daemon and its client, vipctl.
+
+pub mod config;

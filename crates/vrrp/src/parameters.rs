@@ -1,0 +1,60 @@
+//! What is configured of a virtual router.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Priority of the address owner (RFC 3768 §5.3.4): it owns the addresses as its own.
+pub const PRIORITY_OWNER: u8 = 255;
+/// Priority in the advert of a master that gives up (RFC 3768 §5.3.4).
+pub const PRIORITY_STOP: u8 = 0;
+
+/// Version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// RFC 3768: IPv4, intervals of whole seconds.
+    V2,
+    /// RFC 5798 and RFC 9568: IPv4 and IPv6, intervals of centiseconds.
+    V3,
+}
+
+/// Address family of a virtual router; the VRIDs of the two are separate spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Which sum a version 3 advert over IPv4 carries. Both are accepted on receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ChecksumForm {
+    /// RFC 5798 as deployed: over the pseudo-header and the message.
+    #[default]
+    PseudoHeader,
+    /// RFC 9568: over the message only.
+    MessageOnly,
+}
+
+/// The configuration of a virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    /// Virtual router identifier, 1 to 255.
+    pub vrid: u8,
+    /// Protocol version; [`Family::V6`] needs [`Version::V3`].
+    pub version: Version,
+    /// Family of the adverts and of every address in `addresses`.
+    pub family: Family,
+    /// 1 to 254, or [`PRIORITY_OWNER`].
+    pub priority: u8,
+    /// Time between adverts: v2 whole seconds 1 to 255; v3 10 ms to 40.95 s in steps of 10 ms.
+    pub advert_interval: Duration,
+    /// Whether a backup of higher priority takes over from a living master.
+    pub preempt: bool,
+    /// How long it listens to the lower master first.
+    pub preempt_delay: Duration,
+    /// The sum sent (v3 over IPv4).
+    pub checksum: ChecksumForm,
+    /// The advertised addresses, in the order of the configuration.
+    pub addresses: Vec<IpAddr>,
+}
