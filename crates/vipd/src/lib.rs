@@ -1,3 +1,19 @@
 //! The vipd daemon and its client, vipctl.
+//!
+//! `ARCHITECTURE.md` at the top of the repository says how the parts fit together and where to
+//! change what.
 
 pub mod config;
+pub mod control;
+pub mod counters;
+pub mod daemon;
+pub mod desired;
+pub mod director_loop;
+pub mod director_status;
+pub mod listeners;
+pub mod metrics;
+pub mod net;
+pub mod reconcile;
+pub mod release;
+pub mod status;
+pub mod vrrp_loop;

@@ -1,2 +1,127 @@
-//! x
-fn main() {}
+//! The daemon's command line.
+
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use vipd::config::{Config, LoadError};
+use vipd::{daemon, release};
+
+/// vipd, a load-balancer director: VRRP, IPVS and health checks in one daemon.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop.
+    Run(ConfigFile),
+    /// Checks a configuration and prints every problem. Exit code 0: good, 1: problems, 2: unreadable.
+    Check(ConfigFile),
+    /// Removes the virtual addresses that a dead daemon left, and tells the peers.
+    Release {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Removes the configured IPVS services, too.
+        #[arg(long)]
+        ipvs: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/vipd/vipd.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run(file) => {
+            log();
+            daemon::run(&file.config)
+        }
+        Command::Check(file) => check(&file.config),
+        Command::Release { config, ipvs } => release(&config.config, ipvs),
+    }
+}
+
+/// One line an event, on standard error; `VIPD_LOG` sets the level (`warn`, `debug`,
+/// `vipd::reconcile=trace`).
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("VIPD_LOG")
+        // rtnetlink's decoder complains of every message of a newer kernel; links::REFRESH heals it.
+        .unwrap_or_else(|_| EnvFilter::new("info,netlink_proto=off,netlink_packet_route=off"));
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
+    // The journal has its own time stamps.
+    if under_systemd { builder.without_time().init() } else { builder.init() }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let color = stdout().is_terminal();
+    match Config::load(path) {
+        Ok(config) => {
+            let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
+            say(&format!("{}: good: {routers} vrrp, {servers} virtual_server", path.display()));
+            ExitCode::SUCCESS
+        }
+        Err(LoadError::Invalid(problems)) => {
+            say(problems.render(color).trim_end());
+            ExitCode::from(1)
+        }
+        Err(error @ LoadError::Read { .. }) => {
+            complain(&error.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn release(path: &Path, ipvs: bool) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let released = daemon::privileged().and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(release::release(&config, ipvs))
+    });
+    match released {
+        Ok(done) => {
+            for line in &done {
+                say(line);
+            }
+            if done.is_empty() {
+                say("nothing was left behind");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the output of the command")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn complain(text: &str) {
+    eprintln!("vipd: {text}");
+}

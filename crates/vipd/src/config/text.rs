@@ -1,0 +1,406 @@
+//! The words of the file: each parses one kind of string, or says what is wrong with it.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// Longest name of an interface, in bytes: `IFNAMSIZ` (linux/if.h) less the final NUL.
+const INTERFACE_NAME_MAX: usize = 15;
+/// Longest path of a unix socket, in bytes: `sun_path` (linux/un.h) less the final NUL.
+const SOCKET_PATH_MAX: usize = 107;
+/// Longest name of an object, in characters.
+const NAME_MAX: usize = 64;
+/// Longest host name, in bytes (RFC 1035 §2.3.4).
+const HOST_NAME_MAX: usize = 253;
+
+/// What is wrong with a string, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+fn complain<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Complaint> {
+    Err(Complaint {
+        message: message.into(),
+        help: help.into(),
+    })
+}
+
+/// The name of an object: what logs, metrics and vipctl call it.
+pub(super) fn name(text: &str) -> Result<String, Complaint> {
+    let characters = text.chars().count();
+    let good = (1..=NAME_MAX).contains(&characters)
+        && text.trim() == text
+        && !text.chars().any(char::is_control);
+    if good {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not a name"),
+            format!("write 1 to {NAME_MAX} printable characters, no space at either end"),
+        )
+    }
+}
+
+/// The name of a network interface.
+pub(super) fn interface(text: &str) -> Result<String, Complaint> {
+    let good = (1..=INTERFACE_NAME_MAX).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if good {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not the name of an interface"),
+            format!(
+                "write the name as `ip link` shows it, at most {INTERFACE_NAME_MAX} bytes, such as \"eth0\""
+            ),
+        )
+    }
+}
+
+/// An absolute path.
+pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {
+    if Path::new(text).is_absolute() && !text.contains('\0') {
+        Ok(PathBuf::from(text))
+    } else {
+        complain(
+            format!("{text:?} is not an absolute path"),
+            "write the whole path, beginning with /",
+        )
+    }
+}
+
+/// The path of a unix socket.
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, Complaint> {
+    let path = path(text)?;
+    if text.len() > SOCKET_PATH_MAX {
+        return complain(
+            format!("the path has {} bytes, too many for a unix socket", text.len()),
+            format!("write a path of at most {SOCKET_PATH_MAX} bytes"),
+        );
+    }
+    Ok(path)
+}
+
+/// Where a TCP listener is.
+pub(super) fn listener(text: &str) -> Result<SocketAddr, Complaint> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        Ok(_) | Err(_) => complain(
+            format!("{text:?} is not an IP address and a port"),
+            "write one such as \"127.0.0.1:9650\", or \"0.0.0.0:9650\" for every address",
+        ),
+    }
+}
+
+/// A duration; `help` is shown where it is none.
+pub(super) fn duration(text: &str, help: &str) -> Result<Duration, Complaint> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) && text != "0" {
+        return complain(
+            format!("{text:?} has no unit"),
+            format!("write \"{text}s\" for seconds, \"{text}ms\" for milliseconds"),
+        );
+    }
+    match humantime::parse_duration(text) {
+        Ok(duration) => Ok(duration),
+        Err(_) => complain(format!("{text:?} is not a duration"), help),
+    }
+}
+
+/// The address of a virtual server: `192.168.1.10:80`, `[2001:db8::1]:80`; port 0 is every port.
+pub(super) fn service_address(text: &str) -> Result<SocketAddr, Complaint> {
+    let example = "write an IP address and a port, such as \"192.168.1.10:80\" or \"[2001:db8::10]:80\"; port 0 is every port";
+    match endpoint(text, example)? {
+        (ip, Some(port)) => Ok(SocketAddr::new(ip, port)),
+        (_, None) => complain(format!("{text:?} has no port"), example),
+    }
+}
+
+/// The address of a real server, with or without a port.
+pub(super) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), Complaint> {
+    endpoint(
+        text,
+        "write an IP address, and a port where it differs, such as \"10.0.0.21:80\" or \"[2001:db8::21]:80\"",
+    )
+}
+
+/// An IP address that one host can have.
+pub(super) fn host_address(text: &str) -> Result<IpAddr, Complaint> {
+    match endpoint(text, "write an IP address, such as \"10.0.0.21\"")? {
+        (ip, None) => Ok(ip),
+        (ip, Some(_)) => complain(
+            format!("{text:?} has a port, but only an address goes here"),
+            format!("write \"{ip}\", and the port in the key `port`"),
+        ),
+    }
+}
+
+/// A virtual address as interfaces carry it: `192.168.1.10/24`, without a length /32.
+pub(super) fn virtual_address(text: &str) -> Result<IpNet, Complaint> {
+    let example = "write an address and its prefix length, such as \"192.168.1.10/24\"";
+    let net = match text.parse::<IpNet>() {
+        Ok(net) => net,
+        Err(_) => match text.parse::<IpAddr>() {
+            Ok(ip) => IpNet::from(ip),
+            Err(_) => return complain(format!("{text:?} is not an IP address"), example),
+        },
+    };
+    let IpNet::V4(v4) = net else {
+        return complain(
+            "IPv6 virtual addresses are not supported by this version",
+            example,
+        );
+    };
+    if let Some(why) = not_one_host(net.addr()) {
+        return complain(format!("{} is {why}", net.addr()), example);
+    }
+    if v4.addr().is_loopback() {
+        return complain(format!("{} is a loopback address", v4.addr()), example);
+    }
+    if v4.prefix_len() == 0 {
+        return complain("a prefix length of 0 covers the whole Internet", example);
+    }
+    if let Some(why) = not_a_host_of(v4) {
+        return complain(
+            format!("{} is the {why} of {}", v4.addr(), v4.trunc()),
+            "write the address of a host, with the prefix length of its network",
+        );
+    }
+    Ok(net)
+}
+
+fn not_a_host_of(net: Ipv4Net) -> Option<&'static str> {
+    // RFC 3021: a /31 has no network or broadcast address.
+    if net.prefix_len() >= 31 {
+        None
+    } else if net.addr() == net.network() {
+        Some("network address")
+    } else if net.addr() == net.broadcast() {
+        Some("broadcast address")
+    } else {
+        None
+    }
+}
+
+fn endpoint(text: &str, example: &str) -> Result<(IpAddr, Option<u16>), Complaint> {
+    let (ip, port) = match split(text) {
+        Some(found) => found,
+        None if text.contains('%') => {
+            return complain(
+                format!("{text:?} has an interface, and IPVS knows only addresses"),
+                example,
+            );
+        }
+        None if looks_like_host_name(text) => {
+            return complain(
+                format!("{text:?} is a host name, and vipd does not resolve names"),
+                "write its IP address: a balancer must not depend on the name service",
+            );
+        }
+        None => {
+            return complain(
+                format!("{text:?} is not an IP address with or without a port"),
+                example,
+            );
+        }
+    };
+    match not_one_host(ip) {
+        Some(why) => complain(format!("{ip} is {why}"), example),
+        None => Ok((ip, port)),
+    }
+}
+
+fn split(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if text.contains('%') {
+        return None;
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some((ip, None));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip(), Some(address.port())));
+    }
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    Some((IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?), None))
+}
+
+/// Why a packet to this address does not go to one host (the kernel refuses most of these).
+fn not_one_host(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(v4) if v4.octets().first() == Some(&0) => Some("not the address of a host"),
+        _ if ip.is_unspecified() => Some("not the address of a host"),
+        _ if ip.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Some("an IPv4 address in IPv6 clothes, write it as IPv4")
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+fn looks_like_host_name(text: &str) -> bool {
+    let host = text.split(':').next().unwrap_or_default();
+    host_name(host).is_ok()
+        && host.contains(|c: char| c.is_ascii_alphabetic())
+        && text.matches(':').count() <= 1
+}
+
+/// A host name in the sense of RFC 1123, or an address; used where nothing is resolved.
+pub(super) fn host_name(text: &str) -> Result<String, Complaint> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.len() <= HOST_NAME_MAX && name.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not a host name"),
+            "write a name such as \"www.example.com\"",
+        )
+    }
+}
+
+/// A `Host` header: a name or an address, with or without a port (RFC 9110 §7.2).
+pub(super) fn http_host(text: &str) -> Result<String, Complaint> {
+    let example = "write a name such as \"www.example.com\" or \"www.example.com:8080\"";
+    let is_address = text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4())
+        || text.parse::<SocketAddr>().is_ok()
+        || split(text).is_some_and(|_| text.starts_with('['));
+    let (host, port) = text.split_once(':').unwrap_or((text, "1"));
+    if is_address || (host_name(host).is_ok() && port.parse::<u16>().is_ok()) {
+        Ok(text.to_owned())
+    } else {
+        complain(format!("{text:?} is not a host"), example)
+    }
+}
+
+/// The path and query of an HTTP request.
+pub(super) fn http_path(text: &str) -> Result<String, Complaint> {
+    let good = text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#');
+    if good {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not a request path"),
+            "begin it with /, write spaces and non-ASCII characters as %XX, and leave out any #fragment",
+        )
+    }
+}
+
+/// A request method (RFC 9110 §9.1); methods are case-sensitive, and all that exist are upper-case.
+pub(super) fn http_method(text: &str) -> Result<String, Complaint> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '-') {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not a request method"),
+            "write it in capitals, such as \"GET\" or \"HEAD\"",
+        )
+    }
+}
+
+/// The name of a request header (RFC 9110 §5.1).
+pub(super) fn header_name(text: &str) -> Result<String, Complaint> {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if text.eq_ignore_ascii_case("host") {
+        complain("the Host header has its own key", "write `host = \"...\"`")
+    } else if !text.is_empty() && text.chars().all(token) {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not the name of a header"),
+            "write letters, digits and hyphens, such as \"X-Check\"",
+        )
+    }
+}
+
+/// The value of a request header (RFC 9110 §5.5), ASCII only.
+pub(super) fn header_value(text: &str) -> Result<String, Complaint> {
+    if text.trim() == text && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not the value of a header"),
+            "write printable ASCII characters, no space at either end",
+        )
+    }
+}
+
+/// Text that is not empty.
+pub(super) fn some_text(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() {
+        complain("is empty", "write at least one character, or leave the key out")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Lowest and highest status code (RFC 9110 §15 ends at 599; servers use up to 999).
+pub(super) const STATUS: std::ops::RangeInclusive<u16> = 100..=999;
+
+/// Status codes: `200-299,301`.
+pub(super) fn status_ranges(text: &str) -> Result<Vec<(u16, u16)>, Complaint> {
+    let code = |text: &str| {
+        let text = text.trim();
+        let digits = text.len() == 3 && text.chars().all(|c| c.is_ascii_digit());
+        let code = text.parse::<u16>().ok().filter(|_| digits);
+        code.filter(|code| STATUS.contains(code))
+    };
+    let range = |part: &str| match part.split_once('-') {
+        Some((low, high)) => Some((code(low)?, code(high)?)).filter(|(low, high)| low <= high),
+        None => code(part).map(|code| (code, code)),
+    };
+    let ranges: Option<Vec<(u16, u16)>> = text.split(',').map(range).collect();
+    match ranges {
+        Some(ranges) => Ok(ranges),
+        None => complain(
+            format!("{text:?} is not a list of status codes"),
+            format!(
+                "write codes from {} to {} and ranges, such as \"200-299,301\"",
+                STATUS.start(),
+                STATUS.end()
+            ),
+        ),
+    }
+}
+
+/// The known word that somebody who wrote `word` most likely meant.
+pub(super) fn closest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    // A third of the letters may be wrong; more is another word.
+    let far = (word.len() / 3).clamp(1, 3);
+    if word.len() > 64 {
+        return None;
+    }
+    known
+        .iter()
+        .map(|candidate| (distance(word, candidate), *candidate))
+        .filter(|(distance, _)| *distance <= far)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be added, removed or replaced to get from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i.saturating_add(1)];
+        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            let left = next.last().copied().unwrap_or(0);
+            let replaced = diagonal.saturating_add(usize::from(from != *to));
+            next.push(replaced.min(left.saturating_add(1)).min(above.saturating_add(1)));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,4 @@
+//! The control API: HTTP and JSON on a unix socket, and its client.
+
+pub mod client;
+pub mod server;

@@ -1,0 +1,99 @@
+//! Counters of the advert path: atomics, so that whoever reads them never holds the path up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use vrrp::Discard;
+
+/// Adverts of one virtual router.
+#[derive(Debug)]
+pub struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+    discarded: Vec<AtomicU64>,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        let discarded = Discard::NAMES.iter().map(|_| AtomicU64::new(0)).collect();
+        Counters { sent: AtomicU64::new(0), received: AtomicU64::new(0), discarded }
+    }
+}
+
+impl Counters {
+    /// Counts an advert that the kernel took.
+    pub fn count_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an advert that was accepted.
+    pub fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an advert that was discarded, under its reason.
+    pub fn count_discarded(&self, discard: &Discard) {
+        let position = Discard::NAMES.iter().position(|name| *name == discard.name());
+        if let Some(counter) = position.and_then(|position| self.discarded.get(position)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Adverts sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Adverts accepted.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Adverts discarded, by reason; every reason is there.
+    pub fn discarded(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.discarded.iter().map(|counter| counter.load(Ordering::Relaxed));
+        Discard::NAMES.iter().copied().zip(counts)
+    }
+}
+
+/// How late adverts left, as a histogram.
+#[derive(Debug, Default)]
+pub struct Lateness {
+    buckets: [AtomicU64; LATENESS_BOUNDS.len()],
+    above: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// Upper bounds of the buckets.
+pub const LATENESS_BOUNDS: [Duration; 9] = [
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
+impl Lateness {
+    /// Counts one deadline that was met this long after it was due.
+    pub fn record(&self, late: Duration) {
+        let bucket = LATENESS_BOUNDS.iter().position(|bound| late <= *bound);
+        let counter = bucket.and_then(|b| self.buckets.get(b)).unwrap_or(&self.above);
+        counter.fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Counts by bucket (not cumulated, the last one is above every bound), and the sum.
+    #[must_use]
+    pub fn read(&self) -> (Vec<u64>, Duration) {
+        let counts = self.buckets.iter().chain([&self.above]);
+        let counts = counts.map(|counter| counter.load(Ordering::Relaxed)).collect();
+        (counts, Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)))
+    }
+}

@@ -1,0 +1,143 @@
+//! `vipd run`: puts the parts together, and takes them apart.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ipvs::Table;
+use rustix::thread::{CapabilitySet, capabilities};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::control::server::Api;
+use crate::director_loop::{Director, Ended, Parts, Wake};
+use crate::listeners::Listeners;
+use crate::net::{addresses, announcer, links};
+use crate::reconcile::{self, Reconciler};
+use crate::vrrp_loop::VrrpThread;
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config_path: &Path) -> ExitCode {
+    let config = match Config::load(config_path) {
+        Ok(config) => config,
+        Err(error) => {
+            error!("the configuration cannot be used:\n{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(why) = privileged() {
+        error!("{why}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(config_path, config)) {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::AdvertPathDied) => ExitCode::FAILURE,
+        Err(why) => {
+            error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether this process may do what a director does.
+///
+/// # Errors
+///
+/// Says which capability is missing.
+pub fn privileged() -> Result<(), String> {
+    let effective = capabilities(None).map_err(|error| error.to_string())?.effective;
+    for (capability, name) in
+        [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::NET_RAW, "CAP_NET_RAW")]
+    {
+        if !effective.contains(capability) {
+            return Err(format!(
+                "not permitted: vipd needs {name}; run it as root or give it the capability \
+                 (the systemd unit does)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
+    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let (wake, wakes) = mpsc::unbounded_channel();
+    signals(&wake).map_err(failed("signals"))?;
+    // A director that cannot forward must not become master: it does not start.
+    let adopted = adopt(&config)?;
+    let links = links::watch().await.map_err(failed("rtnetlink"))?;
+    for vrrp in &config.vrrp {
+        if links.borrow().named(&vrrp.interface).is_none() {
+            let (router, interface) = (&vrrp.name, &vrrp.interface);
+            warn!(router, interface, "the interface does not exist yet; waiting for it");
+        }
+    }
+    let reconciler = {
+        let wake = wake.clone();
+        let report = move |report| drop(wake.send(Wake::Kernel(report)));
+        Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
+    };
+    let api = Api { director: wake.clone(), reconciler: Arc::clone(&reconciler) };
+    let listeners = Listeners::open(&config.global, api).await?;
+    let announcer = announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
+    let (wanted_addresses, wanted) = watch::channel(Arc::new(BTreeMap::new()));
+    {
+        let wake = wake.clone();
+        let report = move |report| drop(wake.send(Wake::Addresses(report)));
+        addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?;
+    }
+    let report = move |report| drop(wake.send(Wake::Vrrp(report)));
+    let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
+    let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
+    let director = Director::start(Parts {
+        config_path: config_path.to_owned(),
+        config,
+        wakes,
+        vrrp,
+        reconciler,
+        links,
+        wanted_addresses,
+        listeners,
+        adopted,
+    });
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, virtual_routers = routers, virtual_servers = servers, "vipd is running");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    Ok(director.run(sd_notify::watchdog_enabled()).await)
+}
+
+/// Reads what the kernel holds of the configured services: what is there stays in use.
+fn adopt(config: &Config) -> Result<Table, String> {
+    if config.virtual_servers.is_empty() {
+        return Ok(Table::new());
+    }
+    let dump = reconcile::open()?.dump().map_err(|e| format!("reading the IPVS table: {e}"))?;
+    let configured = |key| config.virtual_servers.iter().any(|server| server.key == key);
+    let table: Table = dump.table.into_iter().filter(|(key, _)| configured(*key)).collect();
+    if !table.is_empty() {
+        info!(services = table.len(), "adopted what the kernel's IPVS table holds already");
+    }
+    Ok(table)
+}
+
+fn signals(wake: &mpsc::UnboundedSender<Wake>) -> std::io::Result<()> {
+    for (kind, event) in [
+        (SignalKind::hangup(), (|| Wake::Reload) as fn() -> Wake),
+        (SignalKind::terminate(), || Wake::Stop),
+        (SignalKind::interrupt(), || Wake::Stop),
+    ] {
+        let (mut signal, wake) = (signal(kind)?, wake.clone());
+        tokio::spawn(async move { while signal.recv().await.is_some() && wake.send(event()).is_ok() {} });
+    }
+    Ok(())
+}

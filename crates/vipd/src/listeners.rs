@@ -1,0 +1,138 @@
+//! The sockets the daemon listens on: the control socket, and TCP for metrics if configured.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::config::Global;
+use crate::control::server::{self, Api};
+
+/// Root and the socket's group may use the control socket.
+const SOCKET_MODE: u32 = 0o660;
+
+/// What is listened on now.
+#[derive(Debug)]
+pub struct Listeners {
+    api: Api,
+    control: (PathBuf, JoinHandle<()>),
+    http: Option<(SocketAddr, JoinHandle<()>)>,
+}
+
+impl Listeners {
+    /// Opens both.
+    ///
+    /// # Errors
+    ///
+    /// Names the socket and the reason: another daemon runs, the port is taken, no permission.
+    pub async fn open(global: &Global, api: Api) -> Result<Listeners, String> {
+        let http = match global.http {
+            Some(address) => Some((address, bind_http(address).await?)),
+            None => None,
+        };
+        let control = bind_control(&global.control_socket).await?;
+        Ok(Listeners {
+            control: (global.control_socket.clone(), serve_control(control, &api)),
+            http: http.map(|(address, listener)| (address, serve_http(listener, &api))),
+            api,
+        })
+    }
+
+    /// Moves to the sockets of a new configuration. If one of them cannot be had, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listeners::open`].
+    pub async fn rebind(&mut self, global: &Global) -> Result<(), String> {
+        let http_changed = self.http.as_ref().map(|(address, _)| *address) != global.http;
+        let http = match global.http.filter(|_| http_changed) {
+            Some(address) => Some((address, bind_http(address).await?)),
+            None => None,
+        };
+        if self.control.0 != global.control_socket {
+            let listener = bind_control(&global.control_socket).await?;
+            let control = (global.control_socket.clone(), serve_control(listener, &self.api));
+            let (old, task) = std::mem::replace(&mut self.control, control);
+            task.abort();
+            remove(&old);
+        }
+        if http_changed {
+            let http = http.map(|(address, listener)| (address, serve_http(listener, &self.api)));
+            if let Some((_, task)) = std::mem::replace(&mut self.http, http) {
+                task.abort();
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops listening and removes the control socket.
+    pub fn close(&self) {
+        self.control.1.abort();
+        if let Some((_, task)) = &self.http {
+            task.abort();
+        }
+        remove(&self.control.0);
+    }
+}
+
+async fn bind_http(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port; change global.http",
+            io::ErrorKind::AddrNotAvailable => "this host does not have that address",
+            _ => "change global.http",
+        };
+        format!("cannot listen on http://{address}: {error} ({hint})")
+    })
+}
+
+async fn bind_control(path: &Path) -> Result<UnixListener, String> {
+    let failed = |error: io::Error| format!("control socket {}: {error}", path.display());
+    if path.exists() {
+        // A socket that nobody answers is what a killed daemon left.
+        if UnixStream::connect(path).await.is_ok() {
+            let path = path.display();
+            return Err(format!("control socket {path}: another vipd is running there"));
+        }
+        remove(path);
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
+    Ok(listener)
+}
+
+fn serve_control(listener: UnixListener, api: &Api) -> JoinHandle<()> {
+    let routes = server::control(api.clone());
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            error!(%error, "the control socket is closed");
+        }
+    })
+}
+
+fn serve_http(listener: TcpListener, api: &Api) -> JoinHandle<()> {
+    if let Ok(address) = listener.local_addr() {
+        info!("metrics and read-only status on http://{address}");
+    }
+    let routes = server::public(api.clone());
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            error!(%error, "the HTTP listener is closed");
+        }
+    })
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        error!(path = %path.display(), %error, "the control socket could not be removed");
+    }
+}

@@ -1,0 +1,365 @@
+//! Puts virtual addresses on interfaces and takes them off.
+//!
+//! Level-triggered: what should be there ([`Wanted`]) and what is there ([`Links`]) are compared
+//! whenever one of them changes, and the difference is sent to the kernel. An address that somebody
+//! deletes while it is wanted is a difference like any other, so it comes back at once.
+//!
+//! An address belongs to vipd if it carries vipd's mark (`IFA_PROTO` 112) or if the configuration
+//! names it as a virtual address that is not the owner's. All others are never touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressProtocol};
+use rtnetlink::{AddressMessageBuilder, Handle};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::ADDRESS_PROTOCOL;
+use super::announcer::Order;
+use super::links::{Link, Links};
+use crate::config::{Garp, VirtualAddress};
+
+/// How long the kernel may take to answer one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a refused request is tried again, and how long the kernel's event about an address that it
+/// acknowledged may take.
+const RETRY: Duration = Duration::from_secs(1);
+/// At most this often is one address repaired, so that a program which keeps deleting it does not
+/// get all of the processor.
+const REPAIR_PACE: Duration = Duration::from_millis(50);
+
+/// Which addresses every configured virtual router has, and whether it holds them now.
+pub type Wanted = BTreeMap<String, RouterAddresses>;
+
+/// The addresses of one virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterAddresses {
+    /// All of them.
+    pub addresses: Vec<VirtualAddress>,
+    /// Whether this host holds them (it is master).
+    pub hold: bool,
+    /// Whether they are the host's own (priority 255): then they stay when it is not master.
+    pub owner: bool,
+    /// Goes up with each time they must be announced.
+    pub announce: u64,
+    /// How they are announced.
+    pub garp: Garp,
+}
+
+/// What was done, for the log, the events and the counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Somebody took a wanted address away; it is back.
+    Repaired {
+        /// Where.
+        interface: String,
+        /// What.
+        address: IpNet,
+    },
+    /// The kernel refused; tried again every second.
+    Refused {
+        /// Where.
+        interface: String,
+        /// What.
+        address: IpNet,
+        /// Why.
+        error: String,
+    },
+    /// All that is wanted is in place after a change.
+    Settled {
+        /// Addresses added since the last report.
+        added: usize,
+        /// Addresses removed since the last report.
+        removed: usize,
+    },
+}
+
+/// Starts the task; it ends when `wanted` is dropped.
+///
+/// # Errors
+///
+/// No netlink socket.
+pub fn start(
+    links: watch::Receiver<Arc<Links>>,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    announcer: mpsc::UnboundedSender<Order>,
+    reports: impl Fn(Report) + Send + 'static,
+) -> io::Result<()> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    let addresses = Addresses {
+        handle,
+        links,
+        wanted,
+        announcer,
+        reports: Box::new(reports),
+        installed: BTreeMap::new(),
+        announced: BTreeMap::new(),
+    };
+    tokio::spawn(addresses.run());
+    Ok(())
+}
+
+type Place = (String, IpNet);
+
+struct Addresses {
+    handle: Handle,
+    links: watch::Receiver<Arc<Links>>,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    announcer: mpsc::UnboundedSender<Order>,
+    reports: Box<dyn Fn(Report) + Send>,
+    /// What the kernel acknowledged, when, and whether its event has been seen since.
+    installed: BTreeMap<Place, Installed>,
+    /// The `announce` of each holding router that was last obeyed.
+    announced: BTreeMap<String, u64>,
+}
+
+struct Installed {
+    at: Instant,
+    seen: bool,
+}
+
+impl Addresses {
+    async fn run(mut self) {
+        let mut retry_at = None;
+        loop {
+            let timer = async {
+                match retry_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let alive = tokio::select! {
+                changed = self.links.changed() => changed.is_ok(),
+                changed = self.wanted.changed() => changed.is_ok(),
+                () = timer => true,
+            };
+            if !alive {
+                return;
+            }
+            retry_at = self.reconcile().await;
+        }
+    }
+
+    /// Makes one pass. Returns when the next one is due if nothing changes before.
+    async fn reconcile(&mut self) -> Option<Instant> {
+        let wanted = Arc::clone(&self.wanted.borrow_and_update());
+        let links = Arc::clone(&self.links.borrow_and_update());
+        let hold: BTreeSet<Place> = wanted.values().filter(|r| r.hold).flat_map(places).collect();
+        self.note_what_is_there(&links, &hold);
+
+        let (mut added, mut refused, mut retry_at) = (BTreeSet::new(), false, None);
+        for place in &hold {
+            let Some(link) = links.named(&place.0) else { continue };
+            if is_there(link, place.1) {
+                continue;
+            }
+            if let Some(due) = self.not_before(place) {
+                retry_at = earliest(retry_at, due);
+                continue;
+            }
+            let repair = self.installed.contains_key(place);
+            match self.add(link.index, place.1).await {
+                Ok(()) => {
+                    let now = Instant::now();
+                    self.installed.insert(place.clone(), Installed { at: now, seen: false });
+                    added.insert(place.clone());
+                    retry_at = earliest(retry_at, now + RETRY);
+                    if repair {
+                        let (interface, address) = place.clone();
+                        (self.reports)(Report::Repaired { interface, address });
+                    }
+                }
+                Err(error) => {
+                    refused = true;
+                    self.refused(place, &error);
+                }
+            }
+            // A router that loses its role while thousands of addresses are being added must not
+            // wait for the last of them.
+            if self.wanted.has_changed().unwrap_or(false) {
+                retry_at = Some(Instant::now());
+                break;
+            }
+        }
+        self.announce(&wanted, &links, &added);
+        let removed = self.remove_unwanted(&links, &wanted, &hold, &mut refused).await;
+        if !added.is_empty() || removed > 0 {
+            (self.reports)(Report::Settled { added: added.len(), removed });
+        }
+        if refused { earliest(retry_at, Instant::now() + RETRY) } else { retry_at }
+    }
+
+    /// Brings the memory of what was installed in step with what the kernel shows.
+    fn note_what_is_there(&mut self, links: &Links, hold: &BTreeSet<Place>) {
+        self.installed.retain(|place, _| hold.contains(place));
+        for place in hold {
+            let there = links.named(&place.0).is_some_and(|link| is_there(link, place.1));
+            if there {
+                let at = Instant::now();
+                let entry = self.installed.entry(place.clone());
+                entry.or_insert(Installed { at, seen: true }).seen = true;
+            } else if links.named(&place.0).is_none() {
+                // The interface itself is gone: its return is not a repair.
+                self.installed.remove(place);
+            }
+        }
+    }
+
+    /// Until when an address that is missing is left alone: its event has not come yet, or it was
+    /// repaired a moment ago.
+    fn not_before(&self, place: &Place) -> Option<Instant> {
+        let installed = self.installed.get(place)?;
+        let due = installed.at + if installed.seen { REPAIR_PACE } else { RETRY };
+        (due > Instant::now()).then_some(due)
+    }
+
+    fn announce(&mut self, wanted: &Wanted, links: &Links, added: &BTreeSet<Place>) {
+        for (router, addresses) in wanted {
+            if !addresses.hold {
+                if self.announced.remove(router).is_some() {
+                    let _ = self.announcer.send(Order::Withdraw { router: router.clone() });
+                }
+                continue;
+            }
+            let asked = self.announced.get(router) != Some(&addresses.announce);
+            if !asked && !places(addresses).any(|place| added.contains(&place)) {
+                continue;
+            }
+            let in_place = places(addresses).filter(|place| {
+                added.contains(place)
+                    || links.named(&place.0).is_some_and(|link| is_there(link, place.1))
+            });
+            let in_place: Vec<_> = in_place
+                .filter_map(|(interface, net)| match net.addr() {
+                    IpAddr::V4(address) => Some((interface, address)),
+                    IpAddr::V6(_) => None,
+                })
+                .collect();
+            if in_place.is_empty() {
+                continue;
+            }
+            self.announced.insert(router.clone(), addresses.announce);
+            let (router, garp) = (router.clone(), addresses.garp);
+            let _ = self.announcer.send(Order::Announce { router, addresses: in_place, garp });
+        }
+        let gone = |router: &String| !wanted.contains_key(router);
+        for router in self.announced.keys().filter(|r| gone(r)).cloned().collect::<Vec<_>>() {
+            self.announced.remove(&router);
+            let _ = self.announcer.send(Order::Withdraw { router });
+        }
+    }
+
+    async fn remove_unwanted(
+        &mut self,
+        links: &Links,
+        wanted: &Wanted,
+        hold: &BTreeSet<Place>,
+        refused: &mut bool,
+    ) -> usize {
+        let mut removed = 0;
+        for (index, place) in unwanted(links, wanted, hold) {
+            match delete(&self.handle, index, place.1).await {
+                Ok(()) => removed += 1,
+                Err(error) => {
+                    *refused = true;
+                    self.refused(&place, &error);
+                }
+            }
+        }
+        removed
+    }
+
+    async fn add(&self, index: u32, address: IpNet) -> Result<(), String> {
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        request
+            .message_mut()
+            .attributes
+            .push(AddressAttribute::Protocol(AddressProtocol::from(ADDRESS_PROTOCOL)));
+        // EEXIST: it is there already, which is all that is wanted.
+        execute(request.execute(), &[libc::EEXIST]).await
+    }
+
+    fn refused(&self, place: &Place, error: &str) {
+        let (interface, address) = place.clone();
+        (self.reports)(Report::Refused { interface, address, error: error.to_owned() });
+    }
+}
+
+/// Every address of vipd's that is on an interface and should not be.
+#[must_use]
+pub fn unwanted(
+    links: &Links,
+    wanted: &Wanted,
+    hold: &BTreeSet<(String, IpNet)>,
+) -> Vec<(u32, (String, IpNet))> {
+    let managed: BTreeSet<Place> = wanted.values().filter(|r| !r.owner).flat_map(places).collect();
+    let owned: BTreeSet<Place> = wanted.values().filter(|r| r.owner).flat_map(places).collect();
+    let mut found = Vec::new();
+    for link in links.iter() {
+        for address in &link.addresses {
+            let place = (link.name.clone(), address.address);
+            let ours = address.ours || managed.contains(&place);
+            if ours && !hold.contains(&place) && !(owned.contains(&place) && !address.ours) {
+                found.push((link.index, place));
+            }
+        }
+    }
+    found
+}
+
+/// Takes one address off an interface; one that is gone already is no error.
+///
+/// # Errors
+///
+/// The kernel's, in words.
+pub async fn delete(handle: &Handle, index: u32, address: IpNet) -> Result<(), String> {
+    let message = match address {
+        IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+        IpNet::V6(net) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+    };
+    // EADDRNOTAVAIL: somebody was faster. ENODEV: the interface is gone, and its addresses with it.
+    let gone = [libc::EADDRNOTAVAIL, libc::ENODEV];
+    execute(handle.address().del(message).execute(), &gone).await
+}
+
+async fn execute(
+    request: impl Future<Output = Result<(), rtnetlink::Error>>,
+    fine: &[i32],
+) -> Result<(), String> {
+    // An acknowledgement lost in an overrun would be waited for without end.
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Err(_) => Err(format!("no answer from the kernel within {REQUEST_TIMEOUT:?}")),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(rtnetlink::Error::NetlinkError(message))) => {
+            if fine.contains(&message.raw_code().saturating_abs()) {
+                return Ok(());
+            }
+            Err(message.to_io().to_string())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+    }
+}
+
+fn places(router: &RouterAddresses) -> impl Iterator<Item = (String, IpNet)> {
+    router.addresses.iter().map(|address| (address.interface.clone(), address.address))
+}
+
+fn is_there(link: &Link, address: IpNet) -> bool {
+    link.addresses.iter().any(|known| known.address == address)
+}
+
+fn earliest(at: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(at.map_or(other, |at| at.min(other)))
+}

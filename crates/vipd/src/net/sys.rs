@@ -1,0 +1,61 @@
+//! The system calls that no crate wraps. The only unsafe code of the workspace.
+#![allow(unsafe_code, reason = "each block says why it is sound; nothing else needs it")]
+
+use std::io;
+
+use socket2::{SockAddr, SockAddrStorage};
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Gives the calling thread the real-time policy `SCHED_RR` at its lowest priority, so that ordinary
+/// load does not delay it (sched(7)).
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_NICE` and real-time limit.
+pub fn schedule_round_robin() -> io::Result<()> {
+    // SAFETY: sched_get_priority_min takes no pointer, and pid 0 is the calling thread;
+    // sched_setscheduler reads the one structure it is given, which lives until it returns.
+    let result = unsafe {
+        let parameters =
+            libc::sched_param { sched_priority: libc::sched_get_priority_min(libc::SCHED_RR) };
+        libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The link-layer address (packet(7)) that sends a frame out of the interface of that index.
+#[must_use]
+pub fn link_layer_address(index: u32, destination: Mac) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: the storage is larger than, and as aligned as, sockaddr_ll, all of whose bit patterns
+    // are valid; the length given is that of the structure.
+    unsafe {
+        let address = storage.view_as::<libc::sockaddr_ll>();
+        address.sll_family = AF_PACKET;
+        address.sll_protocol = 0x0806_u16.to_be();
+        address.sll_ifindex = i32::try_from(index).unwrap_or(0);
+        address.sll_halen = 6;
+        for (to, from) in address.sll_addr.iter_mut().zip(destination) {
+            *to = from;
+        }
+        SockAddr::new(storage, SOCKADDR_LL_LENGTH)
+    }
+}
+
+/// `AF_PACKET` as `sa_family_t`.
+const AF_PACKET: u16 = 17;
+/// `sizeof(struct sockaddr_ll)`.
+const SOCKADDR_LL_LENGTH: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constants_are_the_c_librarys() {
+        assert_eq!(i32::from(AF_PACKET), libc::AF_PACKET);
+        assert_eq!(SOCKADDR_LL_LENGTH as usize, size_of::<libc::sockaddr_ll>());
+    }
+}

@@ -1,0 +1,127 @@
+//! `vipd release`: removes what a dead daemon left behind.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipvs::Table;
+use tokio::net::UnixStream;
+use vrrp::{Advertisement, Family};
+
+use crate::config::{Config, Vrrp};
+use crate::net::addresses::{self, RouterAddresses, Wanted};
+use crate::net::links::{self, Links};
+use crate::net::vrrp_socket::VrrpSocket;
+use crate::reconcile;
+
+/// How long the kernel may take for everything.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Removes the virtual addresses of the configuration and every other one that vipd had added,
+/// after telling the peers with priority 0; with `ipvs` also the configured services. Returns what
+/// was done, a line each.
+///
+/// # Errors
+///
+/// A daemon is running there, or the kernel refused.
+pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String> {
+    let socket = &config.global.control_socket;
+    if UnixStream::connect(socket).await.is_ok() {
+        let socket = socket.display();
+        return Err(format!("vipd is running (it answers at {socket}): stop it first"));
+    }
+    let release = async {
+        let mut done = release_addresses(config).await?;
+        if ipvs {
+            done.extend(release_services(config)?);
+        }
+        Ok(done)
+    };
+    tokio::time::timeout(TIMEOUT, release)
+        .await
+        .unwrap_or_else(|_| Err(format!("the kernel did not answer within {TIMEOUT:?}")))
+}
+
+async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| e.to_string())?;
+    tokio::spawn(connection);
+    let links = links::dump(&handle).await.map_err(|e| format!("reading the addresses: {e}"))?;
+    let wanted: Wanted = config
+        .vrrp
+        .iter()
+        .map(|vrrp| {
+            let router = RouterAddresses {
+                addresses: vrrp.addresses.clone(),
+                hold: false,
+                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
+                announce: 0,
+                garp: vrrp.garp,
+            };
+            (vrrp.name.clone(), router)
+        })
+        .collect();
+    let left = addresses::unwanted(&links, &wanted, &BTreeSet::new());
+    let mut done = Vec::new();
+    // The peers first: they take over while the addresses go.
+    for vrrp in &config.vrrp {
+        let held = vrrp.addresses.iter().any(|address| {
+            left.iter().any(|(_, place)| *place == (address.interface.clone(), address.address))
+        });
+        if held && let Some(told) = resign(vrrp, &links, config) {
+            done.push(told?);
+        }
+    }
+    for (index, (interface, address)) in left {
+        addresses::delete(&handle, index, address)
+            .await
+            .map_err(|error| format!("removing {address} from {interface}: {error}"))?;
+        done.push(format!("removed {address} from {interface}"));
+    }
+    Ok(done)
+}
+
+/// Sends one advert of priority 0 in the name of a virtual router (RFC 3768 §5.3.4).
+fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, String>> {
+    let parameters = &vrrp.parameters;
+    if parameters.family != Family::V4 {
+        return None;
+    }
+    let link = links.named(&vrrp.interface).filter(|link| link.up)?;
+    let is_virtual =
+        |ip| config.vrrp.iter().flat_map(|v| &v.addresses).any(|address| address.ip() == ip);
+    let source: Ipv4Addr = link.primary_v4(is_virtual).or_else(|| link.any_v4())?;
+    let advertisement = Advertisement {
+        version: parameters.version,
+        family: parameters.family,
+        vrid: parameters.vrid,
+        priority: vrrp::PRIORITY_STOP,
+        interval: parameters.advert_interval,
+        addresses: parameters.addresses.clone(),
+    };
+    let message =
+        advertisement.emit(source.into(), vrrp::GROUP_V4.into(), parameters.checksum);
+    let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, 1, &message);
+    let sent = VrrpSocket::open(&link.name, link.index).and_then(|socket| socket.send(&packet));
+    let what = format!("router {} (VRID {} on {})", vrrp.name, parameters.vrid, vrrp.interface);
+    Some(match sent {
+        Ok(()) => Ok(format!("told the peers that {what} gives up")),
+        Err(error) => Err(format!("telling the peers about {what}: {error}")),
+    })
+}
+
+fn release_services(config: &Config) -> Result<Vec<String>, String> {
+    if config.virtual_servers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut client = reconcile::open()?;
+    let dump = client.dump().map_err(|error| format!("reading the IPVS table: {error}"))?;
+    let configured = |key| config.virtual_servers.iter().any(|server| server.key == key);
+    let ours: Table = dump.table.into_iter().filter(|(key, _)| configured(*key)).collect();
+    let changes = ipvs::diff(&ours, &Table::new());
+    let results = client.apply(&changes);
+    changes
+        .iter()
+        .zip(results)
+        .map(|(change, result)| result.map(|()| change.to_string()).map_err(|e| e.to_string()))
+        .collect()
+}
