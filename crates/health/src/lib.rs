@@ -4,5 +4,13 @@
 //! It knows nothing of IPVS, of weights or of VRRP.
 
 mod check;
+mod failure;
+mod probe;
+mod runner;
+mod verdict;
 
 pub use check::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
+pub use failure::{Failure, Phase};
+pub use probe::Probe;
+pub use runner::{Report, Runner};
+pub use verdict::{Health, Transition, Verdict};

@@ -1,0 +1,53 @@
+//! One probe of one target, from the connection to the judged answer, within the check's timeout.
+
+mod http;
+mod tcp;
+mod tls;
+
+use crate::check::{CheckKind, CheckSpec};
+use crate::failure::Failure;
+
+use http::HttpProbe;
+use tcp::TcpProbe;
+
+/// A check made ready: what does not change from one probe to the next is built once.
+#[derive(Debug)]
+pub struct Probe(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    None,
+    Tcp(TcpProbe),
+    Http(Box<HttpProbe>),
+}
+
+impl Probe {
+    /// Makes the probe of `spec` ready; opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Invalid`] where the check cannot be made as it is written, [`Failure::Tls`] where
+    /// certificates are to be verified and this machine has no root certificates. The latter is not
+    /// remembered: a later attempt looks again.
+    pub fn new(spec: &CheckSpec) -> Result<Probe, Failure> {
+        let kind = match &spec.kind {
+            CheckKind::None => Kind::None,
+            CheckKind::Tcp => Kind::Tcp(TcpProbe::new(spec)),
+            CheckKind::Http(http) => Kind::Http(Box::new(HttpProbe::new(spec, http)?)),
+        };
+        Ok(Probe(kind))
+    }
+
+    /// Probes the target once. Ends within the check's timeout.
+    ///
+    /// # Errors
+    ///
+    /// Why the target did not pass; [`Failure::Resource`] where it could not even be asked.
+    pub async fn run(&self) -> Result<(), Failure> {
+        match &self.0 {
+            Kind::None => Ok(()),
+            Kind::Tcp(tcp) => tcp.run().await,
+            Kind::Http(http) => http.run().await,
+        }
+    }
+}

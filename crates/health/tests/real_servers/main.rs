@@ -1,0 +1,63 @@
+//! Probes and the runner against real servers on loopback: nginx, certificates made by openssl, and
+//! plain listeners that misbehave.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod http;
+mod nginx;
+mod rerun;
+mod runner;
+mod scratch;
+mod socket;
+mod tcp;
+mod tls;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use health::{CheckKind, CheckSpec, Failure, HttpSpec, Probe, Start, TlsSpec};
+
+/// A check that is patient enough for a busy machine; each test narrows what it is about.
+fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
+    CheckSpec {
+        target,
+        kind,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(5),
+        rise: 1,
+        fall: 1,
+        start: Start::Down,
+    }
+}
+
+/// `GET path`, 200 to 299 passes.
+fn get(path: &str) -> HttpSpec {
+    HttpSpec {
+        method: "GET".into(),
+        path: path.into(),
+        host: None,
+        headers: Vec::new(),
+        status: vec![(200, 299)],
+        body_contains: None,
+        tls: None,
+    }
+}
+
+/// `GET path` over TLS.
+fn get_tls(path: &str, verify: bool, sni: Option<&str>) -> HttpSpec {
+    HttpSpec {
+        tls: Some(TlsSpec {
+            verify,
+            sni: sni.map(Into::into),
+        }),
+        ..get(path)
+    }
+}
+
+async fn probe(spec: &CheckSpec) -> Result<(), Failure> {
+    Probe::new(spec)?.run().await
+}
