@@ -1,8 +1,20 @@
 //! The configuration: one TOML file becomes one [`Config`], or a list of every problem in it.
 //!
-//! `schema` is the file as written (names, types, defaults), `validate` turns it into the values
-//! below and finds what is wrong, `problem` shows that to a person. The rest of the daemon sees only
-//! what stands here: durations, addresses and keys that are known to be good.
+//! Each kind of table has a module that reads it (`global`, `virtual_router`, `virtual_server`,
+//! `real_server`, `check`), with its defaults, limits and cross references. They read through
+//! `section`, which collects the problems, and `text`, which knows the strings; `problem` shows what
+//! is wrong to a person. The rest of the daemon sees only what stands here: durations, addresses and
+//! keys that are known to be good.
+
+mod check;
+mod global;
+mod load;
+mod problem;
+mod real_server;
+mod section;
+mod text;
+mod virtual_router;
+mod virtual_server;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +22,9 @@ use std::time::Duration;
 
 use health::CheckSpec;
 use ipnet::IpNet;
+
+pub use load::LoadError;
+pub use problem::{Problem, Problems};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

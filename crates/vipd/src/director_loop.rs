@@ -317,8 +317,8 @@ impl Director {
             addresses::Report::Refused { interface, address, error } => {
                 error!(interface, %address, "the kernel refused a virtual address: {error}");
             }
-            addresses::Report::Settled { added, removed } => {
-                info!(added, removed, "virtual addresses in place");
+            addresses::Report::Changed { added, removed } => {
+                info!(added, removed, "virtual addresses changed");
             }
         }
     }

@@ -185,14 +185,19 @@ impl prometheus_client::collector::Collector for Collector {
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for (labels, value) in &family.values {
                 let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
-                encode_value(&mut metric.encode_family(&labels.as_slice())?, family.kind, *value)?;
+                if labels.is_empty() {
+                    encode_value(&mut metric, family.kind, *value)?;
+                } else {
+                    let mut member = metric.encode_family(&labels)?;
+                    encode_value(&mut member, family.kind, *value)?;
+                }
             }
         }
         let (counts, sum) = &self.lateness;
         let mut buckets: Vec<(f64, u64)> = LATENESS_BOUNDS
             .iter()
             .map(std::time::Duration::as_secs_f64)
-            .chain([f64::MAX])
+            .chain([f64::INFINITY])
             .zip(counts.iter().copied())
             .collect();
         buckets.truncate(counts.len());

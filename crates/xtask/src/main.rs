@@ -1,2 +1,65 @@
-//! x
-fn main() {}
+//! `cargo xtask`: sets a machine up and runs things. `cargo xtask --help` lists what.
+
+mod guest;
+mod lab;
+mod provision;
+mod stages;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets this machine up for vipd and runs the demo, the tests or the lab.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows a pair of directors at work: takeover, failed servers, repairs, reload.
+    Demo {
+        /// Stays up afterwards with a shell in the client.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Runs every test; the last line is `N passed, N failed`.
+    Test,
+    /// Opens the lab (client, two directors, two real servers) with a shell in the client.
+    Lab,
+    /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept).
+    Guest {
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { keep } => lab::demo(keep),
+        Command::Test => stages::run(),
+        Command::Lab => lab::open(),
+        Command::Guest { command } => provision::install().and_then(|()| {
+            let guest = guest::Guest::prepare()?;
+            guest.run(&guest::quote(&command), guest::Terminal::Inherit)
+        }),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what goes on, so that nobody watches a silent screen.
+#[allow(clippy::print_stdout, reason = "the output of the command")]
+fn say(text: &str) {
+    use std::io::Write;
+    println!("{text}");
+    let _ = std::io::stdout().flush();
+}

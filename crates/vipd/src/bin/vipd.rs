@@ -88,10 +88,16 @@ fn check(path: &Path) -> ExitCode {
 }
 
 fn release(path: &Path, ipvs: bool) -> ExitCode {
-    let config = match Config::load(path) {
+    // After a crash the file may be broken or gone, too: what vipd marked as its own goes anyway.
+    let config = Config::load(path).or_else(|error| {
+        complain(&error.to_string());
+        complain("releasing only the addresses that carry vipd's mark");
+        Config::parse("", "the defaults")
+    });
+    let config = match config {
         Ok(config) => config,
-        Err(error) => {
-            complain(&error.to_string());
+        Err(problems) => {
+            complain(&problems.to_string());
             return ExitCode::FAILURE;
         }
     };

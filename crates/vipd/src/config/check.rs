@@ -243,7 +243,10 @@ fn status(v: &Value<'_>) -> Option<Vec<(u16, u16)>> {
         .iter()
         .map(|item| {
             if item.is_list() {
-                item.report("must be a status code or a range", "write [200, \"300-399\"]");
+                item.report(
+                    "must be a status code or a range",
+                    "write [200, \"300-399\"]",
+                );
                 return None;
             }
             status(item)

@@ -10,10 +10,7 @@ const RESYNC_MIN: Duration = Duration::from_millis(100);
 const RESYNC_MAX: Duration = Duration::from_secs(3600);
 
 impl Global {
-    pub(super) fn read(section: Option<Section<'_>>) -> Option<Global> {
-        let Some(mut s) = section else {
-            return Some(Global::default());
-        };
+    pub(super) fn read(mut s: Section<'_>) -> Option<Global> {
         let default = Global::default();
         let name = s.or("name", default.name, |v| v.parse(text::name));
         let control_socket = s.or("control_socket", default.control_socket, |v| {
@@ -44,10 +41,7 @@ impl Default for Global {
 }
 
 impl Ipvs {
-    pub(super) fn read(section: Option<Section<'_>>) -> Option<Ipvs> {
-        let Some(mut s) = section else {
-            return Some(Ipvs::default());
-        };
+    pub(super) fn read(mut s: Section<'_>) -> Option<Ipvs> {
         let default = Ipvs::default();
         let resync_interval = s.or("resync_interval", default.resync_interval, |v| {
             v.duration(RESYNC_MIN..=RESYNC_MAX)

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
-/// Problems shown in full; a file that has more is not a configuration, and the rest is counted.
-const SHOWN: usize = 500;
+/// Problems kept in full; a file that has more is not a configuration, and the rest is counted.
+const KEPT_MAX: usize = 500;
 /// Bytes of one source line that are shown around a problem; real lines are far shorter.
 const LINE_SHOWN: usize = 400;
 
@@ -26,65 +26,67 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub help: String,
-    /// Where the thing that it repeats stands, as a range of bytes of the source.
-    pub first: Option<Range<usize>>,
+    /// The line of the thing that it repeats, from 1.
+    pub also: Option<usize>,
 }
 
-/// Everything that is wrong with one file, in the order of the file; never empty.
+/// Everything that is wrong with one file, in the order of the file; never empty. Of more than 500
+/// the first 500 are kept, and the others are counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     file_name: String,
     source: String,
     list: Vec<Problem>,
+    count: usize,
 }
 
 /// A problem before its line and column are known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) span: Range<usize>,
     pub(super) key: String,
     pub(super) message: String,
     pub(super) help: String,
-    pub(super) first: Option<Range<usize>>,
+    /// Where the thing that it repeats stands.
+    pub(super) also: Option<Range<usize>>,
 }
 
 impl Problems {
     /// Puts the findings in the order of the file, each only once.
-    pub(super) fn new(file_name: &str, source: &str, found: Vec<Found>) -> Problems {
+    pub(super) fn new(file_name: &str, source: &str, mut found: Vec<Found>) -> Problems {
+        found.sort_by_key(|found| found.span.start);
+        found.dedup();
+        let count = found.len();
         let lines = LineStarts::of(source);
-        let mut list: Vec<Problem> = found
-            .into_iter()
-            .map(|found| {
-                let (line, column) = lines.position(source, found.span.start);
-                Problem {
-                    line,
-                    column,
-                    span: found.span,
-                    key: found.key,
-                    message: found.message,
-                    help: found.help,
-                    first: found.first,
-                }
-            })
-            .collect();
-        list.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
-        list.dedup();
+        let list = found.into_iter().take(KEPT_MAX).map(|found| {
+            let (line, column) = lines.position(source, found.span.start);
+            Problem {
+                line,
+                column,
+                span: found.span,
+                key: found.key,
+                message: found.message,
+                help: found.help,
+                also: found.also.map(|also| lines.line(also.start)),
+            }
+        });
         Problems {
             file_name: file_name.to_owned(),
             source: source.to_owned(),
-            list,
+            list: list.collect(),
+            count,
         }
     }
 
-    /// The problems, in the order of the file.
+    /// The problems, in the order of the file; at most 500.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// How many there are, those included that were not kept.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.list.len()
+        self.count
     }
 
     /// The name of the file, as the caller gave it.
@@ -103,43 +105,28 @@ impl Problems {
             Renderer::plain()
         };
         let mut text = String::new();
-        for problem in self.list.iter().take(SHOWN) {
+        for problem in &self.list {
             text.push_str(&self.render_one(problem, &renderer));
             text.push_str("\n\n");
         }
-        let hidden = self.list.len().saturating_sub(SHOWN);
+        let hidden = self.count.saturating_sub(self.list.len());
         if hidden > 0 {
             text.push_str(&format!("and {hidden} more\n\n"));
         }
-        let noun = if self.list.len() == 1 {
+        let noun = if self.count == 1 {
             "problem"
         } else {
             "problems"
         };
-        text.push_str(&format!(
-            "{} {noun} in {}",
-            self.list.len(),
-            self.file_name
-        ));
+        text.push_str(&format!("{} {noun} in {}", self.count, self.file_name));
         text
     }
 
     fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
-        let first = problem.first.as_ref().map(|first| {
-            let (line, _) = LineStarts::of(&self.source).position(&self.source, first.start);
-            self.snippet(line, first, AnnotationKind::Context, Some("first here"))
-        });
-        let again = first.is_some().then_some("again here");
         let group = Level::ERROR
             .no_name()
             .primary_title(self.headline(problem))
-            .elements(first)
-            .element(self.snippet(
-                problem.line,
-                &problem.span,
-                AnnotationKind::Primary,
-                again,
-            ))
+            .element(self.snippet(problem))
             .element(Level::HELP.message(&problem.help));
         renderer.render(&[group])
     }
@@ -160,27 +147,34 @@ impl Problems {
         )
     }
 
-    /// The one line that a span begins in, with the span marked.
-    fn snippet<'s>(
-        &'s self,
-        line: usize,
-        span: &Range<usize>,
-        kind: AnnotationKind,
-        label: Option<&'static str>,
-    ) -> Snippet<'s, annotate_snippets::Annotation<'s>> {
-        let before = self.source.get(..span.start).unwrap_or_default();
+    /// The line that a problem begins in, with the problem marked.
+    fn snippet(&self, problem: &Problem) -> Snippet<'_, Annotation<'_>> {
+        let Range { start, end } = problem.span;
+        let before = self.source.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
         let rest = self.source.get(line_start..).unwrap_or_default();
         let text = rest.lines().next().unwrap_or_default();
-        let start = span.start.saturating_sub(line_start).min(text.len());
-        let end = span
-            .end
-            .saturating_sub(line_start)
-            .clamp(start, text.len());
+        let start = start.saturating_sub(line_start).min(text.len());
+        let end = end.saturating_sub(line_start).clamp(start, text.len());
         let (text, start, end) = window(text, start, end);
-        Snippet::source(text)
-            .line_start(line)
-            .annotation(kind.span(start..end).label(label.map(Cow::Borrowed)))
+        // Terminals obey these controls, and annotate-snippets lets them through. The dot has as many
+        // bytes, so that the marks stay where they are.
+        let text: String = text
+            .chars()
+            .map(|c| {
+                if matches!(c, '\u{80}'..='\u{9f}') {
+                    '\u{b7}'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        let label = problem.also.map(|line| format!("also in line {line}"));
+        Snippet::source(text).line_start(problem.line).annotation(
+            AnnotationKind::Primary
+                .span(start..end)
+                .label(label.map(Cow::Owned)),
+        )
     }
 }
 
@@ -222,19 +216,24 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 }
 
 /// The byte offsets at which the lines of a text begin.
-struct LineStarts(Vec<usize>);
+pub(super) struct LineStarts(Vec<usize>);
 
 impl LineStarts {
-    fn of(source: &str) -> LineStarts {
+    pub(super) fn of(source: &str) -> LineStarts {
         let after = source
             .match_indices('\n')
             .map(|(at, _)| at.saturating_add(1));
         LineStarts(std::iter::once(0).chain(after).collect())
     }
 
+    /// The line, from 1, of a byte.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|start| *start <= at)
+    }
+
     /// Line and column (in characters), both from 1, of a byte.
     fn position(&self, source: &str, at: usize) -> (usize, usize) {
-        let line = self.0.partition_point(|start| *start <= at);
+        let line = self.line(at);
         let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = source.get(start..at.min(source.len())).unwrap_or_default();
         (line, before.chars().count().saturating_add(1))

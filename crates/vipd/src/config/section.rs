@@ -10,12 +10,14 @@ use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use humantime::format_duration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::problem::Found;
 use super::text::{self, Complaint};
+
+/// Longest text, in bytes, that stands for a table in the paths of its keys.
+const LABEL_MAX: usize = 64;
 
 /// Where problems go.
 #[derive(Debug, Default)]
@@ -132,15 +134,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A table that may be absent.
-    pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
-        self.get(key)?.section()
-    }
-
-    /// The tables of a list (`[[key]]`). Each is called by the text at `label`, if it has one.
-    pub(super) fn sections(&mut self, key: &'static str, label: &str) -> Vec<Section<'a>> {
+    /// The tables of a list (`[[header]]`). Each is called by the text at `label`, if it has one.
+    pub(super) fn sections(
+        &mut self,
+        key: &'static str,
+        header: &str,
+        label: &str,
+    ) -> Vec<Section<'a>> {
         self.get(key)
-            .and_then(|value| value.sections(label))
+            .and_then(|value| value.sections(header, label))
             .unwrap_or_default()
     }
 
@@ -200,20 +202,9 @@ impl<'a> Section<'a> {
                 key: joined(&self.path, key),
                 message: "missing".to_owned(),
                 help,
-                first: None,
+                also: None,
             });
         }
-    }
-
-    /// Reports a problem of the section as a whole.
-    pub(super) fn report(&self, message: impl Into<String>, help: impl Into<String>) {
-        self.sink.add(Found {
-            span: self.span.clone(),
-            key: self.path.clone(),
-            message: message.into(),
-            help: help.into(),
-            first: None,
-        });
     }
 
     /// Reports every key that was never asked for.
@@ -237,7 +228,7 @@ impl<'a> Section<'a> {
             key: joined(&self.path, key.get_ref()),
             message: message.to_owned(),
             help,
-            first: None,
+            also: None,
         });
     }
 }
@@ -320,8 +311,8 @@ impl<'a> Value<'a> {
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let help = format!(
             "write {} to {}, such as \"250ms\", \"5s\" or \"1h30m\"",
-            format_duration(*range.start()),
-            format_duration(*range.end())
+            text::shown(*range.start()),
+            text::shown(*range.end())
         );
         if let (DeValue::Integer(_) | DeValue::Float(_), Some(number)) = (self.raw, self.number()) {
             self.report(
@@ -332,17 +323,18 @@ impl<'a> Value<'a> {
         }
         let duration = self.parse(|text| text::duration(text, &help))?;
         if !range.contains(&duration) {
-            self.report(
-                format!("{} is out of range", format_duration(duration)),
-                help,
-            );
+            self.report(format!("{} is out of range", text::shown(duration)), help);
             return None;
         }
         Some(duration)
     }
 
     /// One of some words; `refused` are words that this version does not support yet.
-    pub(super) fn choice<T: Copy>(&self, words: &[(&'static str, T)], refused: &[&str]) -> Option<T> {
+    pub(super) fn choice<T: Copy>(
+        &self,
+        words: &[(&'static str, T)],
+        refused: &[&str],
+    ) -> Option<T> {
         let text = self.text()?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -357,13 +349,21 @@ impl<'a> Value<'a> {
                 format!("did you mean \"{close}\"?"),
             );
         } else {
-            self.report(format!("{text:?} is not one of the values of this key"), all);
+            self.report(
+                format!("{text:?} is not one of the values of this key"),
+                all,
+            );
         }
         None
     }
 
     /// A key that has only one value so far.
-    pub(super) fn only<T: Copy + PartialEq>(&self, read: Option<T>, only: T, written: &str) -> Option<()> {
+    pub(super) fn only<T: Copy + PartialEq>(
+        &self,
+        read: Option<T>,
+        only: T,
+        written: &str,
+    ) -> Option<()> {
         let value = read?;
         if value != only {
             self.report(
@@ -410,12 +410,11 @@ impl<'a> Value<'a> {
         })
     }
 
-    fn sections(&self, label: &str) -> Option<Vec<Section<'a>>> {
+    fn sections(&self, header: &str, label: &str) -> Option<Vec<Section<'a>>> {
         let Some(array) = self.raw.as_array() else {
-            let key = self.path.rsplit('.').next().unwrap_or_default();
             self.wrong_type(
                 "a list of tables",
-                format!("write its header with two brackets: [[...{key}]]"),
+                format!("write each under a header of its own, [[{header}]]"),
             );
             return None;
         };
@@ -423,7 +422,8 @@ impl<'a> Value<'a> {
             let name = raw
                 .get_ref()
                 .as_table()
-                .and_then(|table| table.get(label)?.get_ref().as_str());
+                .and_then(|table| table.get(label)?.get_ref().as_str())
+                .filter(|name| name.len() <= LABEL_MAX);
             let value = Value {
                 sink: self.sink,
                 path: match name {
@@ -456,7 +456,7 @@ impl<'a> Value<'a> {
             key: self.path.clone(),
             message,
             help,
-            first: None,
+            also: None,
         }
     }
 }
@@ -470,7 +470,7 @@ impl<K: Ord> Seen<K> {
     pub(super) fn note(&mut self, key: K, value: &Value<'_>, message: &str, help: &str) {
         if let Some(first) = self.0.get(&key) {
             value.sink.add(Found {
-                first: Some(first.clone()),
+                also: Some(first.clone()),
                 ..value.found(message.to_owned(), help.to_owned())
             });
         } else {
@@ -526,7 +526,9 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Float(_) => "a number with a fraction",
         DeValue::Boolean(_) => "a boolean",
         DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(array) if array.iter().all(|item| item.get_ref().is_table()) && !array.is_empty() => {
+        DeValue::Array(array)
+            if array.iter().all(|item| item.get_ref().is_table()) && !array.is_empty() =>
+        {
             "a list of tables"
         }
         DeValue::Array(_) => "a list",

@@ -79,7 +79,10 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, Complaint> {
     let path = path(text)?;
     if text.len() > SOCKET_PATH_MAX {
         return complain(
-            format!("the path has {} bytes, too many for a unix socket", text.len()),
+            format!(
+                "the path has {} bytes, too many for a unix socket",
+                text.len()
+            ),
             format!("write a path of at most {SOCKET_PATH_MAX} bytes"),
         );
     }
@@ -108,6 +111,20 @@ pub(super) fn duration(text: &str, help: &str) -> Result<Duration, Complaint> {
     match humantime::parse_duration(text) {
         Ok(duration) => Ok(duration),
         Err(_) => complain(format!("{text:?} is not a duration"), help),
+    }
+}
+
+/// A duration as people write it.
+pub(super) fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() != 0 {
+        format!("{duration:?}")
+    } else if seconds != 0 && seconds.is_multiple_of(3600) {
+        format!("{}h", seconds / 3600)
+    } else if seconds != 0 && seconds.is_multiple_of(60) {
+        format!("{}m", seconds / 60)
+    } else {
+        format!("{seconds}s")
     }
 }
 
@@ -339,7 +356,10 @@ pub(super) fn header_value(text: &str) -> Result<String, Complaint> {
 /// Text that is not empty.
 pub(super) fn some_text(text: &str) -> Result<String, Complaint> {
     if text.is_empty() {
-        complain("is empty", "write at least one character, or leave the key out")
+        complain(
+            "is empty",
+            "write at least one character, or leave the key out",
+        )
     } else {
         Ok(text.to_owned())
     }
@@ -389,18 +409,30 @@ pub(super) fn closest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be added, removed or replaced to get from one word to the other.
+/// How many letters must be added, removed, replaced or swapped with their neighbour to get from one
+/// word to the other.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i.saturating_add(1)];
-        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or(0);
-            let replaced = diagonal.saturating_add(usize::from(from != *to));
-            next.push(replaced.min(left.saturating_add(1)).min(above.saturating_add(1)));
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // `rows[i][j]` is the distance of the first i letters of `a` from the first j of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    let at = |rows: &[Vec<usize>], i: usize, j: usize| {
+        let cell = rows.get(i).and_then(|row| row.get(j));
+        cell.copied().unwrap_or(usize::MAX)
+    };
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = a.get(i - 1) == b.get(j - 1);
+            let replaced = at(&rows, i - 1, j - 1).saturating_add(usize::from(!same));
+            let removed = at(&rows, i - 1, j).saturating_add(1);
+            let added = row.last().copied().unwrap_or(0).saturating_add(1);
+            let mut best = replaced.min(removed).min(added);
+            if i > 1 && j > 1 && a.get(i - 1) == b.get(j - 2) && a.get(i - 2) == b.get(j - 1) {
+                best = best.min(at(&rows, i - 2, j - 2).saturating_add(1));
+            }
+            row.push(best);
         }
-        row = next;
+        rows.push(row);
     }
-    row.last().copied().unwrap_or(0)
+    at(&rows, a.len(), b.len())
 }

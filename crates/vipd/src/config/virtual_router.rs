@@ -72,10 +72,7 @@ impl Reader {
         let addresses = s.need("virtual_addresses", "[\"192.168.1.10/24\"]", |v| {
             self.addresses(v, interface.as_deref())
         });
-        let garp = match s.get("garp") {
-            Some(v) => v.section().and_then(Garp::read),
-            None => Some(Garp::default()),
-        };
+        let garp = s.or("garp", Garp::default(), |v| Garp::read(v.section()?));
         s.refuse(&["authentication", "unicast", "heartbeat", "track"]);
         s.finish();
         let (timing, addresses) = (timing?, addresses?);

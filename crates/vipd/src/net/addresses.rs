@@ -70,11 +70,11 @@ pub enum Report {
         /// Why.
         error: String,
     },
-    /// All that is wanted is in place after a change.
-    Settled {
-        /// Addresses added since the last report.
+    /// Addresses were put on interfaces or taken off them because that is newly wanted.
+    Changed {
+        /// How many were added.
         added: usize,
-        /// Addresses removed since the last report.
+        /// How many were removed.
         removed: usize,
     },
 }
@@ -88,7 +88,7 @@ pub fn start(
     links: watch::Receiver<Arc<Links>>,
     wanted: watch::Receiver<Arc<Wanted>>,
     announcer: mpsc::UnboundedSender<Order>,
-    reports: impl Fn(Report) + Send + 'static,
+    reports: impl Fn(Report) + Send + Sync + 'static,
 ) -> io::Result<()> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
@@ -112,7 +112,7 @@ struct Addresses {
     links: watch::Receiver<Arc<Links>>,
     wanted: watch::Receiver<Arc<Wanted>>,
     announcer: mpsc::UnboundedSender<Order>,
-    reports: Box<dyn Fn(Report) + Send>,
+    reports: Box<dyn Fn(Report) + Send + Sync>,
     /// What the kernel acknowledged, when, and whether its event has been seen since.
     installed: BTreeMap<Place, Installed>,
     /// The `announce` of each holding router that was last obeyed.
@@ -153,7 +153,8 @@ impl Addresses {
         let hold: BTreeSet<Place> = wanted.values().filter(|r| r.hold).flat_map(places).collect();
         self.note_what_is_there(&links, &hold);
 
-        let (mut added, mut refused, mut retry_at) = (BTreeSet::new(), false, None);
+        let (mut added, mut repaired) = (BTreeSet::new(), 0);
+        let (mut refused, mut retry_at) = (false, None);
         for place in &hold {
             let Some(link) = links.named(&place.0) else { continue };
             if is_there(link, place.1) {
@@ -171,6 +172,7 @@ impl Addresses {
                     added.insert(place.clone());
                     retry_at = earliest(retry_at, now + RETRY);
                     if repair {
+                        repaired += 1;
                         let (interface, address) = place.clone();
                         (self.reports)(Report::Repaired { interface, address });
                     }
@@ -189,8 +191,9 @@ impl Addresses {
         }
         self.announce(&wanted, &links, &added);
         let removed = self.remove_unwanted(&links, &wanted, &hold, &mut refused).await;
-        if !added.is_empty() || removed > 0 {
-            (self.reports)(Report::Settled { added: added.len(), removed });
+        let added = added.len() - repaired;
+        if added > 0 || removed > 0 {
+            (self.reports)(Report::Changed { added, removed });
         }
         if refused { earliest(retry_at, Instant::now() + RETRY) } else { retry_at }
     }

@@ -1,0 +1,180 @@
+//! From a file, or a text, to a [`Config`].
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::problem::{Found, LineStarts};
+use super::section::{Section, Sink};
+use super::{Config, Global, Ipvs, Problems, virtual_router, virtual_server};
+
+/// Largest file that is read, in bytes. A director of 10,000 real servers needs about half of it.
+const FILE_SIZE_MAX: u64 = 1024 * 1024;
+/// How often lines that are not TOML are taken out before the rest counts as unreadable.
+const RECOVERY_ROUNDS: usize = 8;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file could not be read: it is absent, too large, not a regular file or not UTF-8.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file was read and is wrong.
+    #[error(transparent)]
+    Invalid(Problems),
+}
+
+impl Config {
+    /// Reads a file of at most 1 MiB.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or with every problem in it.
+    pub fn load(path: &Path) -> Result<Config, LoadError> {
+        let source = read(path).map_err(|error| LoadError::Read {
+            path: path.to_owned(),
+            error,
+        })?;
+        Config::parse(&source, &path.display().to_string()).map_err(LoadError::Invalid)
+    }
+
+    /// Reads a text; `file_name` is what its problems call it.
+    ///
+    /// # Errors
+    ///
+    /// With every problem in it.
+    pub fn parse(source: &str, file_name: &str) -> Result<Config, Problems> {
+        let (root, errors) = DeTable::parse_recoverable(source);
+        if errors.is_empty() {
+            let sink = Sink::new(false);
+            let config = read_root(Section::root(&sink, root.get_ref()));
+            let found = sink.into_found();
+            return match config {
+                Some(config) if found.is_empty() => Ok(config),
+                Some(_) | None => Err(Problems::new(file_name, source, found)),
+            };
+        }
+        let mut found: Vec<Found> = errors.iter().map(syntax_error).collect();
+        if let Some(rest) = without_broken_lines(source) {
+            let (root, _) = DeTable::parse_recoverable(&rest);
+            let sink = Sink::new(true);
+            read_root(Section::root(&sink, root.get_ref()));
+            found.extend(sink.into_found());
+        }
+        Err(Problems::new(file_name, source, found))
+    }
+}
+
+/// Blanks out the lines that are not TOML, so that what is wrong with the others is found as well;
+/// every other byte stays where it is. `None`: no sensible rest was found.
+///
+/// The parser's own recovery leaves out everything after some errors.
+fn without_broken_lines(source: &str) -> Option<String> {
+    let mut lines: Vec<Cow<'_, str>> = source.split_inclusive('\n').map(Cow::Borrowed).collect();
+    for _ in 0..RECOVERY_ROUNDS {
+        let text = lines.concat();
+        let (_, errors) = DeTable::parse_recoverable(&text);
+        if errors.is_empty() {
+            return Some(text);
+        }
+        // An error at the end of the text belongs to its last line.
+        let last = text.trim_end().len().saturating_sub(1);
+        let starts = LineStarts::of(&text);
+        let line_of = |error: &toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            starts.line(at.min(last))
+        };
+        let broken: BTreeSet<usize> = errors.iter().map(line_of).collect();
+        let mut orphans = false;
+        for (number, line) in (1..).zip(&mut lines) {
+            let is_header = line.trim_start().starts_with('[');
+            let is_broken = broken.contains(&number);
+            // What follows a broken header would fall to the table before it.
+            orphans = (orphans && !is_header) || (is_header && is_broken);
+            if is_broken || orphans {
+                *line = Cow::Owned(blank(line));
+            }
+        }
+    }
+    None
+}
+
+/// As many bytes of blanks; the end of the line stays.
+fn blank(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => " ".repeat(line.len()) + "\n",
+        None => " ".repeat(line.len()),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    // Opening a FIFO that nobody writes to would wait for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_SIZE_MAX.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|size| size > FILE_SIZE_MAX) {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        io::Error::other(format!("not UTF-8 text (byte {good})"))
+    })
+}
+
+fn read_root(mut s: Section<'_>) -> Option<Config> {
+    let global = s.or("global", Global::default(), |v| Global::read(v.section()?));
+    let ipvs = s.or("ipvs", Ipvs::default(), |v| Ipvs::read(v.section()?));
+    let mut routers = virtual_router::Reader::new();
+    let vrrp: Vec<_> = s
+        .sections("vrrp", "vrrp", "name")
+        .into_iter()
+        .map(|section| routers.read(section))
+        .collect();
+    let mut servers = virtual_server::Reader::new(&routers.known);
+    let virtual_servers: Vec<_> = s
+        .sections("virtual_server", "virtual_server", "name")
+        .into_iter()
+        .map(|section| servers.read(section))
+        .collect();
+    s.refuse(&["sync_group", "track_script", "notify"]);
+    s.finish();
+    Some(Config {
+        global: global?,
+        ipvs: ipvs?,
+        vrrp: vrrp.into_iter().collect::<Option<_>>()?,
+        virtual_servers: virtual_servers.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn syntax_error(error: &toml::de::Error) -> Found {
+    let message = error.message();
+    let help = if message.contains("duplicate key") {
+        "a key or table can stand only once; several of a kind are written [[name]]"
+    } else {
+        "this is not TOML; strings are in double quotes, one `key = value` stands on each line"
+    };
+    Found {
+        span: error.span().unwrap_or_default(),
+        key: String::new(),
+        message: message.to_owned(),
+        help: help.to_owned(),
+        also: None,
+    }
+}

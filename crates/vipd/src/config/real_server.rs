@@ -1,0 +1,230 @@
+//! `[[virtual_server.real_server]]` and `sorry_server`: where a virtual server sends its clients.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipvs::{Destination, DestinationKey, Family, Forwarding, Tunnel};
+
+use super::check::Template;
+use super::section::{Section, Seen, Value};
+use super::{RealServer, SorryServer, text};
+
+/// The kernel refuses a weight that is negative as an `int`.
+const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
+
+/// What a virtual server gives its real servers. `None`: it is wrong there, and reported.
+#[derive(Debug)]
+pub(super) struct Defaults<'a> {
+    /// The virtual server's port; 0: it has none (every port, or a firewall mark).
+    pub(super) port: Option<u16>,
+    pub(super) family: Option<Family>,
+    pub(super) forwarding: Option<Forwarding>,
+    pub(super) checks: Option<Vec<Template<'a>>>,
+}
+
+/// A real server as written.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    address: Option<Address<'a>>,
+    weight: Option<u32>,
+    thresholds: Option<(u32, u32)>,
+    forwarding: Option<Option<Forwarding>>,
+    checks: Option<Option<Vec<Template<'a>>>>,
+}
+
+/// An address as written, its port still open.
+#[derive(Debug)]
+pub(super) struct Address<'a> {
+    value: Value<'a>,
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+/// `forwarding`, of a virtual server or a real server.
+pub(super) fn forwarding(v: &Value<'_>) -> Option<Forwarding> {
+    v.choice(
+        &[
+            ("dr", Forwarding::DirectRouting),
+            ("nat", Forwarding::Nat),
+            ("tun", Forwarding::Tunnel(Tunnel::Ipip)),
+        ],
+        &["fullnat"],
+    )
+}
+
+/// `sorry_server`, forwarded as the virtual server says.
+pub(super) fn sorry_server(
+    address: &Address<'_>,
+    defaults: &Defaults<'_>,
+    seen: &mut Seen<DestinationKey>,
+) -> Option<SorryServer> {
+    let forwarding = defaults.forwarding?;
+    Some(SorryServer {
+        key: address.key(forwarding, defaults, seen)?,
+        destination: Destination {
+            forwarding,
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        },
+    })
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn read(mut s: Section<'a>) -> Written<'a> {
+        let address = s.need("address", "\"10.0.0.21\"", Address::read);
+        let weight = s.or("weight", 1, |v| v.integer(0..=WEIGHT_MAX));
+        let upper = s.or("upper_threshold", 0, |v| v.integer(0..=u32::MAX));
+        let lower = s.or("lower_threshold", 0, |v| {
+            let lower = v.integer(0..=u32::MAX)?;
+            match upper {
+                Some(0) if lower > 0 => {
+                    v.report(
+                        "a lower threshold needs an upper one",
+                        "add upper_threshold, or remove lower_threshold",
+                    );
+                    None
+                }
+                Some(upper) if lower > upper => {
+                    v.report(
+                        format!("is above upper_threshold, {upper}"),
+                        format!("write 0 to {upper}"),
+                    );
+                    None
+                }
+                Some(_) | None => Some(lower),
+            }
+        });
+        let forwarding = s.maybe("forwarding", forwarding);
+        let checks = Template::read(&mut s);
+        s.finish();
+        Written {
+            address,
+            weight,
+            thresholds: upper.zip(lower),
+            forwarding,
+            checks,
+        }
+    }
+
+    /// The family of its address.
+    pub(super) fn family(&self) -> Option<Family> {
+        self.address.as_ref().map(Address::family)
+    }
+
+    /// Whether it says itself that it is reached through a tunnel.
+    pub(super) fn tunnelled(&self) -> bool {
+        matches!(self.forwarding, Some(Some(Forwarding::Tunnel(_))))
+    }
+
+    /// The real server, with what the virtual server says where it says nothing itself.
+    pub(super) fn resolve(
+        self,
+        defaults: &Defaults<'a>,
+        seen: &mut Seen<DestinationKey>,
+    ) -> Option<RealServer> {
+        let forwarding = self.forwarding.and_then(|own| own.or(defaults.forwarding));
+        let checks = self
+            .checks
+            .and_then(|own| own.or_else(|| defaults.checks.clone()));
+        let address = self.address?;
+        let key = address.key(forwarding?, defaults, seen)?;
+        let checks: Vec<_> = checks?.iter().map(|check| check.spec(key.0)).collect();
+        let (upper_threshold, lower_threshold) = self.thresholds?;
+        Some(RealServer {
+            key,
+            destination: Destination {
+                forwarding: forwarding?,
+                weight: self.weight?,
+                upper_threshold,
+                lower_threshold,
+            },
+            checks: checks.into_iter().collect::<Option<Vec<_>>>()?,
+        })
+    }
+}
+
+impl<'a> Address<'a> {
+    pub(super) fn read(v: &Value<'a>) -> Option<Address<'a>> {
+        let (ip, port) = v.parse(text::server_address)?;
+        Some(Address {
+            value: v.clone(),
+            ip,
+            port,
+        })
+    }
+
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.ip)
+    }
+
+    fn key(
+        &self,
+        forwarding: Forwarding,
+        defaults: &Defaults<'_>,
+        seen: &mut Seen<DestinationKey>,
+    ) -> Option<DestinationKey> {
+        let family = self.check_family(forwarding, defaults);
+        let port = self.resolve_port(forwarding, defaults.port?);
+        let key = DestinationKey(SocketAddr::new(self.ip, port?));
+        family?;
+        seen.note(
+            key,
+            &self.value,
+            &format!("{key} is already a server of this virtual server"),
+            "remove one of the two, and raise the weight of the other",
+        );
+        Some(key)
+    }
+
+    /// The kernel encapsulates one family in the other, but does not translate between them.
+    fn check_family(&self, forwarding: Forwarding, defaults: &Defaults<'_>) -> Option<()> {
+        let family = defaults.family?;
+        if family == self.family() || matches!(forwarding, Forwarding::Tunnel(_)) {
+            return Some(());
+        }
+        let of = |family| match family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        let (own, wanted) = (of(self.family()), of(family));
+        self.value.report(
+            format!("is {own}, but the virtual server is {wanted}"),
+            format!("write an {wanted} address, or forwarding = \"tun\""),
+        );
+        None
+    }
+
+    fn resolve_port(&self, forwarding: Forwarding, service: u16) -> Option<u16> {
+        let port = self.port.unwrap_or(service);
+        match forwarding {
+            Forwarding::Nat | Forwarding::LocalNode | Forwarding::Bypass => {
+                if port == 0 && service != 0 {
+                    self.value.report(
+                        "port 0 is no port",
+                        format!("leave it out for port {service}, the virtual server's"),
+                    );
+                    return None;
+                }
+                Some(port)
+            }
+            // The kernel takes another port and then ignores it: packets keep theirs.
+            Forwarding::DirectRouting | Forwarding::Tunnel(_) => {
+                if port == service {
+                    return Some(port);
+                }
+                let why = if service == 0 {
+                    format!("port {port} has no effect: packets keep the port they came to")
+                } else {
+                    format!(
+                        "port {port} is not the virtual server's, {service}, and only NAT changes ports"
+                    )
+                };
+                self.value.report(
+                    why,
+                    "leave the port out (a check has its own `port`), or write forwarding = \"nat\"",
+                );
+                None
+            }
+        }
+    }
+}

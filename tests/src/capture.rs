@@ -1,0 +1,74 @@
+//! Packets as tcpdump sees them.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait_for;
+
+/// A running tcpdump.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+}
+
+/// A packet.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// When it was seen.
+    pub at: SystemTime,
+    /// tcpdump's line about it, with the Ethernet header.
+    pub text: String,
+}
+
+impl Capture {
+    pub(crate) fn start(host: &Host, filter: &str) -> Result<Capture> {
+        let number = std::fs::read_dir(host.folder())?.count();
+        let arguments = ["-tt", "-e", "-n", "-l", "-i", "eth0", filter];
+        let process =
+            host.spawn(&format!("tcpdump{number}"), Path::new("tcpdump"), &arguments)?;
+        process.wait_for_output(Duration::from_secs(20), "listening on")?;
+        Ok(Capture { process })
+    }
+
+    /// The packets so far.
+    #[must_use]
+    pub fn packets(&self) -> Vec<Packet> {
+        let parse = |line: &str| {
+            let (time, text) = line.split_once(' ')?;
+            let (seconds, micros) = time.split_once('.')?;
+            let since = Duration::from_secs(seconds.parse().ok()?)
+                + Duration::from_micros(micros.parse().ok()?);
+            Some(Packet { at: UNIX_EPOCH + since, text: text.to_owned() })
+        };
+        self.process.output().lines().filter_map(parse).collect()
+    }
+
+    /// Waits for a packet that is not older than `since` and contains all of the words.
+    ///
+    /// # Errors
+    ///
+    /// There is none in time.
+    pub fn wait_for(
+        &self,
+        patience: Duration,
+        since: SystemTime,
+        words: &[&str],
+    ) -> Result<Packet> {
+        let fits = |packet: &Packet| {
+            packet.at >= since && words.iter().all(|word| packet.text.contains(word))
+        };
+        let what = format!("a packet with {words:?}");
+        wait_for(patience, &what, || Ok(self.packets().into_iter().find(fits)))
+    }
+
+    /// How many packets contain all of the words.
+    #[must_use]
+    pub fn count(&self, words: &[&str]) -> usize {
+        let fits = |packet: &&Packet| words.iter().all(|word| packet.text.contains(word));
+        self.packets().iter().filter(fits).count()
+    }
+}

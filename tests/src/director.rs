@@ -1,0 +1,181 @@
+//! A director: vipd on a host.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::process::Process;
+use crate::{binary, run, wait_until};
+
+/// A running vipd.
+#[derive(Debug)]
+pub struct Director {
+    /// The host it runs on.
+    pub host: Host,
+    config: PathBuf,
+    socket: PathBuf,
+    process: Process,
+}
+
+impl Director {
+    /// Starts vipd with a configuration; the control socket is added to its `[global]` table.
+    /// Returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// It ended, or does not answer; with its log.
+    pub fn start(host: &Host, config: &str) -> Result<Director> {
+        let mut director = Director::launch(host, config)?;
+        let patience = Duration::from_secs(30);
+        wait_until(patience, "vipd answers", || {
+            if let Ok(status) = director.process.wait(Duration::ZERO) {
+                bail!("vipd ended with {status}:\n{}", director.log());
+            }
+            Ok(director.status().is_ok())
+        })
+        .with_context(|| director.log())?;
+        Ok(director)
+    }
+
+    /// Starts vipd without waiting for anything.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn launch(host: &Host, config: &str) -> Result<Director> {
+        let file = host.folder().join(format!("{}.toml", host.name()));
+        let socket = host.folder().join(format!("{}.sock", host.name()));
+        fs::write(&file, with_socket(config, &socket))?;
+        let arguments = ["run", "-c", &file.to_string_lossy()];
+        let process = host.spawn("vipd", &binary("vipd")?, &arguments)?;
+        Ok(Director { host: host.clone(), config: file, socket, process })
+    }
+
+    /// `vipctl status --json`.
+    ///
+    /// # Errors
+    ///
+    /// vipd does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let mut vipctl = self.host.command(binary("vipctl")?);
+        let text = run(vipctl.arg("--socket").arg(&self.socket).args(["status", "--json"]))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// `vipctl status` as a person sees it.
+    ///
+    /// # Errors
+    ///
+    /// vipd does not answer.
+    pub fn status_text(&self) -> Result<String> {
+        let mut vipctl = self.host.command(binary("vipctl")?);
+        run(vipctl.arg("--socket").arg(&self.socket).arg("status"))
+    }
+
+    /// Waits until a value of the status is as wanted.
+    ///
+    /// # Errors
+    ///
+    /// It is not, in time; with the last one.
+    pub fn wait_for_status(&self, pointer: &str, wanted: &Value) -> Result<Duration> {
+        let mut last = Value::Null;
+        wait_until(Duration::from_secs(30), &format!("{pointer} = {wanted}"), || {
+            last = self.status()?.pointer(pointer).cloned().unwrap_or(Value::Null);
+            Ok(last == *wanted)
+        })
+        .with_context(|| format!("it is {last}; the log:\n{}", self.log()))
+    }
+
+    /// Replaces the file, without telling vipd.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write_config(&self, config: &str) -> Result<()> {
+        Ok(fs::write(&self.config, with_socket(config, &self.socket))?)
+    }
+
+    /// Replaces the file and sends SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// vipd has ended.
+    pub fn reload(&self, config: &str) -> Result<()> {
+        self.write_config(config)?;
+        self.process.signal("HUP")
+    }
+
+    /// Stops vipd gracefully and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// It does not end, or not with success.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal("TERM")?;
+        let status = self.process.wait(Duration::from_secs(60))?;
+        if !status.success() {
+            bail!("vipd ended with {status}:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Kills vipd as the kernel does when memory is out, then runs `vipd release` as systemd would.
+    /// Returns what that printed.
+    ///
+    /// # Errors
+    ///
+    /// The release failed.
+    pub fn kill_and_release(mut self, arguments: &[&str]) -> Result<String> {
+        self.process.signal("KILL")?;
+        self.process.wait(Duration::from_secs(10))?;
+        let mut release = self.host.command(binary("vipd")?);
+        run(release.args(["release", "-c"]).arg(&self.config).args(arguments))
+    }
+
+    /// Waits until vipd has ended by itself, and returns its exit code and log.
+    ///
+    /// # Errors
+    ///
+    /// It goes on.
+    pub fn ended(mut self) -> Result<(Option<i32>, String)> {
+        let status = self.process.wait(Duration::from_secs(20))?;
+        Ok((status.code(), self.log()))
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The file it reads.
+    #[must_use]
+    pub fn config(&self) -> &std::path::Path {
+        &self.config
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+}
+
+fn with_socket(config: &str, socket: &std::path::Path) -> String {
+    let line = format!("control_socket = \"{}\"", socket.display());
+    if config.contains("[global]") {
+        config.replacen("[global]", &format!("[global]\n{line}"), 1)
+    } else {
+        format!("[global]\n{line}\n{config}")
+    }
+}

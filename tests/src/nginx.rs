@@ -1,0 +1,75 @@
+//! A real server: nginx on a host.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait_until;
+
+/// A running nginx that answers `/` with the name of its host, and `/health` with a status.
+#[derive(Debug)]
+pub struct Nginx {
+    host: Host,
+    process: Process,
+}
+
+impl Nginx {
+    /// Starts it on port 80; returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn start(host: &Host) -> Result<Nginx> {
+        Nginx::with_health(host, 200)
+    }
+
+    /// As [`Nginx::start`], with another status for `/health`.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn with_health(host: &Host, status: u16) -> Result<Nginx> {
+        let folder = host.folder().join(format!("nginx-{}", host.name()));
+        fs::create_dir_all(&folder)?;
+        let (name, prefix) = (host.name(), folder.display());
+        let config = format!(
+            "daemon off; master_process off; pid {prefix}/pid; error_log stderr;
+             events {{ worker_connections 256; }}
+             http {{
+                 access_log off;
+                 client_body_temp_path {prefix}; proxy_temp_path {prefix}; uwsgi_temp_path {prefix};
+                 fastcgi_temp_path {prefix}; scgi_temp_path {prefix};
+                 server {{
+                     listen 80;
+                     location / {{ return 200 \"{name}\\n\"; }}
+                     location /health {{ return {status} \"{name} {status}\\n\"; }}
+                 }}
+             }}\n"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, config)?;
+        let (prefix, file) = (folder.to_string_lossy(), file.to_string_lossy());
+        let arguments = ["-p", &prefix, "-e", "stderr", "-c", &file];
+        let process = host.spawn("nginx", Path::new("/usr/sbin/nginx"), &arguments)?;
+        let nginx = Nginx { host: host.clone(), process };
+        wait_until(Duration::from_secs(20), "nginx answers", || {
+            Ok(nginx.host.get("http://127.0.0.1/").is_some())
+        })
+        .map_err(|error| error.context(nginx.process.output()))?;
+        Ok(nginx)
+    }
+
+    /// Stops it at once: connections to it are refused.
+    ///
+    /// # Errors
+    ///
+    /// It does not end.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal("TERM")?;
+        self.process.wait(Duration::from_secs(10)).map(|_| ())
+    }
+}

@@ -1,0 +1,81 @@
+//! A program that runs in the lab.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{run, wait_for};
+
+/// A running program; dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Process> {
+        let output = fs::File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("{command:?} cannot be run"))?;
+        Ok(Process { child, log })
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The file with what it prints.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name: `TERM`, `HUP`, `KILL`, `STOP`.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        run(Command::new("kill").args([&format!("-{name}"), &id])).map(|_| ())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// It goes on.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        wait_for(patience, "the end of a program", || Ok(self.child.try_wait()?))
+            .with_context(|| format!("it has printed:\n{}", self.output()))
+    }
+
+    /// Waits until it has printed a text.
+    ///
+    /// # Errors
+    ///
+    /// It has not.
+    pub fn wait_for_output(&self, patience: Duration, text: &str) -> Result<()> {
+        wait_for(patience, text, || Ok(self.output().contains(text).then_some(())))
+            .with_context(|| format!("it has printed:\n{}", self.output()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
