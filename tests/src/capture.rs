@@ -65,6 +65,12 @@ impl Capture {
         wait_for(patience, &what, || Ok(self.packets().into_iter().find(fits)))
     }
 
+    /// The process number of tcpdump.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How many packets contain all of the words.
     #[must_use]
     pub fn count(&self, words: &[&str]) -> usize {

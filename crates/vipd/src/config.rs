@@ -2,7 +2,7 @@
 //!
 //! Each kind of table has a module that reads it (`global`, `virtual_router`, `virtual_server`,
 //! `real_server`, `check`), with its defaults, limits and cross references. They read through
-//! `section`, which collects the problems, and `text`, which knows the strings; `problem` shows what
+//! `section`, `value` and `text` (tables, values, strings), which collect the problems; `problem` shows what
 //! is wrong to a person. The rest of the daemon sees only what stands here: durations, addresses and
 //! keys that are known to be good.
 
@@ -13,6 +13,7 @@ mod problem;
 mod real_server;
 mod section;
 mod text;
+mod value;
 mod virtual_router;
 mod virtual_server;
 

@@ -324,14 +324,12 @@ fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
         "fwmark" => server.address.clone(),
         protocol => format!("{protocol} {}", server.address),
     };
-    let mut text = format!(
-        "{} {what} {} {}{only_master}: {state}, weight {} (quorum {})\n",
-        paint.bold(&cut(&server.name, 24)),
-        server.scheduler,
-        server.forwarding,
-        quorum.have,
-        quorum.needed,
-    );
+    let (scheduler, forwarding) = (&server.scheduler, &server.forwarding);
+    let rest = format!(" {what} {scheduler} {forwarding}{only_master}: ");
+    let weight = format!(", weight {} (quorum {})", quorum.have, quorum.needed);
+    let used = rest.chars().count() + "no quorum".len() + weight.chars().count();
+    let name = cut(&server.name, WIDTH.saturating_sub(used));
+    let mut text = format!("{}{rest}{state}{weight}\n", paint.bold(&name));
     let mut rows = vec![
         ["  REAL SERVER", "STATE", "WEIGHT", "ACTIVE", "INACTIVE", "CHECK"]
             .map(str::to_owned)

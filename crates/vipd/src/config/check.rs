@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
 
-use super::section::{Section, Value};
+use super::section::Section;
 use super::text;
+use super::value::Value;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipvs::{Destination, DestinationKey, Family, Forwarding, Tunnel};
 
 use super::check::Template;
-use super::section::{Section, Seen, Value};
+use super::section::{Section, Seen};
+use super::value::Value;
 use super::{RealServer, SorryServer, text};
 
 /// The kernel refuses a weight that is negative as an `int`.

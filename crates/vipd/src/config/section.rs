@@ -6,25 +6,21 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::ops::{Range, RangeInclusive};
-use std::time::Duration;
+use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeString, DeTable};
 
 use super::problem::Found;
-use super::text::{self, Complaint};
-
-/// Longest text, in bytes, that stands for a table in the paths of its keys.
-const LABEL_MAX: usize = 64;
+use super::text;
+use super::value::Value;
 
 /// Where problems go.
 #[derive(Debug, Default)]
 pub(super) struct Sink {
     found: RefCell<Vec<Found>>,
     /// The text has syntax errors: what seems to be missing may only be what the parser skipped.
-    partial: bool,
+    pub(super) partial: bool,
 }
 
 /// A table of the file, and which of its keys were asked for.
@@ -36,15 +32,6 @@ pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
-}
-
-/// A value of the file, and where it stands.
-#[derive(Debug, Clone)]
-pub(super) struct Value<'a> {
-    sink: &'a Sink,
-    path: String,
-    span: Range<usize>,
-    raw: &'a DeValue<'a>,
 }
 
 /// Things that must be unique, and where each stood first.
@@ -71,10 +58,20 @@ impl Sink {
 impl<'a> Section<'a> {
     /// The whole file.
     pub(super) fn root(sink: &'a Sink, table: &'a DeTable<'a>) -> Section<'a> {
+        Section::new(sink, String::new(), 0..0, table)
+    }
+
+    /// A table that stands at `span`.
+    pub(super) fn new(
+        sink: &'a Sink,
+        path: String,
+        span: Range<usize>,
+        table: &'a DeTable<'a>,
+    ) -> Section<'a> {
         Section {
             sink,
-            path: String::new(),
-            span: 0..0,
+            path,
+            span,
             table,
             known: Vec::new(),
             refused: Vec::new(),
@@ -85,12 +82,7 @@ impl<'a> Section<'a> {
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
         let raw = self.table.get(key)?;
-        Some(Value {
-            sink: self.sink,
-            path: joined(&self.path, key),
-            span: raw.span(),
-            raw: raw.get_ref(),
-        })
+        Some(Value::new(self.sink, joined(&self.path, key), raw))
     }
 
     /// A key that must be there.
@@ -152,16 +144,11 @@ impl<'a> Section<'a> {
             .table
             .iter()
             .map(|(key, raw)| {
-                let value = Value {
-                    sink: self.sink,
-                    path: joined(&self.path, key.get_ref()),
-                    span: raw.span(),
-                    raw: raw.get_ref(),
-                };
+                let value = Value::new(self.sink, joined(&self.path, key.get_ref()), raw);
                 (key.get_ref().as_ref(), value)
             })
             .collect();
-        entries.sort_by_key(|(_, value)| value.span.start);
+        entries.sort_by_key(|(_, value)| value.span().start);
         entries
     }
 
@@ -222,7 +209,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn report_key(&self, key: &Spanned<std::borrow::Cow<'a, str>>, message: &str, help: String) {
+    fn report_key(&self, key: &Spanned<DeString<'a>>, message: &str, help: String) {
         self.sink.add(Found {
             span: key.span(),
             key: joined(&self.path, key.get_ref()),
@@ -230,234 +217,6 @@ impl<'a> Section<'a> {
             help,
             also: None,
         });
-    }
-}
-
-impl<'a> Value<'a> {
-    /// Reports a problem of this value.
-    pub(super) fn report(&self, message: impl Into<String>, help: impl Into<String>) {
-        self.sink.add(self.found(message.into(), help.into()));
-    }
-
-    /// Reports that this value names something that is not in the file.
-    pub(super) fn dangling(&self, message: impl Into<String>, help: impl Into<String>) {
-        if !self.sink.partial {
-            self.report(message, help);
-        }
-    }
-
-    pub(super) fn text(&self) -> Option<&'a str> {
-        let text = self.raw.as_str();
-        if text.is_none() {
-            self.wrong_type("a string", "write it in quotes: \"...\"");
-        }
-        text
-    }
-
-    /// A string with a meaning.
-    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
-        match parse(self.text()?) {
-            Ok(value) => Some(value),
-            Err(Complaint { message, help }) => {
-                self.report(message, help);
-                None
-            }
-        }
-    }
-
-    pub(super) fn boolean(&self) -> Option<bool> {
-        let boolean = self.raw.as_bool();
-        if boolean.is_none() {
-            self.wrong_type("a boolean", "write true or false, without quotes");
-        }
-        boolean
-    }
-
-    pub(super) fn integer<T>(&self, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: TryFrom<i128> + PartialOrd + Display,
-    {
-        let help = format!(
-            "write a whole number from {} to {}, without quotes",
-            range.start(),
-            range.end()
-        );
-        let Some(written) = self.raw.as_integer() else {
-            self.wrong_type("a whole number", help);
-            return None;
-        };
-        let value = number(written).filter(|value| range.contains(value));
-        if value.is_none() {
-            self.report(format!("{written} is out of range"), help);
-        }
-        value
-    }
-
-    /// Whether the value is a whole number, for keys that take more than one type.
-    pub(super) fn is_integer(&self) -> bool {
-        self.raw.is_integer()
-    }
-
-    /// Whether the value is a table, for keys that take more than one type.
-    pub(super) fn is_section(&self) -> bool {
-        self.raw.is_table()
-    }
-
-    /// Whether the value is a list, for keys that take more than one type.
-    pub(super) fn is_list(&self) -> bool {
-        self.raw.is_array()
-    }
-
-    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let help = format!(
-            "write {} to {}, such as \"250ms\", \"5s\" or \"1h30m\"",
-            text::shown(*range.start()),
-            text::shown(*range.end())
-        );
-        if let (DeValue::Integer(_) | DeValue::Float(_), Some(number)) = (self.raw, self.number()) {
-            self.report(
-                "a duration needs a unit",
-                format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds"),
-            );
-            return None;
-        }
-        let duration = self.parse(|text| text::duration(text, &help))?;
-        if !range.contains(&duration) {
-            self.report(format!("{} is out of range", text::shown(duration)), help);
-            return None;
-        }
-        Some(duration)
-    }
-
-    /// One of some words; `refused` are words that this version does not support yet.
-    pub(super) fn choice<T: Copy>(
-        &self,
-        words: &[(&'static str, T)],
-        refused: &[&str],
-    ) -> Option<T> {
-        let text = self.text()?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
-        }
-        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let all = format!("write {}", alternatives(&words));
-        if refused.contains(&text) {
-            self.report(format!("{text:?} is not supported by this version"), all);
-        } else if let Some(close) = text::closest(text, &words) {
-            self.report(
-                format!("{text:?} is not one of the values of this key"),
-                format!("did you mean \"{close}\"?"),
-            );
-        } else {
-            self.report(
-                format!("{text:?} is not one of the values of this key"),
-                all,
-            );
-        }
-        None
-    }
-
-    /// A key that has only one value so far.
-    pub(super) fn only<T: Copy + PartialEq>(
-        &self,
-        read: Option<T>,
-        only: T,
-        written: &str,
-    ) -> Option<()> {
-        let value = read?;
-        if value != only {
-            self.report(
-                "not supported by this version",
-                format!("write {written}, or leave the key out"),
-            );
-            return None;
-        }
-        Some(())
-    }
-
-    pub(super) fn list(&self) -> Option<Vec<Value<'a>>> {
-        let Some(array) = self.raw.as_array() else {
-            self.wrong_type("a list", "write it in brackets: [...]");
-            return None;
-        };
-        let item = |(index, raw): (usize, &'a Spanned<DeValue<'a>>)| Value {
-            sink: self.sink,
-            path: format!("{}[{index}]", self.path),
-            span: raw.span(),
-            raw: raw.get_ref(),
-        };
-        Some(array.iter().enumerate().map(item).collect())
-    }
-
-    pub(super) fn section(&self) -> Option<Section<'a>> {
-        let Some(table) = self.raw.as_table() else {
-            let path = &self.path;
-            let help = if self.raw.as_array().is_some_and(|a| !a.is_empty()) {
-                format!("there is only one: write [{path}], or `{{ ... }}` in one line")
-            } else {
-                "write it in braces: { key = value, ... }".to_owned()
-            };
-            self.wrong_type("a table", help);
-            return None;
-        };
-        Some(Section {
-            sink: self.sink,
-            path: self.path.clone(),
-            span: self.span.clone(),
-            table,
-            known: Vec::new(),
-            refused: Vec::new(),
-        })
-    }
-
-    fn sections(&self, header: &str, label: &str) -> Option<Vec<Section<'a>>> {
-        let Some(array) = self.raw.as_array() else {
-            self.wrong_type(
-                "a list of tables",
-                format!("write each under a header of its own, [[{header}]]"),
-            );
-            return None;
-        };
-        let section = |(index, raw): (usize, &'a Spanned<DeValue<'a>>)| {
-            let name = raw
-                .get_ref()
-                .as_table()
-                .and_then(|table| table.get(label)?.get_ref().as_str())
-                .filter(|name| name.len() <= LABEL_MAX);
-            let value = Value {
-                sink: self.sink,
-                path: match name {
-                    Some(name) => format!("{} {name:?}", self.path),
-                    None => format!("{}[{index}]", self.path),
-                },
-                span: raw.span(),
-                raw: raw.get_ref(),
-            };
-            value.section()
-        };
-        Some(array.iter().enumerate().filter_map(section).collect())
-    }
-
-    fn number(&self) -> Option<String> {
-        let integer = self.raw.as_integer().map(ToString::to_string);
-        integer.or_else(|| self.raw.as_float().map(ToString::to_string))
-    }
-
-    fn wrong_type(&self, wanted: &str, help: impl Into<String>) {
-        self.report(
-            format!("must be {wanted}, but is {}", type_name(self.raw)),
-            help,
-        );
-    }
-
-    fn found(&self, message: String, help: String) -> Found {
-        Found {
-            span: self.span.clone(),
-            key: self.path.clone(),
-            message,
-            help,
-            also: None,
-        }
     }
 }
 
@@ -469,26 +228,15 @@ impl<K: Ord> Seen<K> {
     /// Takes note of `key`, which `value` gives, and reports it if it was there before.
     pub(super) fn note(&mut self, key: K, value: &Value<'_>, message: &str, help: &str) {
         if let Some(first) = self.0.get(&key) {
-            value.sink.add(Found {
-                also: Some(first.clone()),
-                ..value.found(message.to_owned(), help.to_owned())
-            });
+            value.repeats(first.clone(), message, help);
         } else {
-            self.0.insert(key, value.span.clone());
+            self.0.insert(key, value.span());
         }
     }
 }
 
-/// `"a", "b" or "c"`.
-pub(super) fn alternatives(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => format!("\"{only}\""),
-        [most @ .., last] => format!("{} or \"{last}\"", list(most, '"')),
-    }
-}
-
-fn list(words: &[&str], quote: char) -> String {
+/// `a`, `b`, `c`, each in quotes.
+pub(super) fn list(words: &[&str], quote: char) -> String {
     let quoted: Vec<String> = words
         .iter()
         .map(|word| format!("{quote}{word}{quote}"))
@@ -511,27 +259,5 @@ fn joined(path: &str, key: &str) -> String {
         key
     } else {
         format!("{path}.{key}")
-    }
-}
-
-fn number<T: TryFrom<i128>>(written: &DeInteger<'_>) -> Option<T> {
-    let value = i128::from_str_radix(written.as_str(), written.radix()).ok()?;
-    T::try_from(value).ok()
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(array)
-            if array.iter().all(|item| item.get_ref().is_table()) && !array.is_empty() =>
-        {
-            "a list of tables"
-        }
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
     }
 }

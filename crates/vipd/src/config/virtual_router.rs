@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ::vrrp::{ChecksumForm, Family, PRIORITY_OWNER, Parameters, Version};
 
-use super::section::{Section, Seen, Value};
+use super::section::{Section, Seen};
+use super::value::Value;
 use super::{Garp, VirtualAddress, Vrrp, text};
 
 const V2_INTERVAL_MIN: Duration = Duration::from_secs(1);

@@ -11,7 +11,8 @@ use ipvs::{
 
 use super::check::Template;
 use super::real_server::{self, Address, Defaults, Written};
-use super::section::{Section, Seen, Value};
+use super::section::{Section, Seen};
+use super::value::Value;
 use super::{Active, OnFailure, VirtualServer, text};
 
 /// The upper end is keepalived's; the kernel's own counter of jiffies overflows after 49 days.

@@ -1,0 +1,294 @@
+//! A value of the file: what type it has, what it may be, and what to say where it is wrong.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeValue};
+
+use super::problem::Found;
+use super::section::{self, Section, Sink};
+use super::text::{self, Complaint};
+
+/// Longest text, in bytes, that stands for a table in the paths of its keys.
+const LABEL_MAX: usize = 64;
+
+/// A value of the file, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Value<'a> {
+    sink: &'a Sink,
+    path: String,
+    span: Range<usize>,
+    raw: &'a DeValue<'a>,
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn new(sink: &'a Sink, path: String, raw: &'a Spanned<DeValue<'a>>) -> Value<'a> {
+        Value {
+            sink,
+            path,
+            span: raw.span(),
+            raw: raw.get_ref(),
+        }
+    }
+
+    /// Where it stands, in bytes of the file.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Reports a problem of this value.
+    pub(super) fn report(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.sink.add(self.found(message.into(), help.into()));
+    }
+
+    /// Reports that this value repeats what stands at `first`.
+    pub(super) fn repeats(&self, first: Range<usize>, message: &str, help: &str) {
+        self.sink.add(Found {
+            also: Some(first),
+            ..self.found(message.to_owned(), help.to_owned())
+        });
+    }
+
+    /// Reports that this value names something that is not in the file.
+    pub(super) fn dangling(&self, message: impl Into<String>, help: impl Into<String>) {
+        if !self.sink.partial {
+            self.report(message, help);
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.raw.as_str();
+        if text.is_none() {
+            self.wrong_type("a string", "write it in quotes: \"...\"");
+        }
+        text
+    }
+
+    /// A string with a meaning.
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
+        match parse(self.text()?) {
+            Ok(value) => Some(value),
+            Err(Complaint { message, help }) => {
+                self.report(message, help);
+                None
+            }
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let boolean = self.raw.as_bool();
+        if boolean.is_none() {
+            self.wrong_type("a boolean", "write true or false, without quotes");
+        }
+        boolean
+    }
+
+    pub(super) fn integer<T>(&self, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + Display,
+    {
+        let help = format!(
+            "write a whole number from {} to {}, without quotes",
+            range.start(),
+            range.end()
+        );
+        let Some(written) = self.raw.as_integer() else {
+            self.wrong_type("a whole number", help);
+            return None;
+        };
+        let value = number(written).filter(|value| range.contains(value));
+        if value.is_none() {
+            self.report(format!("{written} is out of range"), help);
+        }
+        value
+    }
+
+    /// Whether the value is a whole number, for keys that take more than one type.
+    pub(super) fn is_integer(&self) -> bool {
+        self.raw.is_integer()
+    }
+
+    /// Whether the value is a table, for keys that take more than one type.
+    pub(super) fn is_section(&self) -> bool {
+        self.raw.is_table()
+    }
+
+    /// Whether the value is a list, for keys that take more than one type.
+    pub(super) fn is_list(&self) -> bool {
+        self.raw.is_array()
+    }
+
+    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let help = format!(
+            "write {} to {}, such as \"250ms\", \"5s\" or \"1h30m\"",
+            text::shown(*range.start()),
+            text::shown(*range.end())
+        );
+        if let (DeValue::Integer(_) | DeValue::Float(_), Some(number)) = (self.raw, self.number()) {
+            self.report(
+                "a duration needs a unit",
+                format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds"),
+            );
+            return None;
+        }
+        let duration = self.parse(|text| text::duration(text, &help))?;
+        if !range.contains(&duration) {
+            self.report(format!("{} is out of range", text::shown(duration)), help);
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// One of some words; `refused` are words that this version does not support yet.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        words: &[(&'static str, T)],
+        refused: &[&str],
+    ) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let all = format!("write {}", alternatives(&words));
+        if refused.contains(&text) {
+            self.report(format!("{text:?} is not supported by this version"), all);
+        } else if let Some(close) = text::closest(text, &words) {
+            self.report(
+                format!("{text:?} is not one of the values of this key"),
+                format!("did you mean \"{close}\"?"),
+            );
+        } else {
+            self.report(
+                format!("{text:?} is not one of the values of this key"),
+                all,
+            );
+        }
+        None
+    }
+
+    /// A key that has only one value so far.
+    pub(super) fn only<T: Copy + PartialEq>(
+        &self,
+        read: Option<T>,
+        only: T,
+        written: &str,
+    ) -> Option<()> {
+        let value = read?;
+        if value != only {
+            self.report(
+                "not supported by this version",
+                format!("write {written}, or leave the key out"),
+            );
+            return None;
+        }
+        Some(())
+    }
+
+    pub(super) fn list(&self) -> Option<Vec<Value<'a>>> {
+        let Some(array) = self.raw.as_array() else {
+            self.wrong_type("a list", "write it in brackets: [...]");
+            return None;
+        };
+        let item = |(index, raw)| Value::new(self.sink, format!("{}[{index}]", self.path), raw);
+        Some(array.iter().enumerate().map(item).collect())
+    }
+
+    pub(super) fn section(&self) -> Option<Section<'a>> {
+        let Some(table) = self.raw.as_table() else {
+            let path = &self.path;
+            let help = if self.raw.as_array().is_some_and(|a| !a.is_empty()) {
+                format!("there is only one: write [{path}], or `{{ ... }}` in one line")
+            } else {
+                "write it in braces: { key = value, ... }".to_owned()
+            };
+            self.wrong_type("a table", help);
+            return None;
+        };
+        Some(Section::new(
+            self.sink,
+            self.path.clone(),
+            self.span(),
+            table,
+        ))
+    }
+
+    /// The tables of a list; see [`Section::sections`].
+    pub(super) fn sections(&self, header: &str, label: &str) -> Option<Vec<Section<'a>>> {
+        let Some(array) = self.raw.as_array() else {
+            self.wrong_type(
+                "a list of tables",
+                format!("write each under a header of its own, [[{header}]]"),
+            );
+            return None;
+        };
+        let section = |(index, raw): (usize, &'a Spanned<DeValue<'a>>)| {
+            let name = raw
+                .get_ref()
+                .as_table()
+                .and_then(|table| table.get(label)?.get_ref().as_str())
+                .filter(|name| name.len() <= LABEL_MAX);
+            let path = match name {
+                Some(name) => format!("{} {name:?}", self.path),
+                None => format!("{}[{index}]", self.path),
+            };
+            Value::new(self.sink, path, raw).section()
+        };
+        Some(array.iter().enumerate().filter_map(section).collect())
+    }
+
+    fn number(&self) -> Option<String> {
+        let integer = self.raw.as_integer().map(ToString::to_string);
+        integer.or_else(|| self.raw.as_float().map(ToString::to_string))
+    }
+
+    fn wrong_type(&self, wanted: &str, help: impl Into<String>) {
+        self.report(
+            format!("must be {wanted}, but is {}", type_name(self.raw)),
+            help,
+        );
+    }
+
+    fn found(&self, message: String, help: String) -> Found {
+        Found {
+            span: self.span.clone(),
+            key: self.path.clone(),
+            message,
+            help,
+            also: None,
+        }
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => format!("\"{only}\""),
+        [most @ .., last] => format!("{} or \"{last}\"", section::list(most, '"')),
+    }
+}
+
+fn number<T: TryFrom<i128>>(written: &DeInteger<'_>) -> Option<T> {
+    let value = i128::from_str_radix(written.as_str(), written.radix()).ok()?;
+    T::try_from(value).ok()
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(array)
+            if array.iter().all(|item| item.get_ref().is_table()) && !array.is_empty() =>
+        {
+            "a list of tables"
+        }
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

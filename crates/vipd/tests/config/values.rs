@@ -1,0 +1,517 @@
+//! What good files become: every key ends in its value, and what is not written in its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
+use ipvs::{
+    Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
+    SchedulerName, Service, ServiceFlags, ServiceKey, Tunnel,
+};
+use vipd::config::{
+    Active, Config, Garp, Global, Ipvs, OnFailure, OnStop, RealServer, SorryServer, VirtualAddress,
+    VirtualServer, Vrrp,
+};
+use vrrp::{ChecksumForm, Parameters, Version};
+
+use super::{parse, secs};
+
+#[test]
+fn an_empty_file_is_a_director_with_nothing_to_do() {
+    let config = parse("").unwrap();
+    assert!(!config.global.name.is_empty());
+    let expected = Config {
+        global: Global {
+            name: config.global.name.clone(),
+            control_socket: PathBuf::from("/run/vipd/control.sock"),
+            http: None,
+            state_dir: PathBuf::from("/var/lib/vipd"),
+        },
+        ipvs: Ipvs {
+            resync_interval: secs(10),
+            on_stop: OnStop::Remove,
+        },
+        vrrp: vec![],
+        virtual_servers: vec![],
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn every_key_of_the_daemon_ends_in_its_value() {
+    let config = parse(
+        r#"
+        [global]
+        name = "lb1"
+        control_socket = "/tmp/control.sock"
+        http = "[::1]:9650"
+        state_dir = "/tmp/state"
+        [ipvs]
+        resync_interval = "250ms"
+        on_stop = "keep"
+        "#,
+    );
+    let expected = Config {
+        global: Global {
+            name: "lb1".into(),
+            control_socket: "/tmp/control.sock".into(),
+            http: Some(socket("[::1]:9650")),
+            state_dir: "/tmp/state".into(),
+        },
+        ipvs: Ipvs {
+            resync_interval: Duration::from_millis(250),
+            on_stop: OnStop::Keep,
+        },
+        vrrp: vec![],
+        virtual_servers: vec![],
+    };
+    assert_eq!(config.unwrap(), expected);
+}
+
+#[test]
+fn a_virtual_router_needs_four_keys_and_has_defaults_for_the_rest() {
+    let config = parse(
+        r#"
+        [[vrrp]]
+        name = "web"
+        interface = "eth0"
+        vrid = 51
+        virtual_addresses = ["192.168.1.10"]
+        "#,
+    );
+    assert_eq!(
+        config.unwrap().vrrp,
+        [Vrrp {
+            name: "web".into(),
+            interface: "eth0".into(),
+            parameters: Parameters {
+                vrid: 51,
+                version: Version::V2,
+                family: vrrp::Family::V4,
+                priority: 100,
+                advert_interval: secs(1),
+                preempt: true,
+                preempt_delay: Duration::ZERO,
+                checksum: ChecksumForm::PseudoHeader,
+                addresses: vec!["192.168.1.10".parse().unwrap()],
+            },
+            addresses: vec![address("192.168.1.10/32", "eth0", true)],
+            garp: Garp {
+                repeat: 5,
+                delay: secs(5),
+                refresh: Duration::ZERO,
+            },
+        }]
+    );
+}
+
+#[test]
+fn every_key_of_a_virtual_router_ends_in_its_value() {
+    let config = parse(
+        r#"
+        [[vrrp]]
+        name = "web"
+        interface = "eth0"
+        vrid = 255
+        version = 3
+        priority = 254
+        advert_interval = "40.95s"
+        preempt = true
+        preempt_delay = "1000s"
+        accept = true
+        virtual_mac = false
+        takeover_probe = "off"
+        checksum = "rfc9568"
+        virtual_addresses = [
+          "192.168.1.10/24",
+          { address = "10.0.0.1/24", interface = "eth1", advertise = false },
+        ]
+        garp = { repeat = 3, delay = "0s", refresh = "60s" }
+        "#,
+    );
+    assert_eq!(
+        config.unwrap().vrrp,
+        [Vrrp {
+            name: "web".into(),
+            interface: "eth0".into(),
+            parameters: Parameters {
+                vrid: 255,
+                version: Version::V3,
+                family: vrrp::Family::V4,
+                priority: 254,
+                advert_interval: Duration::from_millis(40_950),
+                preempt: true,
+                preempt_delay: secs(1000),
+                checksum: ChecksumForm::MessageOnly,
+                addresses: vec!["192.168.1.10".parse().unwrap()],
+            },
+            addresses: vec![
+                address("192.168.1.10/24", "eth0", true),
+                address("10.0.0.1/24", "eth1", false),
+            ],
+            garp: Garp {
+                repeat: 3,
+                delay: Duration::ZERO,
+                refresh: secs(60),
+            },
+        }]
+    );
+}
+
+#[test]
+fn a_virtual_server_needs_a_name_and_an_address() {
+    let config = parse("[[virtual_server]]\nname = 'http'\naddress = '192.168.1.10:80'").unwrap();
+    assert_eq!(
+        config.virtual_servers,
+        [VirtualServer {
+            name: "http".into(),
+            key: ServiceKey::Address {
+                protocol: Protocol::Tcp,
+                address: socket("192.168.1.10:80"),
+            },
+            service: service(Scheduler::Wlc),
+            vrrp: None,
+            active: Active::Always,
+            forwarding: Forwarding::DirectRouting,
+            quorum: 1,
+            hysteresis: 0,
+            on_failure: OnFailure::Remove,
+            sorry_server: None,
+            real_servers: vec![],
+        }]
+    );
+}
+
+#[test]
+fn every_key_of_a_virtual_server_ends_in_its_value() {
+    let config = parse(
+        r#"
+        [[vrrp]]
+        name = "dns"
+        interface = "eth0"
+        vrid = 51
+        virtual_addresses = ["192.168.1.10/24"]
+
+        [[virtual_server]]
+        name = "dns"
+        address = "192.168.1.10:53"
+        protocol = "udp"
+        vrrp = "dns"
+        active = "master"
+        scheduler = "mh"
+        scheduler_flags = ["mh-port"]
+        forwarding = "nat"
+        tunnel = { type = "ipip" }
+        persistence = { timeout = "10m", netmask = 24 }
+        one_packet = true
+        quorum = 3
+        hysteresis = 2
+        on_failure = "zero-weight"
+        slow_start = "0s"
+        sorry_server = "192.168.1.99:5353"
+
+          [[virtual_server.real_server]]
+          address = "10.0.0.21"
+          weight = 2147483647
+          upper_threshold = 100
+          lower_threshold = 80
+
+          [[virtual_server.real_server]]
+          address = "[2001:db8::22]"
+          forwarding = "tun"
+        "#,
+    );
+    let service = Service {
+        flags: ServiceFlags {
+            one_packet: true,
+            sched2: true,
+            ..ServiceFlags::default()
+        },
+        persistence: Some(Persistence {
+            timeout: secs(600),
+            prefix_length: 24,
+            engine: None,
+        }),
+        ..service(Scheduler::Mh)
+    };
+    assert_eq!(
+        config.unwrap().virtual_servers,
+        [VirtualServer {
+            name: "dns".into(),
+            key: ServiceKey::Address {
+                protocol: Protocol::Udp,
+                address: socket("192.168.1.10:53"),
+            },
+            service,
+            vrrp: Some("dns".into()),
+            active: Active::Master,
+            forwarding: Forwarding::Nat,
+            quorum: 3,
+            hysteresis: 2,
+            on_failure: OnFailure::ZeroWeight,
+            sorry_server: Some(SorryServer {
+                key: DestinationKey(socket("192.168.1.99:5353")),
+                destination: destination(Forwarding::Nat),
+            }),
+            real_servers: vec![
+                RealServer {
+                    key: DestinationKey(socket("10.0.0.21:53")),
+                    destination: Destination {
+                        weight: 2_147_483_647,
+                        upper_threshold: 100,
+                        lower_threshold: 80,
+                        ..destination(Forwarding::Nat)
+                    },
+                    checks: vec![],
+                },
+                RealServer {
+                    key: DestinationKey(socket("[2001:db8::22]:53")),
+                    destination: destination(Forwarding::Tunnel(Tunnel::Ipip)),
+                    checks: vec![],
+                },
+            ],
+        }]
+    );
+}
+
+#[test]
+fn a_firewall_mark_has_the_family_of_its_first_real_server() {
+    let with = |server: &str| {
+        let server = format!("[[virtual_server.real_server]]\naddress = '{server}'");
+        parse(&format!(
+            "[[virtual_server]]\nname = 'm'\nfwmark = 3\none_packet = true\n{server}"
+        ))
+        .unwrap()
+        .virtual_servers[0]
+            .key
+    };
+    let mark = |family| ServiceKey::FirewallMark { family, mark: 3 };
+    assert_eq!(with("10.0.0.21"), mark(Family::V4));
+    assert_eq!(with("2001:db8::21"), mark(Family::V6));
+}
+
+#[test]
+fn hashing_schedulers_fall_back_unless_the_flags_say_otherwise() {
+    let flags = |scheduler: &str, flags: &str| {
+        let text = format!(
+            "[[virtual_server]]\nname = 'a'\naddress = '192.0.2.1:80'\nscheduler = '{scheduler}'\n{flags}"
+        );
+        let service = parse(&text).unwrap().virtual_servers[0].service.clone();
+        (service.flags.sched1, service.flags.sched2)
+    };
+    assert_eq!(flags("sh", ""), (true, false));
+    assert_eq!(flags("mh", ""), (true, false));
+    assert_eq!(flags("rr", ""), (false, false));
+    assert_eq!(flags("sh", "scheduler_flags = []"), (false, false));
+    assert_eq!(flags("mh", "scheduler_flags = ['mh-port']"), (false, true));
+    assert_eq!(
+        flags("sh", "scheduler_flags = ['sh-port', 'sh-fallback']"),
+        (true, true)
+    );
+}
+
+#[test]
+fn persistence_covers_single_clients_by_default() {
+    let persistence = |address: &str| {
+        let text =
+            format!("[[virtual_server]]\nname = 'a'\naddress = '{address}'\npersistence = {{}}");
+        let service = parse(&text).unwrap().virtual_servers[0].service.clone();
+        let persistence = service.persistence.unwrap();
+        (persistence.timeout, persistence.prefix_length)
+    };
+    assert_eq!(persistence("192.0.2.1:0"), (secs(300), 32));
+    assert_eq!(persistence("[2001:db8::1]:80"), (secs(300), 128));
+}
+
+#[test]
+fn every_key_of_a_check_ends_in_its_value() {
+    let tcp = CheckSpec {
+        target: socket("10.0.0.21:80"),
+        kind: CheckKind::Tcp,
+        interval: secs(5),
+        timeout: secs(3),
+        rise: 1,
+        fall: 2,
+        start: Start::Down,
+    };
+    let http = HttpSpec {
+        method: "GET".into(),
+        path: "/".into(),
+        host: None,
+        headers: vec![],
+        status: vec![(200, 299)],
+        body_contains: None,
+        tls: None,
+    };
+    check("", &[]);
+    check("check = { type = 'none' }", &[]);
+    check("check = { type = 'tcp' }", std::slice::from_ref(&tcp));
+    check(
+        "check = { type = 'tcp', interval = '2s', timeout = '4s', rise = 2, fall = 3, port = 8080, \
+         address = '10.0.0.99', start = 'up', via = 'direct' }",
+        &[CheckSpec {
+            target: socket("10.0.0.99:8080"),
+            interval: secs(2),
+            timeout: secs(4),
+            rise: 2,
+            fall: 3,
+            start: Start::Up,
+            ..tcp.clone()
+        }],
+    );
+    check(
+        "checks = [{ type = 'tcp' }, { type = 'none' }, { type = 'http' }]",
+        &[
+            tcp.clone(),
+            CheckSpec {
+                kind: CheckKind::Http(http.clone()),
+                ..tcp.clone()
+            },
+        ],
+    );
+    check(
+        "check = { type = 'http', method = 'POST', path = '/a?b=c', host = 'www.example.com:8080', \
+         headers = { X-B = 'two words', X-A = '' }, status = [200, '301-302,404'], \
+         body_contains = 'fine', tls = true, verify = false, sni = 'www.example.com' }",
+        &[CheckSpec {
+            kind: CheckKind::Http(HttpSpec {
+                method: "POST".into(),
+                path: "/a?b=c".into(),
+                host: Some("www.example.com:8080".into()),
+                headers: vec![
+                    ("X-B".into(), "two words".into()),
+                    ("X-A".into(), String::new()),
+                ],
+                status: vec![(200, 200), (301, 302), (404, 404)],
+                body_contains: Some("fine".into()),
+                tls: Some(TlsSpec {
+                    verify: false,
+                    sni: Some("www.example.com".into()),
+                }),
+            }),
+            ..tcp.clone()
+        }],
+    );
+    check(
+        "check = { type = 'http', status = 204, tls = true }",
+        &[CheckSpec {
+            kind: CheckKind::Http(HttpSpec {
+                status: vec![(204, 204)],
+                tls: Some(TlsSpec {
+                    verify: true,
+                    sni: None,
+                }),
+                ..http
+            }),
+            ..tcp
+        }],
+    );
+}
+
+#[test]
+fn a_real_servers_own_checks_replace_the_virtual_servers() {
+    let config = parse(
+        r#"
+        [[virtual_server]]
+        name = "http"
+        address = "192.0.2.1:80"
+        check = { type = "tcp" }
+          [[virtual_server.real_server]]
+          address = "10.0.0.21"
+          [[virtual_server.real_server]]
+          address = "10.0.0.22"
+          check = { type = "tcp", port = 81 }
+          [[virtual_server.real_server]]
+          address = "10.0.0.23"
+          checks = []
+        "#,
+    )
+    .unwrap();
+    let targets = |server: &RealServer| -> Vec<String> {
+        let targets = server.checks.iter().map(|check| check.target.to_string());
+        targets.collect()
+    };
+    let servers = &config.virtual_servers[0].real_servers;
+    assert_eq!(targets(&servers[0]), ["10.0.0.21:80"]);
+    assert_eq!(targets(&servers[1]), ["10.0.0.22:81"]);
+    assert!(servers[2].checks.is_empty());
+}
+
+#[test]
+fn durations_have_a_unit() {
+    let read = |written: &str| {
+        let config = parse(&format!("[ipvs]\nresync_interval = {written}"));
+        config.map(|config| config.ipvs.resync_interval)
+    };
+    for (written, millis) in [
+        ("'100ms'", 100),
+        ("'1s'", 1000),
+        ("'0.5s'", 500),
+        ("'10m'", 600_000),
+        ("'1h'", 3_600_000),
+        ("'1m30s'", 90_000),
+        ("'1m 30s'", 90_000),
+    ] {
+        let wanted = Duration::from_millis(millis);
+        assert_eq!(read(written).unwrap(), wanted, "{written}");
+    }
+    for written in [
+        "5",
+        "5.0",
+        "'5'",
+        "''",
+        "' '",
+        "'s'",
+        "'-1s'",
+        "'5 s s'",
+        "'5sx'",
+        "'1e3s'",
+        "true",
+        "'99ms'",
+        "'1h1ms'",
+        "'99999999999999999999s'",
+        "'9999999999999999y'",
+    ] {
+        assert!(read(written).is_err(), "{written}");
+    }
+}
+
+/// The checks of a real server 10.0.0.21:80 that has `written`.
+fn check(written: &str, expected: &[CheckSpec]) {
+    let config = parse(&format!(
+        "[[virtual_server]]\nname = 'a'\naddress = '192.0.2.1:80'\n\
+         [[virtual_server.real_server]]\naddress = '10.0.0.21'\n{written}"
+    ));
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.virtual_servers[0].real_servers[0].checks, expected);
+}
+
+fn service(scheduler: Scheduler) -> Service {
+    Service {
+        scheduler: SchedulerName::Known(scheduler),
+        flags: ServiceFlags::default(),
+        persistence: None,
+    }
+}
+
+fn destination(forwarding: Forwarding) -> Destination {
+    Destination {
+        forwarding,
+        weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+fn address(address: &str, interface: &str, advertise: bool) -> VirtualAddress {
+    VirtualAddress {
+        address: address.parse().unwrap(),
+        interface: interface.into(),
+        advertise,
+    }
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}

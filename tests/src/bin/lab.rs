@@ -1,0 +1,50 @@
+//! The lab's command line, called by `cargo xtask`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lab::advert::Forged;
+use lab::demo;
+
+/// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows a pair of directors at work.
+    Demo {
+        /// Stays up afterwards with a shell in the client.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Brings the cluster up and opens a shell in the client.
+    Open,
+    /// Sends one forged advert out of eth0 (for tests).
+    #[command(hide = true)]
+    Advert {
+        /// See `Forged::to_words`.
+        words: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { keep } => demo::run(keep),
+        Command::Open => demo::open().map(|()| true),
+        Command::Advert { words } => {
+            Forged::from_words(&words).and_then(|forged| forged.send()).map(|()| true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
