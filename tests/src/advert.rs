@@ -68,7 +68,9 @@ impl Forged {
         ];
         bytes.extend(self.addresses.iter().flat_map(Ipv4Addr::octets));
         bytes.extend([0; 8]);
-        let sum = checksum(&bytes).wrapping_add(self.checksum_error).to_be_bytes();
+        let sum = checksum(&bytes)
+            .wrapping_add(self.checksum_error)
+            .to_be_bytes();
         bytes.splice(6..8, sum);
         bytes.truncate(self.length.unwrap_or(usize::MAX));
         bytes
@@ -104,7 +106,10 @@ impl Forged {
         ];
         let mut words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
         words.push(self.checksum_error.to_string());
-        words.push(self.length.map_or("all".to_owned(), |length| length.to_string()));
+        words.push(
+            self.length
+                .map_or("all".to_owned(), |length| length.to_string()),
+        );
         words.push(self.destination.to_string());
         words.extend(self.addresses.iter().map(ToString::to_string));
         words
@@ -128,7 +133,10 @@ impl Forged {
             interval: next().parse()?,
             count: next().parse()?,
             checksum_error: next().parse()?,
-            length: Some(next()).filter(|word| *word != "all").map(str::parse).transpose()?,
+            length: Some(next())
+                .filter(|word| *word != "all")
+                .map(str::parse)
+                .transpose()?,
             destination: next().parse()?,
             addresses: words.map(|word| word.parse()).collect::<Result<_, _>>()?,
         })

@@ -28,8 +28,11 @@ impl Capture {
     pub(crate) fn start(host: &Host, filter: &str) -> Result<Capture> {
         let number = std::fs::read_dir(host.folder())?.count();
         let arguments = ["-tt", "-e", "-n", "-l", "-i", "eth0", filter];
-        let process =
-            host.spawn(&format!("tcpdump{number}"), Path::new("tcpdump"), &arguments)?;
+        let process = host.spawn(
+            &format!("tcpdump{number}"),
+            Path::new("tcpdump"),
+            &arguments,
+        )?;
         process.wait_for_output(Duration::from_secs(20), "listening on")?;
         Ok(Capture { process })
     }
@@ -42,7 +45,10 @@ impl Capture {
             let (seconds, micros) = time.split_once('.')?;
             let since = Duration::from_secs(seconds.parse().ok()?)
                 + Duration::from_micros(micros.parse().ok()?);
-            Some(Packet { at: UNIX_EPOCH + since, text: text.to_owned() })
+            Some(Packet {
+                at: UNIX_EPOCH + since,
+                text: text.to_owned(),
+            })
         };
         self.process.output().lines().filter_map(parse).collect()
     }
@@ -62,7 +68,9 @@ impl Capture {
             packet.at >= since && words.iter().all(|word| packet.text.contains(word))
         };
         let what = format!("a packet with {words:?}");
-        wait_for(patience, &what, || Ok(self.packets().into_iter().find(fits)))
+        wait_for(patience, &what, || {
+            Ok(self.packets().into_iter().find(fits))
+        })
     }
 
     /// The process number of tcpdump.

@@ -111,7 +111,10 @@ impl Cluster {
     pub fn holders(&self) -> Result<Vec<&str>> {
         let mut holders = Vec::new();
         for host in [&self.lb1, &self.lb2] {
-            if host.has_address(VIP).context("asking for the virtual address")? {
+            if host
+                .has_address(VIP)
+                .context("asking for the virtual address")?
+            {
                 holders.push(host.name());
             }
         }

@@ -24,13 +24,21 @@ const REQUESTS: usize = 20;
 ///
 /// The lab itself could not be made.
 pub fn run(keep: bool) -> Result<bool> {
-    let mut timeline = Timeline { start: Instant::now(), steps: Vec::new() };
+    let mut timeline = Timeline {
+        start: Instant::now(),
+        steps: Vec::new(),
+    };
     timeline.say("client, two directors, two nginx real servers, one network: direct routing");
     let cluster = Cluster::new()?;
     let real_servers = cluster.start_real_servers()?;
     let directors = cluster.start_directors()?;
     let (rs1, rs2) = real_servers;
-    let mut scene = Scene { cluster, _rs1: rs1, rs2: Some(rs2), directors: Some(directors) };
+    let mut scene = Scene {
+        cluster,
+        _rs1: rs1,
+        rs2: Some(rs2),
+        directors: Some(directors),
+    };
     let steps: [(&str, Step); 10] = [
         ("a master is elected, the VIP is up", Scene::comes_up),
         ("requests are spread over both real servers", Scene::spreads),
@@ -38,7 +46,10 @@ pub fn run(keep: bool) -> Result<bool> {
         ("it comes back", Scene::real_server_returns),
         ("the primary's cable is pulled", Scene::cable_pulled),
         ("the primary is back, and preempts", Scene::primary_returns),
-        ("somebody types ipvsadm -C on the master", Scene::table_cleared),
+        (
+            "somebody types ipvsadm -C on the master",
+            Scene::table_cleared,
+        ),
         ("SIGHUP with a new weight", Scene::reload),
         ("SIGHUP with a broken file", Scene::broken_reload),
         ("both directors are stopped", Scene::stop),
@@ -92,20 +103,39 @@ impl Scene {
         let took = self.holds("lb1")?;
         let served = self.cluster.wait_until_serving()?;
         Ok(vec![
-            format!("ip: {VIP} is on lb1 (priority 150), not on lb2, after {}", ms(took)),
-            format!("curl: both real servers answer after another {}", ms(served)),
+            format!(
+                "ip: {VIP} is on lb1 (priority 150), not on lb2, after {}",
+                ms(took)
+            ),
+            format!(
+                "curl: both real servers answer after another {}",
+                ms(served)
+            ),
         ])
     }
 
     fn spreads(&mut self) -> Result<Vec<String>> {
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
-        ensure!(answers.rs1 > 0 && answers.rs2 > 0, "one real server got nothing: {answers:?}");
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
+        ensure!(
+            answers.rs1 > 0 && answers.rs2 > 0,
+            "one real server got nothing: {answers:?}"
+        );
         let on_both = [&self.cluster.lb1, &self.cluster.lb2].map(|lb| lb.weights());
         let [on_lb1, on_lb2] = on_both;
-        ensure!(on_lb1?.len() == 2 && on_lb2?.len() == 2, "both directors hold the table");
+        ensure!(
+            on_lb1?.len() == 2 && on_lb2?.len() == 2,
+            "both directors hold the table"
+        );
         Ok(vec![
-            format!("curl: of {REQUESTS} requests rs1 answered {}, rs2 {}", answers.rs1, answers.rs2),
+            format!(
+                "curl: of {REQUESTS} requests rs1 answered {}, rs2 {}",
+                answers.rs1, answers.rs2
+            ),
             "ipvsadm: both directors hold the service with both real servers".to_owned(),
         ])
     }
@@ -117,10 +147,17 @@ impl Scene {
         self.wait_for_table("10.77.0.22:80", None)?;
         let took = start.elapsed();
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         ensure!(answers.rs2 == 0, "a stopped nginx answered");
         Ok(vec![
-            format!("ipvsadm: 10.77.0.22:80 left the pool {} after nginx was stopped", ms(took)),
+            format!(
+                "ipvsadm: 10.77.0.22:80 left the pool {} after nginx was stopped",
+                ms(took)
+            ),
             format!("curl: of {REQUESTS} requests after that none was lost, rs1 answered all"),
         ])
     }
@@ -131,10 +168,17 @@ impl Scene {
         self.wait_for_table("10.77.0.22:80", Some(1))?;
         let took = start.elapsed();
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         ensure!(answers.rs2 > 0, "rs2 got nothing: {answers:?}");
         Ok(vec![
-            format!("ipvsadm: 10.77.0.22:80 is in the pool {} after nginx was started", ms(took)),
+            format!(
+                "ipvsadm: 10.77.0.22:80 is in the pool {} after nginx was started",
+                ms(took)
+            ),
             format!("curl: rs1 answered {}, rs2 {}", answers.rs1, answers.rs2),
         ])
     }
@@ -146,13 +190,24 @@ impl Scene {
         cluster.lab.pull_cable(&cluster.lb1)?;
         let arp = gratuitous_arp(&capture, pulled, &cluster.lb2.mac()?)?;
         wait_until(PATIENCE, "the VIP on lb2", || cluster.lb2.has_address(VIP))?;
-        wait_until(PATIENCE, "an answer", || Ok(cluster.client.get(URL).is_some()))?;
+        wait_until(PATIENCE, "an answer", || {
+            Ok(cluster.client.get(URL).is_some())
+        })?;
         let answered = start.elapsed();
-        wait_until(PATIENCE, "lb1 gives the VIP up", || Ok(!cluster.lb1.has_address(VIP)?))?;
+        wait_until(PATIENCE, "lb1 gives the VIP up", || {
+            Ok(!cluster.lb1.has_address(VIP)?)
+        })?;
         let answers = cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         Ok(vec![
-            format!("tcpdump: gratuitous ARP for {VIP} from lb2 after {}", ms(arp)),
+            format!(
+                "tcpdump: gratuitous ARP for {VIP} from lb2 after {}",
+                ms(arp)
+            ),
             format!("curl: requests are answered again after {}", ms(answered)),
             format!("ip: {VIP} is on lb2, and lb1 has given it up"),
         ])
@@ -167,9 +222,16 @@ impl Scene {
         self.holds("lb1")?;
         let took = start.elapsed();
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         Ok(vec![
-            format!("tcpdump: gratuitous ARP for {VIP} from lb1 after {}", ms(arp)),
+            format!(
+                "tcpdump: gratuitous ARP for {VIP} from lb1 after {}",
+                ms(arp)
+            ),
             format!("ip: {VIP} is on lb1 alone after {}", ms(took)),
             format!("curl: of {REQUESTS} requests none was lost"),
         ])
@@ -181,11 +243,17 @@ impl Scene {
         let start = Instant::now();
         lb1.run("ipvsadm -C")?;
         let cleared = lb1.ipvsadm_save()?;
-        wait_until(PATIENCE, "the table is as before", || Ok(lb1.ipvsadm_save()? == before))?;
+        wait_until(PATIENCE, "the table is as before", || {
+            Ok(lb1.ipvsadm_save()? == before)
+        })?;
         let took = start.elapsed();
         ensure!(cleared != before, "ipvsadm -C changed nothing");
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         Ok(vec![
             format!("ipvsadm: the table was as before again after {}", ms(took)),
             format!("curl: of {REQUESTS} requests after that none was lost"),
@@ -202,11 +270,21 @@ impl Scene {
         let took = start.elapsed();
         ensure!(self.cluster.holders()? == ["lb1"], "the VIP moved");
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
-        ensure!(answers.rs1 > answers.rs2, "weight 3:1 is not to be seen: {answers:?}");
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
+        ensure!(
+            answers.rs1 > answers.rs2,
+            "weight 3:1 is not to be seen: {answers:?}"
+        );
         Ok(vec![
             format!("ipvsadm: 10.77.0.21:80 has weight 3 after {}", ms(took)),
-            format!("curl: rs1 answered {}, rs2 {}; ip: the VIP stayed", answers.rs1, answers.rs2),
+            format!(
+                "curl: rs1 answered {}, rs2 {}; ip: the VIP stayed",
+                answers.rs1, answers.rs2
+            ),
         ])
     }
 
@@ -218,12 +296,22 @@ impl Scene {
         lb1.process().wait_for_output(PATIENCE, "reload refused")?;
         // Longer than a resync: whatever the broken file could have changed would be there.
         std::thread::sleep(Duration::from_secs(3));
-        ensure!(self.cluster.lb1.ipvsadm_save()? == before, "the table changed");
+        ensure!(
+            self.cluster.lb1.ipvsadm_save()? == before,
+            "the table changed"
+        );
         ensure!(self.cluster.holders()? == ["lb1"], "the VIP moved");
         let answers = self.cluster.requests(REQUESTS);
-        ensure!(answers.lost == 0, "{} of {REQUESTS} requests were lost", answers.lost);
+        ensure!(
+            answers.lost == 0,
+            "{} of {REQUESTS} requests were lost",
+            answers.lost
+        );
         let log = lb1.log();
-        let line = log.lines().find(|line| line.contains("priorty")).unwrap_or_default();
+        let line = log
+            .lines()
+            .find(|line| line.contains("priorty"))
+            .unwrap_or_default();
         Ok(vec![
             format!("vipd said: {}", line.rsplit('/').next().unwrap_or(line)),
             "ipvsadm: the table is as before; ip: the VIP stayed; curl: no request lost".to_owned(),
@@ -235,17 +323,28 @@ impl Scene {
         let start = Instant::now();
         lb1.stop()?;
         let stopped = start.elapsed();
-        wait_until(PATIENCE, "the VIP on lb2", || Ok(self.cluster.holders()? == ["lb2"]))?;
+        wait_until(PATIENCE, "the VIP on lb2", || {
+            Ok(self.cluster.holders()? == ["lb2"])
+        })?;
         let moved = start.elapsed();
         lb2.stop()?;
-        ensure!(self.cluster.holders()?.is_empty(), "the VIP is still on a director");
+        ensure!(
+            self.cluster.holders()?.is_empty(),
+            "the VIP is still on a director"
+        );
         for lb in [&self.cluster.lb1, &self.cluster.lb2] {
             let left = lb.ipvsadm_save()?;
             ensure!(left.is_empty(), "{} still has {left:?}", lb.name());
         }
         Ok(vec![
-            format!("ip: the VIP was on lb2 {} after lb1 was told to stop", ms(moved)),
-            format!("lb1 took {} to stop; ip, ipvsadm: no VIP and no entry is left", ms(stopped)),
+            format!(
+                "ip: the VIP was on lb2 {} after lb1 was told to stop",
+                ms(moved)
+            ),
+            format!(
+                "lb1 took {} to stop; ip, ipvsadm: no VIP and no entry is left",
+                ms(stopped)
+            ),
         ])
     }
 
@@ -259,9 +358,11 @@ impl Scene {
     /// Waits until the master's table has a real server with that weight, or not at all.
     fn wait_for_table(&self, real_server: &str, weight: Option<u32>) -> Result<Duration> {
         let lb1 = &self.cluster.lb1;
-        wait_until(PATIENCE, &format!("{real_server} with weight {weight:?}"), || {
-            Ok(lb1.weights()?.get(real_server).copied() == weight)
-        })
+        wait_until(
+            PATIENCE,
+            &format!("{real_server} with weight {weight:?}"),
+            || Ok(lb1.weights()?.get(real_server).copied() == weight),
+        )
     }
 }
 
@@ -294,7 +395,14 @@ This is a shell in the client; leave it with `exit`, and everything is removed.
 "
     ));
     let mut shell = Command::new("ip");
-    shell.args(["netns", "exec", cluster.client.namespace(), "bash", "--norc", "-i"]);
+    shell.args([
+        "netns",
+        "exec",
+        cluster.client.namespace(),
+        "bash",
+        "--norc",
+        "-i",
+    ]);
     shell.env("PS1", "client# ");
     // However the shell ends, the lab goes.
     shell.status().context("no shell")?;
@@ -308,13 +416,19 @@ struct Timeline {
 
 impl Timeline {
     fn say(&self, text: &str) {
-        say(&format!("{:7.1} s  {text}", self.start.elapsed().as_secs_f64()));
+        say(&format!(
+            "{:7.1} s  {text}",
+            self.start.elapsed().as_secs_f64()
+        ));
     }
 
     fn step(&mut self, name: &str, result: Result<Vec<String>>) -> bool {
         let number = self.steps.len() + 1;
         let seen = result.is_ok();
-        self.say(&format!("{number:2}. {name}: {}", if seen { "seen" } else { "NOT SEEN" }));
+        self.say(&format!(
+            "{number:2}. {name}: {}",
+            if seen { "seen" } else { "NOT SEEN" }
+        ));
         let lines = result.unwrap_or_else(|error| vec![format!("{error:#}")]);
         for line in lines {
             say(&format!("               {line}"));
@@ -326,7 +440,9 @@ impl Timeline {
     fn summary(&self, wanted: usize) -> bool {
         let seen = self.steps.iter().filter(|(_, seen)| *seen).count();
         let seconds = self.start.elapsed().as_secs();
-        say(&format!("\ndemo: {seen} of {wanted} steps seen to happen, in {seconds} s"));
+        say(&format!(
+            "\ndemo: {seen} of {wanted} steps seen to happen, in {seconds} s"
+        ));
         seen == wanted
     }
 }

@@ -52,7 +52,12 @@ impl Director {
         fs::write(&file, with_socket(config, &socket))?;
         let arguments = ["run", "-c", &file.to_string_lossy()];
         let process = host.spawn("vipd", &binary("vipd")?, &arguments)?;
-        Ok(Director { host: host.clone(), config: file, socket, process })
+        Ok(Director {
+            host: host.clone(),
+            config: file,
+            socket,
+            process,
+        })
     }
 
     /// `vipctl status --json`.
@@ -62,7 +67,10 @@ impl Director {
     /// vipd does not answer.
     pub fn status(&self) -> Result<Value> {
         let mut vipctl = self.host.command(binary("vipctl")?);
-        let text = run(vipctl.arg("--socket").arg(&self.socket).args(["status", "--json"]))?;
+        let text = run(vipctl
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(["status", "--json"]))?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -83,10 +91,18 @@ impl Director {
     /// It is not, in time; with the last one.
     pub fn wait_for_status(&self, pointer: &str, wanted: &Value) -> Result<Duration> {
         let mut last = Value::Null;
-        wait_until(Duration::from_secs(30), &format!("{pointer} = {wanted}"), || {
-            last = self.status()?.pointer(pointer).cloned().unwrap_or(Value::Null);
-            Ok(last == *wanted)
-        })
+        wait_until(
+            Duration::from_secs(30),
+            &format!("{pointer} = {wanted}"),
+            || {
+                last = self
+                    .status()?
+                    .pointer(pointer)
+                    .cloned()
+                    .unwrap_or(Value::Null);
+                Ok(last == *wanted)
+            },
+        )
         .with_context(|| format!("it is {last}; the log:\n{}", self.log()))
     }
 
@@ -133,7 +149,10 @@ impl Director {
         self.process.signal("KILL")?;
         self.process.wait(Duration::from_secs(10))?;
         let mut release = self.host.command(binary("vipd")?);
-        run(release.args(["release", "-c"]).arg(&self.config).args(arguments))
+        run(release
+            .args(["release", "-c"])
+            .arg(&self.config)
+            .args(arguments))
     }
 
     /// Waits until vipd has ended by itself, and returns its exit code and log.

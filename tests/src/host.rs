@@ -20,7 +20,11 @@ pub struct Host {
 
 impl Host {
     pub(crate) fn new(name: &str, namespace: String, lab: Arc<Inner>) -> Host {
-        Host { name: name.to_owned(), namespace, lab }
+        Host {
+            name: name.to_owned(),
+            namespace,
+            lab,
+        }
     }
 
     /// Its name.
@@ -45,7 +49,9 @@ impl Host {
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).arg(program);
+        command
+            .args(["netns", "exec", &self.namespace])
+            .arg(program);
         command
     }
 
@@ -78,7 +84,10 @@ impl Host {
     pub fn spawn(&self, name: &str, program: &Path, arguments: &[&str]) -> Result<Process> {
         // A killed lab must not leave programs behind: the kernel ends them with their parent.
         let mut command = self.command("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments);
         let log = self.lab.folder.join(format!("{}-{name}.log", self.name));
         Process::start(command, log)
     }
@@ -95,7 +104,8 @@ impl Host {
     /// One HTTP request. `None`: no answer, or another status than 200.
     #[must_use]
     pub fn get(&self, url: &str) -> Option<String> {
-        self.run(&format!("curl --silent --fail --max-time 2 {url}")).ok()
+        self.run(&format!("curl --silent --fail --max-time 2 {url}"))
+            .ok()
     }
 
     /// Whether an address is on `eth0`, as `ip` tells.
@@ -105,7 +115,9 @@ impl Host {
     /// `ip` failed.
     pub fn has_address(&self, address: &str) -> Result<bool> {
         let text = self.run("ip -o address show dev eth0")?;
-        Ok(text.lines().any(|line| line.contains(&format!(" {address}/"))))
+        Ok(text
+            .lines()
+            .any(|line| line.contains(&format!(" {address}/"))))
     }
 
     /// The Ethernet address of `eth0`.
@@ -114,7 +126,10 @@ impl Host {
     ///
     /// There is no `eth0`.
     pub fn mac(&self) -> Result<String> {
-        Ok(self.run("cat /sys/class/net/eth0/address")?.trim().to_owned())
+        Ok(self
+            .run("cat /sys/class/net/eth0/address")?
+            .trim()
+            .to_owned())
     }
 
     /// The IPVS table as `ipvsadm --save --numeric` prints it.

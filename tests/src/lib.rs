@@ -53,7 +53,9 @@ impl Lab {
         let prefix = format!("{PREFIX}-{}-{number}-", std::process::id());
         let folder = std::env::temp_dir().join(prefix.trim_end_matches('-'));
         fs::create_dir_all(&folder)?;
-        let lab = Lab { inner: Arc::new(Inner { prefix, folder }) };
+        let lab = Lab {
+            inner: Arc::new(Inner { prefix, folder }),
+        };
         let switch = lab.switch();
         run(Command::new("ip").args(["netns", "add", &switch]))
             .context("no network namespace; the lab needs root")?;
@@ -85,7 +87,10 @@ impl Lab {
     pub fn plug(&self, host: &Host) -> Result<()> {
         let (switch, port) = (self.switch(), port(host));
         let namespace = host.namespace();
-        ip(&switch, &format!("link add {port} type veth peer name eth0 netns {namespace}"))?;
+        ip(
+            &switch,
+            &format!("link add {port} type veth peer name eth0 netns {namespace}"),
+        )?;
         ip(&switch, &format!("link set {port} master br0 up"))?;
         ip(namespace, "link set eth0 up")
     }
@@ -123,7 +128,10 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn rejoin(&self, host: &Host) -> Result<()> {
-        ip(&self.switch(), &format!("link set {} master br0", port(host)))
+        ip(
+            &self.switch(),
+            &format!("link set {} master br0", port(host)),
+        )
     }
 
     /// A folder that goes with the lab.
@@ -145,7 +153,10 @@ impl Lab {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for namespace in namespaces().into_iter().filter(|n| n.starts_with(&self.prefix)) {
+        for namespace in namespaces()
+            .into_iter()
+            .filter(|n| n.starts_with(&self.prefix))
+        {
             remove(&namespace);
         }
         let _ = fs::remove_dir_all(&self.folder);
@@ -160,8 +171,13 @@ fn port(host: &Host) -> String {
 fn sweep() {
     for namespace in namespaces() {
         let mut parts = namespace.split('-');
-        let (first, pid) = (parts.next(), parts.next().and_then(|pid| pid.parse::<u32>().ok()));
-        let Some(pid) = pid.filter(|_| first == Some(PREFIX)) else { continue };
+        let (first, pid) = (
+            parts.next(),
+            parts.next().and_then(|pid| pid.parse::<u32>().ok()),
+        );
+        let Some(pid) = pid.filter(|_| first == Some(PREFIX)) else {
+            continue;
+        };
         if !Path::new(&format!("/proc/{pid}")).exists() {
             remove(&namespace);
         }
@@ -169,17 +185,27 @@ fn sweep() {
 }
 
 fn namespaces() -> HashSet<String> {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return HashSet::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    let Ok(entries) = fs::read_dir("/run/netns") else {
+        return HashSet::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect()
 }
 
 fn remove(namespace: &str) {
-    let _ = Command::new("ip").args(["netns", "del", namespace]).stderr(Stdio::null()).status();
+    let _ = Command::new("ip")
+        .args(["netns", "del", namespace])
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// `ip -n NAMESPACE WORDS`.
 pub(crate) fn ip(namespace: &str, words: &str) -> Result<()> {
-    run(Command::new("ip").args(["-n", namespace]).args(words.split(' '))).map(|_| ())
+    run(Command::new("ip")
+        .args(["-n", namespace])
+        .args(words.split(' ')))
+    .map(|_| ())
 }
 
 /// Runs a command and returns what it printed.
@@ -204,7 +230,11 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 pub fn binary(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     // Test executables are in target/debug/deps, the others in target/debug.
-    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = here
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name));
     let given = std::env::var_os("VIPD_BIN_DIR").map(|folder| PathBuf::from(folder).join(name));
     let path = given.into_iter().chain(found).find(|path| path.is_file());
     path.with_context(|| format!("{name} is not built: cargo build --workspace --bins"))
@@ -225,7 +255,10 @@ pub fn wait_for<T>(
         if let Some(answer) = ask()? {
             return Ok(answer);
         }
-        ensure!(start.elapsed() < patience, "{what}: not seen within {patience:?}");
+        ensure!(
+            start.elapsed() < patience,
+            "{what}: not seen within {patience:?}"
+        );
         sleep(Duration::from_millis(20));
     }
 }

@@ -55,7 +55,10 @@ impl Nginx {
         let (prefix, file) = (folder.to_string_lossy(), file.to_string_lossy());
         let arguments = ["-p", &prefix, "-e", "stderr", "-c", &file];
         let process = host.spawn("nginx", Path::new("/usr/sbin/nginx"), &arguments)?;
-        let nginx = Nginx { host: host.clone(), process };
+        let nginx = Nginx {
+            host: host.clone(),
+            process,
+        };
         wait_until(Duration::from_secs(20), "nginx answers", || {
             Ok(nginx.host.get("http://127.0.0.1/").is_some())
         })

@@ -19,8 +19,13 @@ pub struct Process {
 impl Process {
     pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Process> {
         let output = fs::File::create(&log)?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().with_context(|| format!("{command:?} cannot be run"))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = command
+            .spawn()
+            .with_context(|| format!("{command:?} cannot be run"))?;
         Ok(Process { child, log })
     }
 
@@ -58,8 +63,10 @@ impl Process {
     ///
     /// It goes on.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        wait_for(patience, "the end of a program", || Ok(self.child.try_wait()?))
-            .with_context(|| format!("it has printed:\n{}", self.output()))
+        wait_for(patience, "the end of a program", || {
+            Ok(self.child.try_wait()?)
+        })
+        .with_context(|| format!("it has printed:\n{}", self.output()))
     }
 
     /// Waits until it has printed a text.
@@ -68,8 +75,10 @@ impl Process {
     ///
     /// It has not.
     pub fn wait_for_output(&self, patience: Duration, text: &str) -> Result<()> {
-        wait_for(patience, text, || Ok(self.output().contains(text).then_some(())))
-            .with_context(|| format!("it has printed:\n{}", self.output()))
+        wait_for(patience, text, || {
+            Ok(self.output().contains(text).then_some(()))
+        })
+        .with_context(|| format!("it has printed:\n{}", self.output()))
     }
 }
 

@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 #[test]
 fn every_path_in_the_architecture_table_exists() {
     let text = read("ARCHITECTURE.md");
-    let table = text.split("## I want to change X").nth(1).expect("the table is there");
-    let paths: Vec<&str> = backquoted(table).filter(|word| word.contains('/')).collect();
+    let table = text
+        .split("## I want to change X")
+        .nth(1)
+        .expect("the table is there");
+    let paths: Vec<&str> = backquoted(table)
+        .filter(|word| word.contains('/'))
+        .collect();
     assert!(paths.len() > 30, "only {} paths found", paths.len());
     check(&paths);
 }
@@ -16,13 +21,22 @@ fn every_path_in_the_architecture_table_exists() {
 #[test]
 fn every_source_file_of_the_daemon_is_in_the_architecture_table() {
     let text = read("ARCHITECTURE.md");
-    let crates = ["crates/vipd/src", "crates/ipvs/src", "crates/vrrp/src", "crates/health/src"];
+    let crates = [
+        "crates/vipd/src",
+        "crates/ipvs/src",
+        "crates/vrrp/src",
+        "crates/health/src",
+    ];
     for directory in crates {
         for file in fs::read_dir(root().join(directory)).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
-            let known = text.contains(&format!("{directory}/{name}")) || text.contains(&format!("`{name}`"));
+            let known = text.contains(&format!("{directory}/{name}"))
+                || text.contains(&format!("`{name}`"));
             let plain = !name.ends_with(".rs") || name == "lib.rs";
-            assert!(known || plain, "{directory}/{name} is not in ARCHITECTURE.md");
+            assert!(
+                known || plain,
+                "{directory}/{name} is not in ARCHITECTURE.md"
+            );
         }
     }
 }
@@ -30,7 +44,10 @@ fn every_source_file_of_the_daemon_is_in_the_architecture_table() {
 #[test]
 fn every_relative_link_of_the_readme_leads_somewhere() {
     let text = read("README.md");
-    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
     let links: Vec<&str> = links.filter(|link| !link.starts_with("http")).collect();
     assert!(!links.is_empty());
     check(&links);
@@ -46,18 +63,26 @@ fn ci_runs_the_test_command_of_the_readme() {
 fn every_metric_of_the_daemon_is_documented() {
     let code = read("crates/vipd/src/metrics.rs");
     let docs = read("docs/metrics.md");
-    let names = code.split('"').filter(|word| word.starts_with("vipd_") && !word.contains(' '));
+    let names = code
+        .split('"')
+        .filter(|word| word.starts_with("vipd_") && !word.contains(' '));
     let short = |name: &str| name.trim_start_matches("vipd_virtual_server").to_owned();
     let mut count = 0;
     for name in names {
         count += 1;
-        assert!(docs.contains(name) || docs.contains(&short(name)), "{name} is not in metrics.md");
+        assert!(
+            docs.contains(name) || docs.contains(&short(name)),
+            "{name} is not in metrics.md"
+        );
     }
     assert!(count > 15, "only {count} metrics found");
 }
 
 fn check(paths: &[&str]) {
-    let missing: Vec<_> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    let missing: Vec<_> = paths
+        .iter()
+        .filter(|path| !root().join(path).exists())
+        .collect();
     assert!(missing.is_empty(), "these do not exist: {missing:?}");
 }
 
@@ -70,5 +95,8 @@ fn read(path: &str) -> String {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }

@@ -16,7 +16,11 @@ pub struct Counters {
 impl Default for Counters {
     fn default() -> Counters {
         let discarded = Discard::NAMES.iter().map(|_| AtomicU64::new(0)).collect();
-        Counters { sent: AtomicU64::new(0), received: AtomicU64::new(0), discarded }
+        Counters {
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            discarded,
+        }
     }
 }
 
@@ -33,7 +37,9 @@ impl Counters {
 
     /// Counts an advert that was discarded, under its reason.
     pub fn count_discarded(&self, discard: &Discard) {
-        let position = Discard::NAMES.iter().position(|name| *name == discard.name());
+        let position = Discard::NAMES
+            .iter()
+            .position(|name| *name == discard.name());
         if let Some(counter) = position.and_then(|position| self.discarded.get(position)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -53,7 +59,10 @@ impl Counters {
 
     /// Adverts discarded, by reason; every reason is there.
     pub fn discarded(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.discarded.iter().map(|counter| counter.load(Ordering::Relaxed));
+        let counts = self
+            .discarded
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed));
         Discard::NAMES.iter().copied().zip(counts)
     }
 }
@@ -83,7 +92,9 @@ impl Lateness {
     /// Counts one deadline that was met this long after it was due.
     pub fn record(&self, late: Duration) {
         let bucket = LATENESS_BOUNDS.iter().position(|bound| late <= *bound);
-        let counter = bucket.and_then(|b| self.buckets.get(b)).unwrap_or(&self.above);
+        let counter = bucket
+            .and_then(|b| self.buckets.get(b))
+            .unwrap_or(&self.above);
         counter.fetch_add(1, Ordering::Relaxed);
         let nanoseconds = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
@@ -93,7 +104,12 @@ impl Lateness {
     #[must_use]
     pub fn read(&self) -> (Vec<u64>, Duration) {
         let counts = self.buckets.iter().chain([&self.above]);
-        let counts = counts.map(|counter| counter.load(Ordering::Relaxed)).collect();
-        (counts, Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)))
+        let counts = counts
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .collect();
+        (
+            counts,
+            Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)),
+        )
     }
 }

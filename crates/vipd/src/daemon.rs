@@ -32,7 +32,10 @@ pub fn run(config_path: &Path) -> ExitCode {
         error!("{why}");
         return ExitCode::FAILURE;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             error!("no runtime: {error}");
@@ -55,10 +58,13 @@ pub fn run(config_path: &Path) -> ExitCode {
 ///
 /// Says which capability is missing.
 pub fn privileged() -> Result<(), String> {
-    let effective = capabilities(None).map_err(|error| error.to_string())?.effective;
-    for (capability, name) in
-        [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::NET_RAW, "CAP_NET_RAW")]
-    {
+    let effective = capabilities(None)
+        .map_err(|error| error.to_string())?
+        .effective;
+    for (capability, name) in [
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    ] {
         if !effective.contains(capability) {
             return Err(format!(
                 "not permitted: vipd needs {name}; run it as root or give it the capability \
@@ -79,7 +85,10 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     for vrrp in &config.vrrp {
         if links.borrow().named(&vrrp.interface).is_none() {
             let (router, interface) = (&vrrp.name, &vrrp.interface);
-            warn!(router, interface, "the interface does not exist yet; waiting for it");
+            warn!(
+                router,
+                interface, "the interface does not exist yet; waiting for it"
+            );
         }
     }
     let reconciler = {
@@ -87,7 +96,10 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
-    let api = Api { director: wake.clone(), reconciler: Arc::clone(&reconciler) };
+    let api = Api {
+        director: wake.clone(),
+        reconciler: Arc::clone(&reconciler),
+    };
     let listeners = Listeners::open(&config.global, api).await?;
     let announcer = announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
     let (wanted_addresses, wanted) = watch::channel(Arc::new(BTreeMap::new()));
@@ -111,7 +123,12 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         adopted,
     });
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, virtual_routers = routers, virtual_servers = servers, "vipd is running");
+    info!(
+        version,
+        virtual_routers = routers,
+        virtual_servers = servers,
+        "vipd is running"
+    );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
@@ -121,11 +138,25 @@ fn adopt(config: &Config) -> Result<Table, String> {
     if config.virtual_servers.is_empty() {
         return Ok(Table::new());
     }
-    let dump = reconcile::open()?.dump().map_err(|e| format!("reading the IPVS table: {e}"))?;
-    let configured = |key| config.virtual_servers.iter().any(|server| server.key == key);
-    let table: Table = dump.table.into_iter().filter(|(key, _)| configured(*key)).collect();
+    let dump = reconcile::open()?
+        .dump()
+        .map_err(|e| format!("reading the IPVS table: {e}"))?;
+    let configured = |key| {
+        config
+            .virtual_servers
+            .iter()
+            .any(|server| server.key == key)
+    };
+    let table: Table = dump
+        .table
+        .into_iter()
+        .filter(|(key, _)| configured(*key))
+        .collect();
     if !table.is_empty() {
-        info!(services = table.len(), "adopted what the kernel's IPVS table holds already");
+        info!(
+            services = table.len(),
+            "adopted what the kernel's IPVS table holds already"
+        );
     }
     Ok(table)
 }
@@ -137,7 +168,9 @@ fn signals(wake: &mpsc::UnboundedSender<Wake>) -> std::io::Result<()> {
         (SignalKind::interrupt(), || Wake::Stop),
     ] {
         let (mut signal, wake) = (signal(kind)?, wake.clone());
-        tokio::spawn(async move { while signal.recv().await.is_some() && wake.send(event()).is_ok() {} });
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() && wake.send(event()).is_ok() {}
+        });
     }
     Ok(())
 }

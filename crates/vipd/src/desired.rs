@@ -26,16 +26,28 @@ pub type Quorums = BTreeMap<String, bool>;
 pub fn desired(config: &Config, roles: &Roles, health: &HealthTable, quorums: &Quorums) -> Table {
     let in_force = |server: &&VirtualServer| match server.active {
         Active::Always => true,
-        Active::Master => {
-            server.vrrp.as_ref().is_some_and(|name| roles.get(name).copied().unwrap_or(false))
-        }
+        Active::Master => server
+            .vrrp
+            .as_ref()
+            .is_some_and(|name| roles.get(name).copied().unwrap_or(false)),
     };
     let pool = |server: &VirtualServer| {
         let quorum = quorums.get(&server.name).copied().unwrap_or(false);
         let destinations = destinations(server, health, quorum);
-        (server.key, Pool { service: server.service.clone(), destinations })
+        (
+            server.key,
+            Pool {
+                service: server.service.clone(),
+                destinations,
+            },
+        )
     };
-    config.virtual_servers.iter().filter(in_force).map(pool).collect()
+    config
+        .virtual_servers
+        .iter()
+        .filter(in_force)
+        .map(pool)
+        .collect()
 }
 
 /// Which virtual servers have quorum now, given which had it before.
@@ -60,7 +72,10 @@ pub fn quorums(config: &Config, health: &HealthTable, before: &Quorums) -> Quoru
 /// The sum of the configured weights of the healthy real servers.
 #[must_use]
 pub fn healthy_weight(server: &VirtualServer, health: &HealthTable) -> u64 {
-    let healthy = server.real_servers.iter().filter(|real| state(real, health) == Health::Up);
+    let healthy = server
+        .real_servers
+        .iter()
+        .filter(|real| state(real, health) == Health::Up);
     healthy.map(|real| u64::from(real.destination.weight)).sum()
 }
 
@@ -69,11 +84,14 @@ pub fn healthy_weight(server: &VirtualServer, health: &HealthTable) -> u64 {
 #[must_use]
 pub fn state(real: &RealServer, health: &HealthTable) -> Health {
     let found = |check| health.get(check).copied().unwrap_or(Health::Unknown);
-    real.checks.iter().map(found).fold(Health::Up, |worst, next| match (worst, next) {
-        (Health::Down, _) | (_, Health::Down) => Health::Down,
-        (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
-        (Health::Up, Health::Up) => Health::Up,
-    })
+    real.checks
+        .iter()
+        .map(found)
+        .fold(Health::Up, |worst, next| match (worst, next) {
+            (Health::Down, _) | (_, Health::Down) => Health::Down,
+            (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
+            (Health::Up, Health::Up) => Health::Up,
+        })
 }
 
 fn destinations(
@@ -95,7 +113,13 @@ fn destinations(
                 destinations.insert(real.key, real.destination);
             }
             (false, OnFailure::ZeroWeight) if !never_was_in => {
-                destinations.insert(real.key, Destination { weight: 0, ..real.destination });
+                destinations.insert(
+                    real.key,
+                    Destination {
+                        weight: 0,
+                        ..real.destination
+                    },
+                );
             }
             (false, OnFailure::ZeroWeight | OnFailure::Remove) => {}
         }
@@ -133,7 +157,11 @@ mod tests {
     #[test]
     fn with_zero_weight_a_failing_real_server_stays_for_its_connections() {
         let config = config(|server| server.on_failure = OnFailure::ZeroWeight);
-        check(&config, &[(1, Health::Up), (2, Health::Down)], &[(1, 1), (2, 0)]);
+        check(
+            &config,
+            &[(1, Health::Up), (2, Health::Down)],
+            &[(1, 1), (2, 0)],
+        );
     }
 
     #[test]
@@ -148,7 +176,11 @@ mod tests {
             server.quorum = 2;
             server.sorry_server = Some(sorry());
         });
-        check(&config, &[(1, Health::Up), (2, Health::Up)], &[(1, 1), (2, 1)]);
+        check(
+            &config,
+            &[(1, Health::Up), (2, Health::Up)],
+            &[(1, 1), (2, 1)],
+        );
         check(&config, &[(1, Health::Up), (2, Health::Down)], &[(99, 1)]);
     }
 
@@ -168,11 +200,18 @@ mod tests {
             weights.iter().map(|n| (spec(*n), Health::Up)).collect()
         };
         let has = |health: &HealthTable, before: Option<bool>| {
-            let before = before.map(|quorum| ("web".to_owned(), quorum)).into_iter().collect();
+            let before = before
+                .map(|quorum| ("web".to_owned(), quorum))
+                .into_iter()
+                .collect();
             quorums(&config, health, &before).get("web").copied()
         };
         assert_eq!(has(&health(&[1, 2]), None), Some(true), "new: at quorum");
-        assert_eq!(has(&health(&[1, 2]), Some(false)), Some(false), "gained at 3");
+        assert_eq!(
+            has(&health(&[1, 2]), Some(false)),
+            Some(false),
+            "gained at 3"
+        );
         assert_eq!(has(&health(&[1, 2, 3]), Some(false)), Some(true));
         assert_eq!(has(&health(&[1]), Some(true)), Some(true), "lost below 1");
         assert_eq!(has(&health(&[]), Some(true)), Some(false));
@@ -195,8 +234,13 @@ mod tests {
     #[test]
     fn all_checks_of_a_real_server_must_pass() {
         let mut config = config(|_| {});
-        let second = CheckSpec { timeout: Duration::from_secs(7), ..spec(1) };
-        config.virtual_servers[0].real_servers[0].checks.push(second.clone());
+        let second = CheckSpec {
+            timeout: Duration::from_secs(7),
+            ..spec(1)
+        };
+        config.virtual_servers[0].real_servers[0]
+            .checks
+            .push(second.clone());
         let real = &config.virtual_servers[0].real_servers[0];
         let mut health: HealthTable = [(spec(1), Health::Up)].into();
         assert_eq!(state(real, &health), Health::Unknown);
@@ -237,17 +281,27 @@ mod tests {
     }
 
     fn check(config: &Config, found: &[(u16, Health)], pool: &[(u16, u32)]) {
-        let health = found.iter().map(|(n, health)| (spec(*n), *health)).collect();
+        let health = found
+            .iter()
+            .map(|(n, health)| (spec(*n), *health))
+            .collect();
         let quorums = quorums(config, &health, &Quorums::new());
         let table = desired(config, &Roles::new(), &health, &quorums);
-        let found: Vec<_> =
-            table[&service_key()].destinations.iter().map(|(k, d)| (k.0.port(), d.weight)).collect();
+        let found: Vec<_> = table[&service_key()]
+            .destinations
+            .iter()
+            .map(|(k, d)| (k.0.port(), d.weight))
+            .collect();
         assert_eq!(found, pool);
     }
 
     /// One virtual server with three real servers, told apart by their ports 1, 2 and 3.
     fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
-        let real = |n| RealServer { key: key(n), destination: destination(), checks: vec![spec(n)] };
+        let real = |n| RealServer {
+            key: key(n),
+            destination: destination(),
+            checks: vec![spec(n)],
+        };
         let mut server = VirtualServer {
             name: "web".to_owned(),
             key: service_key(),
@@ -273,7 +327,10 @@ mod tests {
                 http: None,
                 state_dir: "/var/lib/vipd".into(),
             },
-            ipvs: Ipvs { resync_interval: Duration::from_secs(10), on_stop: OnStop::Remove },
+            ipvs: Ipvs {
+                resync_interval: Duration::from_secs(10),
+                on_stop: OnStop::Remove,
+            },
             vrrp: Vec::new(),
             virtual_servers: vec![server],
         }
@@ -281,7 +338,10 @@ mod tests {
 
     fn service_key() -> ServiceKey {
         let address = "10.0.0.1:80".parse().unwrap();
-        ServiceKey::Address { protocol: Protocol::Tcp, address }
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address,
+        }
     }
 
     fn key(n: u16) -> DestinationKey {
@@ -298,7 +358,10 @@ mod tests {
     }
 
     fn sorry() -> SorryServer {
-        SorryServer { key: key(99), destination: destination() }
+        SorryServer {
+            key: key(99),
+            destination: destination(),
+        }
     }
 
     fn spec(n: u16) -> CheckSpec {

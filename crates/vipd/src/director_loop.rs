@@ -213,10 +213,17 @@ impl Director {
                 self.publish_addresses();
                 self.publish_table();
             }
-            vrrp_loop::Report::Discarded { routers, from, discard } => {
+            vrrp_loop::Report::Discarded {
+                routers,
+                from,
+                discard,
+            } => {
                 let from = from.map_or("somebody".to_owned(), |from| from.to_string());
                 let reason = discard.name();
-                warn!(routers = routers.join(","), from, reason, "advert discarded: {discard}");
+                warn!(
+                    routers = routers.join(","),
+                    from, reason, "advert discarded: {discard}"
+                );
             }
             vrrp_loop::Report::Trouble { interface, what } => {
                 warn!(interface, "{what}");
@@ -234,9 +241,13 @@ impl Director {
             let why = &report.why;
             info!(router = name, from, to = %report.state, why, "virtual router is {}", report.state);
         }
+        // The first report of a router that has not started yet is no change of state.
+        let moved = changed && (before.is_some() || report.state != vrrp::StateName::Initialize);
         let router = Router {
-            since: before.filter(|_| !changed).map_or_else(SystemTime::now, |b| b.since),
-            transitions: before.map_or(0, |b| b.transitions + u64::from(changed)),
+            since: before
+                .filter(|_| !changed)
+                .map_or_else(SystemTime::now, |b| b.since),
+            transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
             report,
         };
         self.routers.insert(name, router);
@@ -278,13 +289,22 @@ impl Director {
             Err(failure) => failure.to_string(),
         };
         for server in &self.config.virtual_servers {
-            for real in server.real_servers.iter().filter(|r| r.checks.contains(&report.spec)) {
+            for real in server
+                .real_servers
+                .iter()
+                .filter(|r| r.checks.contains(&report.spec))
+            {
                 let (virtual_server, real_server) = (&server.name, real.key.to_string());
                 let check = report.spec.to_string();
                 match report.health {
-                    Health::Up => info!(virtual_server, real_server, check, "real server up: {why}"),
+                    Health::Up => {
+                        info!(virtual_server, real_server, check, "real server up: {why}")
+                    }
                     Health::Down => {
-                        warn!(virtual_server, real_server, check, "real server down: {why}");
+                        warn!(
+                            virtual_server,
+                            real_server, check, "real server down: {why}"
+                        );
                     }
                     Health::Unknown => {}
                 }
@@ -301,7 +321,11 @@ impl Director {
             warn!("ipvs repaired, somebody else had changed it: {repair}");
         }
         let known = self.kernel.as_ref().map(|kernel| &kernel.refused);
-        for refused in report.refused.iter().filter(|r| known.is_none_or(|k| !k.contains(r))) {
+        for refused in report
+            .refused
+            .iter()
+            .filter(|r| known.is_none_or(|k| !k.contains(r)))
+        {
             error!("ipvs: {refused}");
         }
         self.repairs += u64::try_from(report.repairs.len()).unwrap_or(0);
@@ -314,7 +338,11 @@ impl Director {
                 self.address_repairs += 1;
                 warn!(interface, %address, "virtual address repaired, somebody had deleted it");
             }
-            addresses::Report::Refused { interface, address, error } => {
+            addresses::Report::Refused {
+                interface,
+                address,
+                error,
+            } => {
                 error!(interface, %address, "the kernel refused a virtual address: {error}");
             }
             addresses::Report::Changed { added, removed } => {
@@ -349,8 +377,10 @@ impl Director {
         self.details.retain(|spec, _| checks.contains_key(spec));
         self.health = checks.clone();
         self.runner.set(checks);
-        self.managed.extend(self.config.virtual_servers.iter().map(|server| server.key));
-        self.counters.retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
+        self.managed
+            .extend(self.config.virtual_servers.iter().map(|server| server.key));
+        self.counters
+            .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.facts.clear();
         self.tell_links();
         let specs = self.config.vrrp.iter().map(|vrrp| Spec {
@@ -367,7 +397,11 @@ impl Director {
     fn tell_links(&mut self) {
         let links = Arc::clone(&self.links.borrow_and_update());
         let is_virtual = |ip| {
-            self.config.vrrp.iter().flat_map(|v| &v.addresses).any(|address| address.ip() == ip)
+            self.config
+                .vrrp
+                .iter()
+                .flat_map(|v| &v.addresses)
+                .any(|address| address.ip() == ip)
         };
         let names: BTreeSet<&String> = self.config.vrrp.iter().map(|v| &v.interface).collect();
         let facts: Vec<LinkFacts> = names
@@ -426,7 +460,11 @@ impl Director {
         }
         self.quorums = quorums;
         let master = |router: &Router| router.report.state == vrrp::StateName::Master;
-        let roles: Roles = self.routers.iter().map(|(name, r)| (name.clone(), master(r))).collect();
+        let roles: Roles = self
+            .routers
+            .iter()
+            .map(|(name, r)| (name.clone(), master(r)))
+            .collect();
         let table = desired::desired(&self.config, &roles, &self.health, &self.quorums);
         self.want(table);
     }
@@ -453,7 +491,10 @@ impl Director {
                 Some(why)
             }
         };
-        self.last_reload = Some(Reload { at: SystemTime::now(), error });
+        self.last_reload = Some(Reload {
+            at: SystemTime::now(),
+            error,
+        });
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
@@ -502,7 +543,10 @@ impl Director {
             router.report.hold = false;
         }
         self.publish_addresses();
-        if tokio::time::timeout(STOP_STEP, self.addresses_gone()).await.is_err() {
+        if tokio::time::timeout(STOP_STEP, self.addresses_gone())
+            .await
+            .is_err()
+        {
             error!("virtual addresses are still on an interface");
         }
         if self.config.ipvs.on_stop == OnStop::Remove {
@@ -530,4 +574,3 @@ impl Director {
         let _ = self.links.wait_for(gone).await;
     }
 }
-

@@ -31,7 +31,12 @@ impl Director {
             name: self.config.global.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            vrrp: self.config.vrrp.iter().map(|vrrp| self.vrrp_status(vrrp)).collect(),
+            vrrp: self
+                .config
+                .vrrp
+                .iter()
+                .map(|vrrp| self.vrrp_status(vrrp))
+                .collect(),
             virtual_servers: self
                 .config
                 .virtual_servers
@@ -42,7 +47,11 @@ impl Director {
                 in_sync: self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync),
                 repairs: self.repairs,
                 last_resync: dump.map(|(at, _)| rfc3339(*at)),
-                refused: self.kernel.as_ref().map(|k| k.refused.clone()).unwrap_or_default(),
+                refused: self
+                    .kernel
+                    .as_ref()
+                    .map(|k| k.refused.clone())
+                    .unwrap_or_default(),
             },
             config: ConfigStatus {
                 path: self.config_path.display().to_string(),
@@ -77,10 +86,17 @@ impl Director {
                 effective: report.map_or(parameters.priority, |r| r.effective_priority),
             },
             advert_interval_ms: milliseconds(parameters.advert_interval),
-            virtual_addresses: vrrp.addresses.iter().map(|a| a.address.to_string()).collect(),
-            master: report.and_then(|report| report.master).map(|(address, priority)| {
-                MasterStatus { address: address.to_string(), priority }
-            }),
+            virtual_addresses: vrrp
+                .addresses
+                .iter()
+                .map(|a| a.address.to_string())
+                .collect(),
+            master: report
+                .and_then(|report| report.master)
+                .map(|(address, priority)| MasterStatus {
+                    address: address.to_string(),
+                    priority,
+                }),
             since: rfc3339(router.map_or(self.loaded, |router| router.since)),
             transitions: router.map_or(0, |router| router.transitions),
             counters: VrrpCounters {
@@ -94,7 +110,9 @@ impl Director {
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {
         let up = self.quorums.get(&server.name).copied().unwrap_or(false);
         let (address, protocol) = match server.key {
-            ServiceKey::Address { protocol, address } => (address.to_string(), protocol.to_string()),
+            ServiceKey::Address { protocol, address } => {
+                (address.to_string(), protocol.to_string())
+            }
             ServiceKey::FirewallMark { .. } => (server.key.to_string(), "fwmark".to_owned()),
         };
         VirtualServerStatus {
@@ -196,7 +214,11 @@ fn milliseconds(duration: Duration) -> u64 {
 #[must_use]
 pub(crate) fn failures(director: &Director, real: &RealServer) -> BTreeMap<&'static str, u64> {
     let mut sum = BTreeMap::new();
-    for detail in real.checks.iter().filter_map(|spec| director.details.get(spec)) {
+    for detail in real
+        .checks
+        .iter()
+        .filter_map(|spec| director.details.get(spec))
+    {
         for (reason, count) in &detail.failures {
             *sum.entry(*reason).or_insert(0) += count;
         }

@@ -55,7 +55,10 @@ impl Listeners {
         };
         if self.control.0 != global.control_socket {
             let listener = bind_control(&global.control_socket).await?;
-            let control = (global.control_socket.clone(), serve_control(listener, &self.api));
+            let control = (
+                global.control_socket.clone(),
+                serve_control(listener, &self.api),
+            );
             let (old, task) = std::mem::replace(&mut self.control, control);
             task.abort();
             remove(&old);
@@ -96,7 +99,9 @@ async fn bind_control(path: &Path) -> Result<UnixListener, String> {
         // A socket that nobody answers is what a killed daemon left.
         if UnixStream::connect(path).await.is_ok() {
             let path = path.display();
-            return Err(format!("control socket {path}: another vipd is running there"));
+            return Err(format!(
+                "control socket {path}: another vipd is running there"
+            ));
         }
         remove(path);
     }

@@ -53,18 +53,45 @@ fn collect(director: &Director) -> Collector {
     servers(director, &mut families);
     let none = Labels::new;
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    let reloaded = director.last_reload.as_ref().is_none_or(|reload| reload.error.is_none());
-    let in_sync = director.kernel.as_ref().is_some_and(|kernel| kernel.in_sync);
-    families.counter("vipd_ipvs_repairs", "Changes undone that somebody else had made to IPVS")
+    let reloaded = director
+        .last_reload
+        .as_ref()
+        .is_none_or(|reload| reload.error.is_none());
+    let in_sync = director
+        .kernel
+        .as_ref()
+        .is_some_and(|kernel| kernel.in_sync);
+    families
+        .counter(
+            "vipd_ipvs_repairs",
+            "Changes undone that somebody else had made to IPVS",
+        )
         .push((none(), director.repairs));
-    families.gauge("vipd_ipvs_in_sync", "Whether the kernel holds the desired table")
+    families
+        .gauge(
+            "vipd_ipvs_in_sync",
+            "Whether the kernel holds the desired table",
+        )
         .push((none(), u64::from(in_sync)));
-    families.counter("vipd_address_repairs", "Virtual addresses put back that somebody had deleted")
+    families
+        .counter(
+            "vipd_address_repairs",
+            "Virtual addresses put back that somebody had deleted",
+        )
         .push((none(), director.address_repairs));
-    families.gauge("vipd_config_last_reload_successful", "Whether the last reload took effect")
+    families
+        .gauge(
+            "vipd_config_last_reload_successful",
+            "Whether the last reload took effect",
+        )
         .push((none(), u64::from(reloaded)));
-    families.gauge("vipd_build_info", "The version of the daemon").push((version, 1));
-    Collector { families: families.0, lateness: director.vrrp.lateness().read() }
+    families
+        .gauge("vipd_build_info", "The version of the daemon")
+        .push((version, 1));
+    Collector {
+        families: families.0,
+        lateness: director.vrrp.lateness().read(),
+    }
 }
 
 fn routers(director: &Director, families: &mut Families) {
@@ -78,18 +105,29 @@ fn routers(director: &Director, families: &mut Families) {
         let router = director.routers.get(&vrrp.name);
         let now = router.map_or("initialize".to_owned(), |r| r.report.state.to_string());
         for state in ["initialize", "backup", "master", "fault"] {
-            families.gauge("vipd_vrrp_state", "1 for the state the virtual router is in")
+            families
+                .gauge(
+                    "vipd_vrrp_state",
+                    "1 for the state the virtual router is in",
+                )
                 .push((with("state", state), u64::from(now == state)));
         }
-        families.counter("vipd_vrrp_transitions", "Changes of state")
+        families
+            .counter("vipd_vrrp_transitions", "Changes of state")
             .push((labels(), router.map_or(0, |r| r.transitions)));
         if let Some(counters) = director.counters.get(&vrrp.name) {
-            families.counter("vipd_vrrp_adverts_sent", "Adverts sent")
+            families
+                .counter("vipd_vrrp_adverts_sent", "Adverts sent")
                 .push((labels(), counters.sent()));
-            families.counter("vipd_vrrp_adverts_received", "Adverts accepted")
+            families
+                .counter("vipd_vrrp_adverts_received", "Adverts accepted")
                 .push((labels(), counters.received()));
             for (reason, count) in counters.discarded() {
-                families.counter("vipd_vrrp_adverts_discarded", "Adverts discarded, by rule broken")
+                families
+                    .counter(
+                        "vipd_vrrp_adverts_discarded",
+                        "Adverts discarded, by rule broken",
+                    )
                     .push((with("reason", reason), count));
             }
         }
@@ -98,20 +136,56 @@ fn routers(director: &Director, families: &mut Families) {
 
 fn servers(director: &Director, families: &mut Families) {
     let status = director.status();
-    let dump = director.kernel.as_ref().and_then(|kernel| kernel.dump.as_ref());
-    for (server, configured) in status.virtual_servers.iter().zip(&director.config.virtual_servers) {
+    let dump = director
+        .kernel
+        .as_ref()
+        .and_then(|kernel| kernel.dump.as_ref());
+    for (server, configured) in status
+        .virtual_servers
+        .iter()
+        .zip(&director.config.virtual_servers)
+    {
         let labels = || vec![("virtual_server", server.name.clone())];
-        families.gauge("vipd_virtual_server_quorum_up", "Whether the virtual server has quorum")
+        families
+            .gauge(
+                "vipd_virtual_server_quorum_up",
+                "Whether the virtual server has quorum",
+            )
             .push((labels(), u64::from(server.quorum.up)));
         let counters = dump.and_then(|(_, dump)| dump.services.get(&configured.key));
-        let Statistics { connections, in_packets, out_packets, in_bytes, out_bytes } =
-            counters.copied().unwrap_or_default();
+        let Statistics {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = counters.copied().unwrap_or_default();
         for (name, help, value) in [
-            ("vipd_virtual_server_connections", "Connections scheduled", connections),
-            ("vipd_virtual_server_in_packets", "Packets from clients", in_packets),
-            ("vipd_virtual_server_out_packets", "Packets to clients (NAT)", out_packets),
-            ("vipd_virtual_server_in_bytes", "Bytes from clients", in_bytes),
-            ("vipd_virtual_server_out_bytes", "Bytes to clients (NAT)", out_bytes),
+            (
+                "vipd_virtual_server_connections",
+                "Connections scheduled",
+                connections,
+            ),
+            (
+                "vipd_virtual_server_in_packets",
+                "Packets from clients",
+                in_packets,
+            ),
+            (
+                "vipd_virtual_server_out_packets",
+                "Packets to clients (NAT)",
+                out_packets,
+            ),
+            (
+                "vipd_virtual_server_in_bytes",
+                "Bytes from clients",
+                in_bytes,
+            ),
+            (
+                "vipd_virtual_server_out_bytes",
+                "Bytes to clients (NAT)",
+                out_bytes,
+            ),
         ] {
             families.counter(name, help).push((labels(), value));
         }
@@ -126,9 +200,14 @@ fn servers(director: &Director, families: &mut Families) {
                 labels.push((key, value.to_owned()));
                 labels
             };
-            families.gauge("vipd_real_server_up", "Whether all checks pass")
+            families
+                .gauge("vipd_real_server_up", "Whether all checks pass")
                 .push((labels(), u64::from(real.state == "up")));
-            families.gauge("vipd_real_server_weight", "The weight in the kernel's table")
+            families
+                .gauge(
+                    "vipd_real_server_weight",
+                    "The weight in the kernel's table",
+                )
                 .push((labels(), u64::from(real.weight.effective)));
             let connections = &real.connections;
             for (state, value) in [
@@ -136,11 +215,16 @@ fn servers(director: &Director, families: &mut Families) {
                 ("inactive", connections.inactive),
                 ("persistent", connections.persistent),
             ] {
-                families.gauge("vipd_real_server_connections", "Connections, as the kernel counts")
+                families
+                    .gauge(
+                        "vipd_real_server_connections",
+                        "Connections, as the kernel counts",
+                    )
                     .push((with("state", state), u64::from(value)));
             }
             for (reason, count) in failures(director, configured) {
-                families.counter("vipd_check_failures", "Failed probes, by reason")
+                families
+                    .counter("vipd_check_failures", "Failed probes, by reason")
                     .push((with("reason", reason), count));
             }
         }
@@ -165,12 +249,24 @@ impl Families {
         help: &'static str,
         kind: Kind,
     ) -> &mut Vec<(Labels, u64)> {
-        let position = self.0.iter().position(|family| family.name == name).unwrap_or_else(|| {
-            self.0.push(Family { name, help, kind, values: Vec::new() });
-            self.0.len() - 1
-        });
+        let position = self
+            .0
+            .iter()
+            .position(|family| family.name == name)
+            .unwrap_or_else(|| {
+                self.0.push(Family {
+                    name,
+                    help,
+                    kind,
+                    values: Vec::new(),
+                });
+                self.0.len() - 1
+            });
         // The position was found or made a line above.
-        #[allow(clippy::indexing_slicing, reason = "the position is that of an element")]
+        #[allow(
+            clippy::indexing_slicing,
+            reason = "the position is that of an element"
+        )]
         &mut self.0[position].values
     }
 }
@@ -184,7 +280,8 @@ impl prometheus_client::collector::Collector for Collector {
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for (labels, value) in &family.values {
-                let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                let labels: Vec<(&str, &str)> =
+                    labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
                 if labels.is_empty() {
                     encode_value(&mut metric, family.kind, *value)?;
                 } else {
@@ -218,4 +315,3 @@ fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::
         Kind::Gauge => metric.encode_gauge(&value),
     }
 }
-

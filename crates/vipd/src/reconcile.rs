@@ -67,11 +67,19 @@ impl Reconciler {
     /// No thread.
     pub fn start(report: impl Fn(Report) + Send + 'static) -> io::Result<Reconciler> {
         let (requests, receiver) = mpsc::channel();
-        let worker = Worker { report: Box::new(report), client: None, known: None, wanted: None };
+        let worker = Worker {
+            report: Box::new(report),
+            client: None,
+            known: None,
+            wanted: None,
+        };
         let thread = std::thread::Builder::new()
             .name("ipvs".to_owned())
             .spawn(move || worker.run(&receiver))?;
-        Ok(Reconciler { requests, _thread: thread })
+        Ok(Reconciler {
+            requests,
+            _thread: thread,
+        })
     }
 
     /// Says what the kernel should hold from now on; returns at once.
@@ -113,7 +121,8 @@ impl Worker {
                     requests.recv_timeout(resync_at.saturating_duration_since(Instant::now()))
                 }
             };
-            let (mut newly_wanted, mut refresh, mut waiting, mut stop) = (false, false, vec![], None);
+            let (mut newly_wanted, mut refresh, mut waiting, mut stop) =
+                (false, false, vec![], None);
             match first {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -155,7 +164,11 @@ impl Worker {
                     pause
                 };
                 let next = Instant::now() + pause;
-                resync_at = if due || !report.in_sync { next } else { resync_at.min(next) };
+                resync_at = if due || !report.in_sync {
+                    next
+                } else {
+                    resync_at.min(next)
+                };
                 (self.report)(report);
             }
             for done in waiting {
@@ -221,7 +234,9 @@ impl Worker {
             None if wanted.managed.is_empty() => return Ok(Dump::default()),
             None => self.client.insert(open()?),
         };
-        client.dump().map_err(|error| format!("reading the IPVS table: {error}"))
+        client
+            .dump()
+            .map_err(|error| format!("reading the IPVS table: {error}"))
     }
 
     fn apply(&mut self, changes: &[Change], wanted: bool, report: &mut Report) -> Vec<String> {
@@ -231,7 +246,11 @@ impl Worker {
         let Some(client) = &mut self.client else {
             return vec!["the kernel's IPVS is not open".to_owned()];
         };
-        let done = if wanted { &mut report.changes } else { &mut report.repairs };
+        let done = if wanted {
+            &mut report.changes
+        } else {
+            &mut report.repairs
+        };
         let mut refused = Vec::new();
         for (change, result) in changes.iter().zip(client.apply(changes)) {
             match result {

@@ -28,7 +28,9 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
     let socket = &config.global.control_socket;
     if UnixStream::connect(socket).await.is_ok() {
         let socket = socket.display();
-        return Err(format!("vipd is running (it answers at {socket}): stop it first"));
+        return Err(format!(
+            "vipd is running (it answers at {socket}): stop it first"
+        ));
     }
     let release = async {
         let mut done = release_addresses(config).await?;
@@ -45,7 +47,9 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
 async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| e.to_string())?;
     tokio::spawn(connection);
-    let links = links::dump(&handle).await.map_err(|e| format!("reading the addresses: {e}"))?;
+    let links = links::dump(&handle)
+        .await
+        .map_err(|e| format!("reading the addresses: {e}"))?;
     let wanted: Wanted = config
         .vrrp
         .iter()
@@ -65,7 +69,8 @@ async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
     // The peers first: they take over while the addresses go.
     for vrrp in &config.vrrp {
         let held = vrrp.addresses.iter().any(|address| {
-            left.iter().any(|(_, place)| *place == (address.interface.clone(), address.address))
+            left.iter()
+                .any(|(_, place)| *place == (address.interface.clone(), address.address))
         });
         if held && let Some(told) = resign(vrrp, &links, config) {
             done.push(told?);
@@ -87,8 +92,13 @@ fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, 
         return None;
     }
     let link = links.named(&vrrp.interface).filter(|link| link.up)?;
-    let is_virtual =
-        |ip| config.vrrp.iter().flat_map(|v| &v.addresses).any(|address| address.ip() == ip);
+    let is_virtual = |ip| {
+        config
+            .vrrp
+            .iter()
+            .flat_map(|v| &v.addresses)
+            .any(|address| address.ip() == ip)
+    };
     let source: Ipv4Addr = link.primary_v4(is_virtual).or_else(|| link.any_v4())?;
     let advertisement = Advertisement {
         version: parameters.version,
@@ -98,11 +108,13 @@ fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, 
         interval: parameters.advert_interval,
         addresses: parameters.addresses.clone(),
     };
-    let message =
-        advertisement.emit(source.into(), vrrp::GROUP_V4.into(), parameters.checksum);
+    let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), parameters.checksum);
     let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, 1, &message);
     let sent = VrrpSocket::open(&link.name, link.index).and_then(|socket| socket.send(&packet));
-    let what = format!("router {} (VRID {} on {})", vrrp.name, parameters.vrid, vrrp.interface);
+    let what = format!(
+        "router {} (VRID {} on {})",
+        vrrp.name, parameters.vrid, vrrp.interface
+    );
     Some(match sent {
         Ok(()) => Ok(format!("told the peers that {what} gives up")),
         Err(error) => Err(format!("telling the peers about {what}: {error}")),
@@ -114,14 +126,29 @@ fn release_services(config: &Config) -> Result<Vec<String>, String> {
         return Ok(Vec::new());
     }
     let mut client = reconcile::open()?;
-    let dump = client.dump().map_err(|error| format!("reading the IPVS table: {error}"))?;
-    let configured = |key| config.virtual_servers.iter().any(|server| server.key == key);
-    let ours: Table = dump.table.into_iter().filter(|(key, _)| configured(*key)).collect();
+    let dump = client
+        .dump()
+        .map_err(|error| format!("reading the IPVS table: {error}"))?;
+    let configured = |key| {
+        config
+            .virtual_servers
+            .iter()
+            .any(|server| server.key == key)
+    };
+    let ours: Table = dump
+        .table
+        .into_iter()
+        .filter(|(key, _)| configured(*key))
+        .collect();
     let changes = ipvs::diff(&ours, &Table::new());
     let results = client.apply(&changes);
     changes
         .iter()
         .zip(results)
-        .map(|(change, result)| result.map(|()| change.to_string()).map_err(|e| e.to_string()))
+        .map(|(change, result)| {
+            result
+                .map(|()| change.to_string())
+                .map_err(|e| e.to_string())
+        })
         .collect()
 }

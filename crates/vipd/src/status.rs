@@ -237,7 +237,11 @@ pub fn render(status: &Status, now: SystemTime, color: bool) -> String {
     }
     if !status.virtual_servers.is_empty() {
         let ipvs = &status.ipvs;
-        let sync = if ipvs.in_sync { paint.green("in sync") } else { paint.red("not in sync") };
+        let sync = if ipvs.in_sync {
+            paint.green("in sync")
+        } else {
+            paint.red("not in sync")
+        };
         let compared = ipvs.last_resync.as_deref().and_then(|at| ago(at, now));
         let compared = compared.map_or("not compared yet".to_owned(), |ago| {
             format!("compared {ago} ago")
@@ -257,7 +261,11 @@ fn problems(status: &Status) -> Vec<String> {
     }
     for server in &status.virtual_servers {
         if !server.quorum.up {
-            let instead = if server.sorry { "; the sorry server answers" } else { "" };
+            let instead = if server.sorry {
+                "; the sorry server answers"
+            } else {
+                ""
+            };
             let (have, needed) = (server.quorum.have, server.quorum.needed);
             found.push(format!(
                 "virtual server {}: no quorum, weight {have} of {needed}{instead}",
@@ -268,9 +276,16 @@ fn problems(status: &Status) -> Vec<String> {
     for refused in status.ipvs.refused.iter().take(3) {
         found.push(format!("IPVS: {refused}"));
     }
-    if let Some(ReloadStatus { ok: false, at, error }) = &status.config.last_reload {
+    if let Some(ReloadStatus {
+        ok: false,
+        at,
+        error,
+    }) = &status.config.last_reload
+    {
         let error = error.as_deref().unwrap_or("unknown");
-        found.push(format!("reload at {at} refused, the configuration before it is in force:"));
+        found.push(format!(
+            "reload at {at} refused, the configuration before it is in force:"
+        ));
         found.extend(error.lines().take(12).map(|line| format!("  {line}")));
     }
     found
@@ -278,15 +293,27 @@ fn problems(status: &Status) -> Vec<String> {
 
 fn routers(status: &Status, now: SystemTime, paint: &Paint) -> String {
     let mut rows = vec![
-        ["ROUTER", "INTERFACE", "VRID", "STATE", "PRIO", "MASTER", "SINCE", "ADDRESSES"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "ROUTER",
+            "INTERFACE",
+            "VRID",
+            "STATE",
+            "PRIO",
+            "MASTER",
+            "SINCE",
+            "ADDRESSES",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for router in &status.vrrp {
         let priority = if router.priority.configured == router.priority.effective {
             router.priority.effective.to_string()
         } else {
-            format!("{}/{}", router.priority.effective, router.priority.configured)
+            format!(
+                "{}/{}",
+                router.priority.effective, router.priority.configured
+            )
         };
         let master = match &router.master {
             Some(_) if router.state == "master" => "this".to_owned(),
@@ -294,8 +321,16 @@ fn routers(status: &Status, now: SystemTime, paint: &Paint) -> String {
             None => "-".to_owned(),
         };
         let more = router.virtual_addresses.len().saturating_sub(1);
-        let first = router.virtual_addresses.first().cloned().unwrap_or_default();
-        let addresses = if more > 0 { format!("{first} +{more}") } else { first };
+        let first = router
+            .virtual_addresses
+            .first()
+            .cloned()
+            .unwrap_or_default();
+        let addresses = if more > 0 {
+            format!("{first} +{more}")
+        } else {
+            first
+        };
         rows.push(vec![
             cut(&router.name, 16),
             router.interface.clone(),
@@ -307,18 +342,28 @@ fn routers(status: &Status, now: SystemTime, paint: &Paint) -> String {
             addresses,
         ]);
     }
-    table(&rows, |row, column, text| match (row, column, text.trim()) {
-        (0, _, _) => paint.bold(text),
-        (_, 3, "master") => paint.green(text),
-        (_, 3, "fault") => paint.red(text),
-        (_, _, _) => text.to_owned(),
+    table(&rows, |row, column, text| {
+        match (row, column, text.trim()) {
+            (0, _, _) => paint.bold(text),
+            (_, 3, "master") => paint.green(text),
+            (_, 3, "fault") => paint.red(text),
+            (_, _, _) => text.to_owned(),
+        }
     })
 }
 
 fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
     let quorum = &server.quorum;
-    let state = if quorum.up { paint.green("up") } else { paint.red("no quorum") };
-    let only_master = if server.active == "master" { ", while master" } else { "" };
+    let state = if quorum.up {
+        paint.green("up")
+    } else {
+        paint.red("no quorum")
+    };
+    let only_master = if server.active == "master" {
+        ", while master"
+    } else {
+        ""
+    };
     // A firewall mark's address begins with the word, so the protocol need not be said again.
     let what = match server.protocol.as_str() {
         "fwmark" => server.address.clone(),
@@ -331,9 +376,16 @@ fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
     let name = cut(&server.name, WIDTH.saturating_sub(used));
     let mut text = format!("{}{rest}{state}{weight}\n", paint.bold(&name));
     let mut rows = vec![
-        ["  REAL SERVER", "STATE", "WEIGHT", "ACTIVE", "INACTIVE", "CHECK"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "  REAL SERVER",
+            "STATE",
+            "WEIGHT",
+            "ACTIVE",
+            "INACTIVE",
+            "CHECK",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for real in &server.real_servers {
         let weight = if real.weight.configured == real.weight.effective {
@@ -348,14 +400,20 @@ fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
             weight,
             real.connections.active.to_string(),
             real.connections.inactive.to_string(),
-            if checks.is_empty() { "none".to_owned() } else { checks.join("; ") },
+            if checks.is_empty() {
+                "none".to_owned()
+            } else {
+                checks.join("; ")
+            },
         ]);
     }
-    text.push_str(&table(&rows, |row, column, text| match (row, column, text.trim()) {
-        (0, _, _) => paint.bold(text),
-        (_, 1, "up") => paint.green(text),
-        (_, 1, "down") => paint.red(text),
-        (_, _, _) => text.to_owned(),
+    text.push_str(&table(&rows, |row, column, text| {
+        match (row, column, text.trim()) {
+            (0, _, _) => paint.bold(text),
+            (_, 1, "up") => paint.green(text),
+            (_, 1, "down") => paint.red(text),
+            (_, _, _) => text.to_owned(),
+        }
     }));
     text
 }
@@ -372,9 +430,14 @@ fn check(check: &CheckStatus) -> String {
 fn table(rows: &[Vec<String>], paint: impl Fn(usize, usize, &str) -> String) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
@@ -410,7 +473,10 @@ fn cut(text: &str, width: usize) -> String {
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
-    characters.chunks(width).map(|line| line.iter().collect()).collect()
+    characters
+        .chunks(width)
+        .map(|line| line.iter().collect())
+        .collect()
 }
 
 fn ago(at: &str, now: SystemTime) -> Option<String> {
@@ -436,7 +502,11 @@ struct Paint {
 
 impl Paint {
     fn with(&self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn red(&self, text: &str) -> String {

@@ -152,11 +152,19 @@ impl VrrpThread {
             discard_reported: BTreeMap::new(),
         };
         let (fd, counter) = (Arc::clone(&wake), Arc::clone(&turns));
-        let thread = std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
-            advert_path.become_realtime();
-            advert_path.run(&fd, &receiver, &counter);
-        })?;
-        Ok(VrrpThread { commands, wake, turns, lateness, thread })
+        let thread = std::thread::Builder::new()
+            .name("vrrp".to_owned())
+            .spawn(move || {
+                advert_path.become_realtime();
+                advert_path.run(&fd, &receiver, &counter);
+            })?;
+        Ok(VrrpThread {
+            commands,
+            wake,
+            turns,
+            lateness,
+            thread,
+        })
     }
 
     /// Hands a command over; returns at once.
@@ -214,7 +222,12 @@ struct LinkSlot {
 
 impl AdvertPath {
     fn become_realtime(&self) {
-        let trouble = |what: String| (self.report)(Report::Trouble { interface: None, what });
+        let trouble = |what: String| {
+            (self.report)(Report::Trouble {
+                interface: None,
+                what,
+            })
+        };
         if let Err(error) = sys::schedule_round_robin() {
             trouble(format!("no real-time scheduling for adverts: {error}"));
         }
@@ -249,7 +262,9 @@ impl AdvertPath {
         let now = Instant::now();
         let retry = self.links.iter().filter_map(|slot| slot.retry_at).min();
         let due = self.routers.poll_timeout().into_iter().chain(retry).min();
-        let sleep = due.map_or(HEARTBEAT, |at| at.saturating_duration_since(now).min(HEARTBEAT));
+        let sleep = due.map_or(HEARTBEAT, |at| {
+            at.saturating_duration_since(now).min(HEARTBEAT)
+        });
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(1),
             tv_nsec: i64::from(sleep.subsec_nanos()),
@@ -267,7 +282,9 @@ impl AdvertPath {
         let mut buffer = [0; PACKET_SIZE];
         for number in 0..self.links.len() {
             for _ in 0..RECEIVE_BATCH {
-                let Some(slot) = self.links.get_mut(number) else { break };
+                let Some(slot) = self.links.get_mut(number) else {
+                    break;
+                };
                 let Some(socket) = &slot.socket else { break };
                 match socket.receive(&mut buffer) {
                     Ok(None) => break,
@@ -310,7 +327,12 @@ impl AdvertPath {
     fn discard(&mut self, link: u32, key: Option<RouterKey>, from: Option<IpAddr>, why: Discard) {
         let keys: Vec<RouterKey> = match key {
             Some(key) => vec![key],
-            None => self.seats.keys().filter(|key| key.link == link).copied().collect(),
+            None => self
+                .seats
+                .keys()
+                .filter(|key| key.link == link)
+                .copied()
+                .collect(),
         };
         let mut routers = Vec::new();
         for key in &keys {
@@ -320,24 +342,32 @@ impl AdvertPath {
             }
         }
         let now = Instant::now();
-        let last = self.discard_reported.entry((keys, why.name())).or_insert_with(|| {
-            now.checked_sub(DISCARD_REPORT_INTERVAL).unwrap_or(now)
-        });
+        let last = self
+            .discard_reported
+            .entry((keys, why.name()))
+            .or_insert_with(|| now.checked_sub(DISCARD_REPORT_INTERVAL).unwrap_or(now));
         if now.saturating_duration_since(*last) >= DISCARD_REPORT_INTERVAL {
             *last = now;
-            (self.report)(Report::Discarded { routers, from, discard: why });
+            (self.report)(Report::Discarded {
+                routers,
+                from,
+                discard: why,
+            });
         }
     }
 
     fn time_out(&mut self) {
-        let Some(due) = self.routers.poll_timeout() else { return };
+        let Some(due) = self.routers.poll_timeout() else {
+            return;
+        };
         let now = Instant::now();
         if due > now {
             return;
         }
         for (key, actions) in self.routers.timeout(now) {
             self.perform(&key, actions);
-            self.lateness.record(Instant::now().saturating_duration_since(due));
+            self.lateness
+                .record(Instant::now().saturating_duration_since(due));
         }
     }
 
@@ -346,7 +376,9 @@ impl AdvertPath {
             if let Action::SendAdvertisement(advertisement) = &action {
                 self.send_advert(key, advertisement);
             }
-            let Some(seat) = self.seats.get_mut(key) else { continue };
+            let Some(seat) = self.seats.get_mut(key) else {
+                continue;
+            };
             match action {
                 Action::SendAdvertisement(_) => {}
                 Action::InstallAddresses => seat.hold = true,
@@ -358,16 +390,22 @@ impl AdvertPath {
     }
 
     fn send_advert(&mut self, key: &RouterKey, advertisement: &Advertisement) {
-        let Some(router) = self.routers.get(key) else { return };
-        let Some(slot) = usize::try_from(key.link).ok().and_then(|n| self.links.get_mut(n)) else {
+        let Some(router) = self.routers.get(key) else {
             return;
         };
-        let (Some(source), Some(socket)) = (slot.facts.source, &slot.socket) else { return };
+        let Some(slot) = usize::try_from(key.link)
+            .ok()
+            .and_then(|n| self.links.get_mut(n))
+        else {
+            return;
+        };
+        let (Some(source), Some(socket)) = (slot.facts.source, &slot.socket) else {
+            return;
+        };
         self.identification = self.identification.wrapping_add(1).max(1);
         let form = router.parameters().checksum;
         let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), form);
-        let packet =
-            vrrp::ipv4_packet(source, vrrp::GROUP_V4, self.identification, &message);
+        let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, self.identification, &message);
         match socket.send(&packet) {
             Ok(()) => {
                 if let Some(seat) = self.seats.get(key) {
@@ -397,12 +435,17 @@ impl AdvertPath {
         }
         // What is gone, or speaks another version, gives up before anything new begins. Its addresses
         // stay until `Configured`: one that moves to another router of this host is not missed.
-        let leaving: Vec<RouterKey> = self.seats.keys().copied().filter(|key| {
-            wanted.get(key).is_none_or(|spec| {
-                let running = self.routers.get(key).map(|r| r.parameters().version);
-                running != Some(spec.parameters.version)
+        let leaving: Vec<RouterKey> = self
+            .seats
+            .keys()
+            .copied()
+            .filter(|key| {
+                wanted.get(key).is_none_or(|spec| {
+                    let running = self.routers.get(key).map(|r| r.parameters().version);
+                    running != Some(spec.parameters.version)
+                })
             })
-        }).collect();
+            .collect();
         for key in leaving {
             let actions = self.routers.handle(now, &key, Event::Shutdown);
             self.perform(&key, actions);
@@ -413,8 +456,8 @@ impl AdvertPath {
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.name = spec.name;
                 seat.counters = spec.counters;
-                let same = self.routers.get(&key).map(VirtualRouter::parameters)
-                    == Some(&spec.parameters);
+                let same =
+                    self.routers.get(&key).map(VirtualRouter::parameters) == Some(&spec.parameters);
                 if !same {
                     let event = Event::Reconfigured(spec.parameters);
                     let actions = self.routers.handle(now, &key, event);
@@ -433,7 +476,8 @@ impl AdvertPath {
                     reported: None,
                 },
             );
-            self.routers.insert(key, VirtualRouter::new(spec.parameters));
+            self.routers
+                .insert(key, VirtualRouter::new(spec.parameters));
             self.judge_link(key, now);
             let actions = self.routers.handle(now, &key, Event::Startup);
             self.perform(&key, actions);
@@ -445,11 +489,23 @@ impl AdvertPath {
 
     /// The number of an interface, which it keeps for the life of the daemon.
     fn link_of(&mut self, interface: &str) -> u32 {
-        let known = self.links.iter().position(|slot| slot.facts.interface == interface);
+        let known = self
+            .links
+            .iter()
+            .position(|slot| slot.facts.interface == interface);
         let number = known.unwrap_or_else(|| {
             let interface = interface.to_owned();
-            let facts = LinkFacts { interface, index: None, up: false, source: None };
-            self.links.push(LinkSlot { facts, socket: None, retry_at: None });
+            let facts = LinkFacts {
+                interface,
+                index: None,
+                up: false,
+                source: None,
+            };
+            self.links.push(LinkSlot {
+                facts,
+                socket: None,
+                retry_at: None,
+            });
             self.links.len() - 1
         });
         link_number(number)
@@ -459,7 +515,10 @@ impl AdvertPath {
         let now = Instant::now();
         for facts in facts {
             let link = self.link_of(&facts.interface);
-            let Some(slot) = usize::try_from(link).ok().and_then(|n| self.links.get_mut(n)) else {
+            let Some(slot) = usize::try_from(link)
+                .ok()
+                .and_then(|n| self.links.get_mut(n))
+            else {
                 continue;
             };
             if slot.facts != facts {
@@ -478,14 +537,19 @@ impl AdvertPath {
 
     fn open_socket(&mut self, link: u32, now: Instant) {
         let used = self.seats.keys().any(|key| key.link == link);
-        let Some(slot) = usize::try_from(link).ok().and_then(|n| self.links.get_mut(n)) else {
+        let Some(slot) = usize::try_from(link)
+            .ok()
+            .and_then(|n| self.links.get_mut(n))
+        else {
             return;
         };
         let due = slot.retry_at.is_none_or(|at| at <= now);
         if !used || slot.socket.is_some() || !due {
             return;
         }
-        let Some(index) = slot.facts.index else { return };
+        let Some(index) = slot.facts.index else {
+            return;
+        };
         match VrrpSocket::open(&slot.facts.interface, index) {
             Ok(socket) => {
                 slot.socket = Some(socket);
@@ -519,7 +583,12 @@ impl AdvertPath {
     }
 
     fn judge_links(&mut self, link: u32, now: Instant) {
-        let keys: Vec<_> = self.seats.keys().filter(|key| key.link == link).copied().collect();
+        let keys: Vec<_> = self
+            .seats
+            .keys()
+            .filter(|key| key.link == link)
+            .copied()
+            .collect();
         for key in keys {
             self.judge_link(key, now);
         }
@@ -529,7 +598,10 @@ impl AdvertPath {
     /// now, not from what happened.
     fn judge_link(&mut self, key: RouterKey, now: Instant) {
         self.open_socket(key.link, now);
-        let Some(slot) = usize::try_from(key.link).ok().and_then(|n| self.links.get(n)) else {
+        let Some(slot) = usize::try_from(key.link)
+            .ok()
+            .and_then(|n| self.links.get(n))
+        else {
             return;
         };
         let missing = slot.facts.index.is_none();
@@ -543,7 +615,11 @@ impl AdvertPath {
         if let Some(source) = slot.facts.source {
             events.push(Event::SourceChanged(source.into()));
         }
-        let raised = self.routers.get(&key).map(|r| r.faults().clone()).unwrap_or_default();
+        let raised = self
+            .routers
+            .get(&key)
+            .map(|r| r.faults().clone())
+            .unwrap_or_default();
         for (fault, holds) in truths {
             match (holds, raised.contains(&fault)) {
                 (true, false) => events.push(Event::FaultRaised(fault)),
@@ -559,7 +635,9 @@ impl AdvertPath {
 
     fn send_reports(&mut self) {
         for (key, seat) in &mut self.seats {
-            let Some(router) = self.routers.get(key) else { continue };
+            let Some(router) = self.routers.get(key) else {
+                continue;
+            };
             let report = RouterReport {
                 name: seat.name.clone(),
                 state: router.state_name(),
@@ -593,7 +671,10 @@ impl LinkSlot {
     fn fail(&mut self, what: String, report: &dyn Fn(Report)) {
         self.socket = None;
         self.retry_at = Some(Instant::now() + SOCKET_RETRY);
-        report(Report::Trouble { interface: Some(self.facts.interface.clone()), what });
+        report(Report::Trouble {
+            interface: Some(self.facts.interface.clone()),
+            what,
+        });
     }
 }
 

@@ -35,20 +35,31 @@ fn problems_come_first_each_with_its_object() {
     let mut status = healthy();
     status.vrrp[0].state = "fault".to_owned();
     status.vrrp[0].faults = vec!["the interface is down".to_owned()];
-    status.virtual_servers[0].quorum = QuorumStatus { needed: 1, have: 0, up: false };
+    status.virtual_servers[0].quorum = QuorumStatus {
+        needed: 1,
+        have: 0,
+        up: false,
+    };
     let real = &mut status.virtual_servers[0].real_servers[0];
     real.state = "down".to_owned();
     real.weight.effective = 0;
     real.checks[0].last_error = Some("connection refused".to_owned());
     let error = Some("vipd.toml:3:1: vrrp[0].vrid: missing".to_owned());
-    status.config.last_reload = Some(ReloadStatus { at: rfc3339(now()), ok: false, error });
+    status.config.last_reload = Some(ReloadStatus {
+        at: rfc3339(now()),
+        ok: false,
+        error,
+    });
     let text = render(&status, now(), false);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[1], "! virtual router web: the interface is down");
     assert_eq!(lines[2], "! virtual server http: no quorum, weight 0 of 1");
     assert!(lines[3].starts_with("! reload at "), "{text}");
     assert_eq!(lines[4], "!   vipd.toml:3:1: vrrp[0].vrid: missing");
-    assert!(text.contains("down   0/1     3       10        http: connection refused"), "{text}");
+    assert!(
+        text.contains("down   0/1     3       10        http: connection refused"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -64,7 +75,11 @@ fn no_line_is_wider_than_a_hundred_columns_whatever_the_names() {
     server.real_servers[0].address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned();
     let text = render(&status, now(), false);
     for line in text.lines() {
-        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+        assert!(
+            line.chars().count() <= 100,
+            "{} columns: {line}",
+            line.chars().count()
+        );
     }
 }
 
@@ -123,7 +138,10 @@ fn the_json_names_are_those_users_were_promised() {
         "/ipvs/repairs",
         "/ipvs/last_resync",
     ] {
-        assert!(json.pointer(pointer).is_some(), "{pointer} is missing in {json:#}");
+        assert!(
+            json.pointer(pointer).is_some(),
+            "{pointer} is missing in {json:#}"
+        );
     }
 }
 
@@ -146,10 +164,16 @@ fn healthy() -> Status {
             state: "master".to_owned(),
             why: "no master was heard".to_owned(),
             faults: vec![],
-            priority: PriorityStatus { configured: 150, effective: 150 },
+            priority: PriorityStatus {
+                configured: 150,
+                effective: 150,
+            },
             advert_interval_ms: 1000,
             virtual_addresses: vec!["10.77.0.10/24".to_owned(), "10.77.0.9/24".to_owned()],
-            master: Some(MasterStatus { address: "10.77.0.11".to_owned(), priority: 150 }),
+            master: Some(MasterStatus {
+                address: "10.77.0.11".to_owned(),
+                priority: 150,
+            }),
             since: ago(130),
             transitions: 2,
             counters: VrrpCounters {
@@ -165,19 +189,30 @@ fn healthy() -> Status {
             scheduler: "rr".to_owned(),
             forwarding: "dr".to_owned(),
             active: "always".to_owned(),
-            quorum: QuorumStatus { needed: 1, have: 2, up: true },
+            quorum: QuorumStatus {
+                needed: 1,
+                have: 2,
+                up: true,
+            },
             sorry: false,
             real_servers: vec![RealServerStatus {
                 address: "10.77.0.21:80".to_owned(),
                 state: "up".to_owned(),
-                weight: WeightStatus { configured: 1, effective: 1 },
+                weight: WeightStatus {
+                    configured: 1,
+                    effective: 1,
+                },
                 checks: vec![CheckStatus {
                     kind: "http".to_owned(),
                     state: "up".to_owned(),
                     last_error: None,
                     last_latency_ms: Some(3),
                 }],
-                connections: ConnectionsStatus { active: 3, inactive: 10, persistent: 0 },
+                connections: ConnectionsStatus {
+                    active: 3,
+                    inactive: 10,
+                    persistent: 0,
+                },
             }],
         }],
         ipvs: IpvsStatus {

@@ -29,15 +29,22 @@ enum Command {
         /// See `Forged::to_words`.
         words: Vec<String>,
     },
+    /// Accepts connections and never answers (for tests).
+    #[command(hide = true)]
+    Silent {
+        /// The port.
+        port: u16,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
         Command::Open => demo::open().map(|()| true),
-        Command::Advert { words } => {
-            Forged::from_words(&words).and_then(|forged| forged.send()).map(|()| true)
-        }
+        Command::Advert { words } => Forged::from_words(&words)
+            .and_then(|forged| forged.send())
+            .map(|()| true),
+        Command::Silent { port } => silent(port),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,5 +53,15 @@ fn main() -> ExitCode {
             eprintln!("lab: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ends only when it is killed.
+fn silent(port: u16) -> anyhow::Result<bool> {
+    let listener = std::net::TcpListener::bind(("0.0.0.0", port))?;
+    eprintln!("silent");
+    let mut connections = Vec::new();
+    loop {
+        connections.push(listener.accept()?);
     }
 }

@@ -14,7 +14,12 @@ use vipd::status::render;
 #[command(version, about)]
 struct Arguments {
     /// The daemon's control socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/vipd/control.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/vipd/control.sock"
+    )]
     socket: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -48,7 +53,9 @@ fn main() -> ExitCode {
 fn answer(arguments: &Arguments) -> Result<String, String> {
     // The HTTP client wants a TLS provider even where it never speaks TLS.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     match arguments.command {
         Command::Status { json } => {

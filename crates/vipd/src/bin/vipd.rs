@@ -35,7 +35,12 @@ enum Command {
 #[derive(clap::Args)]
 struct ConfigFile {
     /// The configuration.
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/vipd/vipd.toml")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/vipd/vipd.toml"
+    )]
     config: PathBuf,
 }
 
@@ -65,7 +70,11 @@ fn log() {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal());
     // The journal has its own time stamps.
-    if under_systemd { builder.without_time().init() } else { builder.init() }
+    if under_systemd {
+        builder.without_time().init()
+    } else {
+        builder.init()
+    }
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -73,7 +82,10 @@ fn check(path: &Path) -> ExitCode {
     match Config::load(path) {
         Ok(config) => {
             let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
-            say(&format!("{}: good: {routers} vrrp, {servers} virtual_server", path.display()));
+            say(&format!(
+                "{}: good: {routers} vrrp, {servers} virtual_server",
+                path.display()
+            ));
             ExitCode::SUCCESS
         }
         Err(LoadError::Invalid(problems)) => {
@@ -102,7 +114,9 @@ fn release(path: &Path, ipvs: bool) -> ExitCode {
         }
     };
     let released = daemon::privileged().and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(release::release(&config, ipvs))
     });

@@ -27,7 +27,9 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "; is vipd running? (--socket names another one)",
             std::io::ErrorKind::ConnectionRefused => "; vipd is not running",
-            std::io::ErrorKind::PermissionDenied => "; you must be root or in the group of the socket",
+            std::io::ErrorKind::PermissionDenied => {
+                "; you must be root or in the group of the socket"
+            }
             _ => "",
         };
         return Err(format!("{}: {error}{hint}", socket.display()));
@@ -41,8 +43,16 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
         .tls_certs_only([])
         .build()
         .map_err(failed)?;
-    let response = client.get(format!("http://vipd{path}")).send().await.map_err(failed)?;
+    let response = client
+        .get(format!("http://vipd{path}"))
+        .send()
+        .await
+        .map_err(failed)?;
     let status = response.status();
     let text = response.text().await.map_err(failed)?;
-    if status.is_success() { Ok(text) } else { Err(format!("vipd answered {status}: {text}")) }
+    if status.is_success() {
+        Ok(text)
+    } else {
+        Err(format!("vipd answered {status}: {text}"))
+    }
 }

@@ -30,7 +30,9 @@ pub struct Api {
 
 /// The routes of the unix socket.
 pub fn control(api: Api) -> Router {
-    Router::new().route("/v1/status", get(status)).with_state(api)
+    Router::new()
+        .route("/v1/status", get(status))
+        .with_state(api)
 }
 
 /// The routes of the TCP listener: read-only.
@@ -61,7 +63,10 @@ impl Api {
         let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.reconciler.refresh()).await;
         let (reply, answer) = oneshot::channel();
         self.director.send(question(reply)).ok()?;
-        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
+        tokio::time::timeout(ANSWER_TIMEOUT, answer)
+            .await
+            .ok()?
+            .ok()
     }
 }
 

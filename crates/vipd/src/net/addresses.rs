@@ -150,13 +150,19 @@ impl Addresses {
     async fn reconcile(&mut self) -> Option<Instant> {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let links = Arc::clone(&self.links.borrow_and_update());
-        let hold: BTreeSet<Place> = wanted.values().filter(|r| r.hold).flat_map(places).collect();
+        let hold: BTreeSet<Place> = wanted
+            .values()
+            .filter(|r| r.hold)
+            .flat_map(places)
+            .collect();
         self.note_what_is_there(&links, &hold);
 
         let (mut added, mut repaired) = (BTreeSet::new(), 0);
         let (mut refused, mut retry_at) = (false, None);
         for place in &hold {
-            let Some(link) = links.named(&place.0) else { continue };
+            let Some(link) = links.named(&place.0) else {
+                continue;
+            };
             if is_there(link, place.1) {
                 continue;
             }
@@ -168,7 +174,13 @@ impl Addresses {
             match self.add(link.index, place.1).await {
                 Ok(()) => {
                     let now = Instant::now();
-                    self.installed.insert(place.clone(), Installed { at: now, seen: false });
+                    self.installed.insert(
+                        place.clone(),
+                        Installed {
+                            at: now,
+                            seen: false,
+                        },
+                    );
                     added.insert(place.clone());
                     retry_at = earliest(retry_at, now + RETRY);
                     if repair {
@@ -190,19 +202,27 @@ impl Addresses {
             }
         }
         self.announce(&wanted, &links, &added);
-        let removed = self.remove_unwanted(&links, &wanted, &hold, &mut refused).await;
+        let removed = self
+            .remove_unwanted(&links, &wanted, &hold, &mut refused)
+            .await;
         let added = added.len() - repaired;
         if added > 0 || removed > 0 {
             (self.reports)(Report::Changed { added, removed });
         }
-        if refused { earliest(retry_at, Instant::now() + RETRY) } else { retry_at }
+        if refused {
+            earliest(retry_at, Instant::now() + RETRY)
+        } else {
+            retry_at
+        }
     }
 
     /// Brings the memory of what was installed in step with what the kernel shows.
     fn note_what_is_there(&mut self, links: &Links, hold: &BTreeSet<Place>) {
         self.installed.retain(|place, _| hold.contains(place));
         for place in hold {
-            let there = links.named(&place.0).is_some_and(|link| is_there(link, place.1));
+            let there = links
+                .named(&place.0)
+                .is_some_and(|link| is_there(link, place.1));
             if there {
                 let at = Instant::now();
                 let entry = self.installed.entry(place.clone());
@@ -226,7 +246,9 @@ impl Addresses {
         for (router, addresses) in wanted {
             if !addresses.hold {
                 if self.announced.remove(router).is_some() {
-                    let _ = self.announcer.send(Order::Withdraw { router: router.clone() });
+                    let _ = self.announcer.send(Order::Withdraw {
+                        router: router.clone(),
+                    });
                 }
                 continue;
             }
@@ -236,7 +258,9 @@ impl Addresses {
             }
             let in_place = places(addresses).filter(|place| {
                 added.contains(place)
-                    || links.named(&place.0).is_some_and(|link| is_there(link, place.1))
+                    || links
+                        .named(&place.0)
+                        .is_some_and(|link| is_there(link, place.1))
             });
             let in_place: Vec<_> = in_place
                 .filter_map(|(interface, net)| match net.addr() {
@@ -249,10 +273,20 @@ impl Addresses {
             }
             self.announced.insert(router.clone(), addresses.announce);
             let (router, garp) = (router.clone(), addresses.garp);
-            let _ = self.announcer.send(Order::Announce { router, addresses: in_place, garp });
+            let _ = self.announcer.send(Order::Announce {
+                router,
+                addresses: in_place,
+                garp,
+            });
         }
         let gone = |router: &String| !wanted.contains_key(router);
-        for router in self.announced.keys().filter(|r| gone(r)).cloned().collect::<Vec<_>>() {
+        for router in self
+            .announced
+            .keys()
+            .filter(|r| gone(r))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.announced.remove(&router);
             let _ = self.announcer.send(Order::Withdraw { router });
         }
@@ -279,18 +313,27 @@ impl Addresses {
     }
 
     async fn add(&self, index: u32, address: IpNet) -> Result<(), String> {
-        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        let mut request = self
+            .handle
+            .address()
+            .add(index, address.addr(), address.prefix_len());
         request
             .message_mut()
             .attributes
-            .push(AddressAttribute::Protocol(AddressProtocol::from(ADDRESS_PROTOCOL)));
+            .push(AddressAttribute::Protocol(AddressProtocol::from(
+                ADDRESS_PROTOCOL,
+            )));
         // EEXIST: it is there already, which is all that is wanted.
         execute(request.execute(), &[libc::EEXIST]).await
     }
 
     fn refused(&self, place: &Place, error: &str) {
         let (interface, address) = place.clone();
-        (self.reports)(Report::Refused { interface, address, error: error.to_owned() });
+        (self.reports)(Report::Refused {
+            interface,
+            address,
+            error: error.to_owned(),
+        });
     }
 }
 
@@ -301,8 +344,16 @@ pub fn unwanted(
     wanted: &Wanted,
     hold: &BTreeSet<(String, IpNet)>,
 ) -> Vec<(u32, (String, IpNet))> {
-    let managed: BTreeSet<Place> = wanted.values().filter(|r| !r.owner).flat_map(places).collect();
-    let owned: BTreeSet<Place> = wanted.values().filter(|r| r.owner).flat_map(places).collect();
+    let managed: BTreeSet<Place> = wanted
+        .values()
+        .filter(|r| !r.owner)
+        .flat_map(places)
+        .collect();
+    let owned: BTreeSet<Place> = wanted
+        .values()
+        .filter(|r| r.owner)
+        .flat_map(places)
+        .collect();
     let mut found = Vec::new();
     for link in links.iter() {
         for address in &link.addresses {
@@ -343,7 +394,9 @@ async fn execute(
 ) -> Result<(), String> {
     // An acknowledgement lost in an overrun would be waited for without end.
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-        Err(_) => Err(format!("no answer from the kernel within {REQUEST_TIMEOUT:?}")),
+        Err(_) => Err(format!(
+            "no answer from the kernel within {REQUEST_TIMEOUT:?}"
+        )),
         Ok(Ok(())) => Ok(()),
         Ok(Err(rtnetlink::Error::NetlinkError(message))) => {
             if fine.contains(&message.raw_code().saturating_abs()) {
@@ -356,7 +409,10 @@ async fn execute(
 }
 
 fn places(router: &RouterAddresses) -> impl Iterator<Item = (String, IpNet)> {
-    router.addresses.iter().map(|address| (address.interface.clone(), address.address))
+    router
+        .addresses
+        .iter()
+        .map(|address| (address.interface.clone(), address.address))
 }
 
 fn is_there(link: &Link, address: IpNet) -> bool {

@@ -66,7 +66,14 @@ pub fn start(links: watch::Receiver<Arc<Links>>) -> io::Result<mpsc::UnboundedSe
     // Protocol 0: the socket receives nothing.
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
     let (sender, orders) = mpsc::unbounded_channel();
-    tokio::spawn(Announcer { socket, links, schedules: BTreeMap::new() }.run(orders));
+    tokio::spawn(
+        Announcer {
+            socket,
+            links,
+            schedules: BTreeMap::new(),
+        }
+        .run(orders),
+    );
     Ok(sender)
 }
 
@@ -103,12 +110,24 @@ impl Announcer {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Announce { router, addresses, garp } => {
+            Order::Announce {
+                router,
+                addresses,
+                garp,
+            } => {
                 let now = Instant::now();
                 self.send(&addresses, garp.repeat).await;
                 let after = |delay: Duration| (!delay.is_zero()).then(|| now + delay);
                 let (again_at, refresh_at) = (after(garp.delay), after(garp.refresh));
-                self.schedules.insert(router, Schedule { addresses, garp, again_at, refresh_at });
+                self.schedules.insert(
+                    router,
+                    Schedule {
+                        addresses,
+                        garp,
+                        again_at,
+                        refresh_at,
+                    },
+                );
             }
             Order::Withdraw { router } => {
                 self.schedules.remove(&router);
@@ -141,8 +160,9 @@ impl Announcer {
         for _ in 0..repeat {
             for (interface, address) in addresses {
                 // An interface without Ethernet address has no ARP.
-                let Some((index, mac)) =
-                    links.named(interface).and_then(|link| Some((link.index, link.mac?)))
+                let Some((index, mac)) = links
+                    .named(interface)
+                    .and_then(|link| Some((link.index, link.mac?)))
                 else {
                     continue;
                 };
@@ -179,7 +199,10 @@ fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
         ethernet.set_destination(MacAddr::broadcast());
         ethernet.set_source(source);
         ethernet.set_ethertype(EtherTypes::Arp);
-        debug_assert!(ethernet.packet().len() == 14, "an Ethernet header has 14 bytes");
+        debug_assert!(
+            ethernet.packet().len() == 14,
+            "an Ethernet header has 14 bytes"
+        );
     }
     frame.extend_from_slice(&arp);
     frame

@@ -76,7 +76,10 @@ impl Links {
 
     /// Takes one message of the kernel in. Returns whether anything changed.
     fn apply(&mut self, message: &RouteNetlinkMessage) -> bool {
-        #[allow(clippy::wildcard_enum_match_arm, reason = "all other messages are not about links")]
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "all other messages are not about links"
+        )]
         match message {
             RouteNetlinkMessage::NewLink(message) => self.new_link(message),
             RouteNetlinkMessage::DelLink(message) => {
@@ -91,7 +94,10 @@ impl Links {
     fn new_link(&mut self, message: &LinkMessage) -> bool {
         let (mut name, mut mac) = (None, None);
         for attribute in &message.attributes {
-            #[allow(clippy::wildcard_enum_match_arm, reason = "other attributes do not matter here")]
+            #[allow(
+                clippy::wildcard_enum_match_arm,
+                reason = "other attributes do not matter here"
+            )]
             match attribute {
                 LinkAttribute::IfName(value) => name = Some(value.clone()),
                 LinkAttribute::Address(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
@@ -99,7 +105,10 @@ impl Links {
             }
         }
         let index = message.header.index;
-        let up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+        let up = message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::LowerUp);
         let known = self.by_index.get(&index);
         // A bridge reports its ports' events in its own family, without all attributes.
         let Some(name) = name.or_else(|| known.map(|link| link.name.clone())) else {
@@ -107,7 +116,13 @@ impl Links {
         };
         let mac = mac.or_else(|| known.and_then(|link| link.mac));
         let addresses = known.map(|link| link.addresses.clone()).unwrap_or_default();
-        let link = Link { index, name, mac, up, addresses };
+        let link = Link {
+            index,
+            name,
+            mac,
+            up,
+            addresses,
+        };
         if known == Some(&link) {
             return false;
         }
@@ -116,8 +131,14 @@ impl Links {
     }
 
     fn new_address(&mut self, message: &AddressMessage) -> bool {
-        let Some((address, link)) = self.locate(message) else { return false };
-        match link.addresses.iter_mut().find(|known| known.address == address.address) {
+        let Some((address, link)) = self.locate(message) else {
+            return false;
+        };
+        match link
+            .addresses
+            .iter_mut()
+            .find(|known| known.address == address.address)
+        {
             Some(known) if *known == address => false,
             Some(known) => {
                 *known = address;
@@ -131,9 +152,12 @@ impl Links {
     }
 
     fn delete_address(&mut self, message: &AddressMessage) -> bool {
-        let Some((address, link)) = self.locate(message) else { return false };
+        let Some((address, link)) = self.locate(message) else {
+            return false;
+        };
         let before = link.addresses.len();
-        link.addresses.retain(|known| known.address != address.address);
+        link.addresses
+            .retain(|known| known.address != address.address);
         link.addresses.len() != before
     }
 
@@ -148,25 +172,31 @@ impl Link {
     /// (RFC 3768 §5.2.1, "primary IP address").
     pub fn primary_v4(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv4Addr> {
         let candidates = || {
-            self.addresses.iter().filter_map(|address| match address.address {
-                IpNet::V4(net) if !address.ours && !is_virtual(net.addr().into()) => {
-                    Some((address.secondary, net.addr()))
-                }
-                IpNet::V4(_) | IpNet::V6(_) => None,
-            })
+            self.addresses
+                .iter()
+                .filter_map(|address| match address.address {
+                    IpNet::V4(net) if !address.ours && !is_virtual(net.addr().into()) => {
+                        Some((address.secondary, net.addr()))
+                    }
+                    IpNet::V4(_) | IpNet::V6(_) => None,
+                })
         };
         let primary = candidates().find(|(secondary, _)| !secondary);
-        primary.or_else(|| candidates().next()).map(|(_, address)| address)
+        primary
+            .or_else(|| candidates().next())
+            .map(|(_, address)| address)
     }
 
     /// The first IPv4 address of any kind: what an address owner has left to send from when its
     /// only address is the virtual one.
     #[must_use]
     pub fn any_v4(&self) -> Option<Ipv4Addr> {
-        self.addresses.iter().find_map(|address| match address.address {
-            IpNet::V4(net) => Some(net.addr()),
-            IpNet::V6(_) => None,
-        })
+        self.addresses
+            .iter()
+            .find_map(|address| match address.address {
+                IpNet::V4(net) => Some(net.addr()),
+                IpNet::V6(_) => None,
+            })
     }
 }
 
@@ -202,8 +232,7 @@ enum Ended {
     Broken(&'static str),
 }
 
-type Messages =
-    futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 
 struct Monitor {
     links: Links,
@@ -215,11 +244,18 @@ impl Monitor {
     async fn start() -> io::Result<Monitor> {
         use rtnetlink::sys::AsyncSocket;
 
-        let groups =
-            [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
         let (mut connection, _, events) = rtnetlink::new_multicast_connection(&groups)?;
         // A kernel that grants less leaves a smaller buffer; losses are noticed and healed.
-        if let Err(error) = connection.socket_mut().socket_mut().set_rx_buf_sz(EVENT_BUFFER) {
+        if let Err(error) = connection
+            .socket_mut()
+            .socket_mut()
+            .set_rx_buf_sz(EVENT_BUFFER)
+        {
             warn!(%error, "the netlink event buffer stays small");
         }
         tokio::spawn(connection);
@@ -227,7 +263,11 @@ impl Monitor {
         let (connection, requests, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let events = events.map(|(message, _)| message).boxed();
-        let mut monitor = Monitor { links: Links::default(), events, requests };
+        let mut monitor = Monitor {
+            links: Links::default(),
+            events,
+            requests,
+        };
         monitor.refresh().await?;
         Ok(monitor)
     }
@@ -313,7 +353,10 @@ pub async fn dump(handle: &Handle) -> Result<Links, rtnetlink::Error> {
 fn decode_address(message: &AddressMessage) -> Option<LinkAddress> {
     let (mut local, mut address, mut ours) = (None, None, false);
     for attribute in &message.attributes {
-        #[allow(clippy::wildcard_enum_match_arm, reason = "other attributes do not matter here")]
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "other attributes do not matter here"
+        )]
         match attribute {
             AddressAttribute::Local(ip) => local = Some(*ip),
             AddressAttribute::Address(ip) => address = Some(*ip),
@@ -328,5 +371,9 @@ fn decode_address(message: &AddressMessage) -> Option<LinkAddress> {
         IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new(ip, prefix).ok()?),
     };
     let secondary = message.header.flags.contains(AddressHeaderFlags::Secondary);
-    Some(LinkAddress { address, ours, secondary })
+    Some(LinkAddress {
+        address,
+        ours,
+        secondary,
+    })
 }

@@ -1,5 +1,8 @@
 //! The system calls that no crate wraps. The only unsafe code of the workspace.
-#![allow(unsafe_code, reason = "each block says why it is sound; nothing else needs it")]
+#![allow(
+    unsafe_code,
+    reason = "each block says why it is sound; nothing else needs it"
+)]
 
 use std::io;
 
@@ -18,11 +21,20 @@ pub fn schedule_round_robin() -> io::Result<()> {
     // SAFETY: sched_get_priority_min takes no pointer, and pid 0 is the calling thread;
     // sched_setscheduler reads the one structure it is given, which lives until it returns.
     let result = unsafe {
-        let parameters =
-            libc::sched_param { sched_priority: libc::sched_get_priority_min(libc::SCHED_RR) };
-        libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+        let parameters = libc::sched_param {
+            sched_priority: libc::sched_get_priority_min(libc::SCHED_RR),
+        };
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The link-layer address (packet(7)) that sends a frame out of the interface of that index.

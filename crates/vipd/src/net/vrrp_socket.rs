@@ -32,17 +32,30 @@ impl VrrpSocket {
         let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(protocol))
             .map_err(step("opening a raw socket"))?;
         // Bound to the interface before it joins, so that no advert of another one is ever read.
-        socket.bind_device(Some(name.as_bytes())).map_err(step("binding to the interface"))?;
-        socket.set_multicast_all_v4(false).map_err(step("IP_MULTICAST_ALL"))?;
-        socket.set_multicast_loop_v4(false).map_err(step("IP_MULTICAST_LOOP"))?;
+        socket
+            .bind_device(Some(name.as_bytes()))
+            .map_err(step("binding to the interface"))?;
+        socket
+            .set_multicast_all_v4(false)
+            .map_err(step("IP_MULTICAST_ALL"))?;
+        socket
+            .set_multicast_loop_v4(false)
+            .map_err(step("IP_MULTICAST_LOOP"))?;
         // The IP header (TTL 255, TOS 0xc0, the source) is part of the rendered advert.
-        socket.set_header_included_v4(true).map_err(step("IP_HDRINCL"))?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(step("SO_RCVBUF"))?;
+        socket
+            .set_header_included_v4(true)
+            .map_err(step("IP_HDRINCL"))?;
+        socket
+            .set_recv_buffer_size(RECEIVE_BUFFER)
+            .map_err(step("SO_RCVBUF"))?;
         socket
             .join_multicast_v4_n(&vrrp::GROUP_V4, &InterfaceIndexOrAddress::Index(index))
             .map_err(step("joining 224.0.0.18"))?;
         let destination = SockAddr::from(SocketAddrV4::new(vrrp::GROUP_V4, 0));
-        Ok(VrrpSocket { socket, destination })
+        Ok(VrrpSocket {
+            socket,
+            destination,
+        })
     }
 
     /// Sends a whole IPv4 packet to 224.0.0.18.
@@ -61,8 +74,6 @@ impl VrrpSocket {
     ///
     /// The kernel's, e.g. `ENETDOWN` once after the interface went down.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
-
-
         let length = match io::Read::read(&mut &self.socket, buffer) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -77,4 +88,3 @@ impl AsFd for VrrpSocket {
         self.socket.as_fd()
     }
 }
-
