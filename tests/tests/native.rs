@@ -1,6 +1,6 @@
 //! Scenarios of virtual routers and of the daemon's start, in network namespaces of this machine.
 //! They need root, and no IPVS.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -524,6 +524,65 @@ fn a_hostname_in_the_configuration_is_refused_with_its_place() -> Result<()> {
         text.contains("no-such.invalid") && text.contains("help"),
         "{text}"
     );
+    Ok(())
+}
+
+#[test]
+fn systemd_is_told_of_readiness_reload_stop_and_life() -> Result<()> {
+    let pair = Pair::new()?;
+    let path = pair.lab.folder().join("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(ELECTION))?;
+    let next = |wanted: &str| -> Result<()> {
+        let mut heard = String::new();
+        while !heard.contains(wanted) {
+            let mut buffer = [0; 1024];
+            let length = socket.recv(&mut buffer)?;
+            heard = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        }
+        Ok(())
+    };
+    let file = pair.lab.folder().join("vipd.toml");
+    let control = pair.lab.folder().join("vipd.sock");
+    std::fs::write(&file, format!("[global]\ncontrol_socket = {control:?}\n{}", router(150)))?;
+    let mut vipd = pair.lb1.spawn(
+        "vipd",
+        Path::new("env"),
+        &[
+            &format!("NOTIFY_SOCKET={}", path.display()),
+            "WATCHDOG_USEC=1000000",
+            &binary("vipd")?.to_string_lossy(),
+            "run",
+            "-c",
+            &file.to_string_lossy(),
+        ],
+    )?;
+    next("READY=1")?;
+    next("WATCHDOG=1")?;
+    next("WATCHDOG=1")?;
+    vipd.signal("HUP")?;
+    next("RELOADING=1")?;
+    next("READY=1")?;
+    vipd.signal("TERM")?;
+    next("STOPPING=1")?;
+    ensure!(vipd.wait(ELECTION)?.success(), "{}", vipd.output());
+    Ok(())
+}
+
+#[test]
+fn the_systemd_unit_is_valid() -> Result<()> {
+    let lab = Lab::new()?;
+    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/vipd.service"))?;
+    // systemd wants the programs to be there; here they are where they were built.
+    let built = binary("vipd")?;
+    let unit = unit.replace("/usr/sbin/vipd", &built.to_string_lossy());
+    let unit = unit.replace("Documentation=file:///usr/share/doc/vipd/README.md\n", "");
+    let file = lab.folder().join("vipd.service");
+    std::fs::write(&file, unit)?;
+    let output = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ours: Vec<&str> = text.lines().filter(|line| line.contains("vipd")).collect();
+    ensure!(output.status.success() && ours.is_empty(), "{text}");
     Ok(())
 }
 

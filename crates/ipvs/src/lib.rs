@@ -3,8 +3,16 @@
 //!
 //! It knows nothing of VRRP, of health checks or of any configuration format.
 
+mod client;
+mod diff;
+pub mod message;
+mod refused;
 mod table;
 
+pub use client::{Client, Error, OpenError};
+pub use diff::{Change, Impossible, apply_to, diff};
+pub use message::Info;
+pub use refused::Refused;
 pub use table::{
     Destination, DestinationKey, DestinationStatistics, Dump, Family, Forwarding, Persistence,
     Pool, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Table,

@@ -248,6 +248,15 @@ impl Family {
             IpAddr::V6(_) => Family::V6,
         }
     }
+
+    /// How many bits an address has: 32 or 128.
+    #[must_use]
+    pub fn address_bits(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
 }
 
 impl Scheduler {
@@ -348,5 +357,92 @@ impl fmt::Display for ServiceKey {
 impl fmt::Display for DestinationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "scheduler {}", self.scheduler.as_str())?;
+        let ServiceFlags {
+            one_packet,
+            sched1,
+            sched2,
+            sched3,
+        } = self.flags;
+        for (set, name) in [(sched1, "flag-1"), (sched2, "flag-2"), (sched3, "flag-3")] {
+            if set {
+                write!(f, ", {name}")?;
+            }
+        }
+        if one_packet {
+            f.write_str(", one packet")?;
+        }
+        if let Some(persistence) = &self.persistence {
+            let Persistence {
+                timeout,
+                prefix_length,
+                engine,
+            } = persistence;
+            write!(
+                f,
+                ", persistent {} s for each /{prefix_length}",
+                timeout.as_secs()
+            )?;
+            if let Some(engine) = engine {
+                write!(f, " by {engine}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weight {}, {}", self.weight, self.forwarding)?;
+        if self.upper_threshold != 0 || self.lower_threshold != 0 {
+            let Destination {
+                upper_threshold,
+                lower_threshold,
+                ..
+            } = self;
+            write!(
+                f,
+                ", at most {upper_threshold} connections, again below {lower_threshold}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Forwarding::Nat => f.write_str("nat"),
+            Forwarding::DirectRouting => f.write_str("dr"),
+            Forwarding::Tunnel(tunnel) => write!(f, "tun {tunnel}"),
+            Forwarding::LocalNode => f.write_str("local"),
+            Forwarding::Bypass => f.write_str("bypass"),
+        }
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let checksum = match self {
+            Tunnel::Ipip => return f.write_str("ipip"),
+            Tunnel::Gue { port, checksum } => {
+                write!(f, "gue port {port}")?;
+                checksum
+            }
+            Tunnel::Gre { checksum } => {
+                f.write_str("gre")?;
+                checksum
+            }
+        };
+        f.write_str(match checksum {
+            TunnelChecksum::None => "",
+            TunnelChecksum::Full => " with checksum",
+            TunnelChecksum::Remote => " with remote checksum",
+        })
     }
 }

@@ -17,6 +17,42 @@ pub enum Version {
     V3,
 }
 
+impl Version {
+    /// The number in the first byte of an advert.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Version::V2 => 2,
+            Version::V3 => 3,
+        }
+    }
+
+    /// The nearest interval, rounded down, that an advert can carry: v2 1 to 255 s in whole seconds
+    /// (RFC 3768 §5.3.7), v3 10 ms to 40.95 s in steps of 10 ms (RFC 9568 §5.2.7).
+    #[must_use]
+    pub fn nearest_interval(self, interval: Duration) -> Duration {
+        self.interval_unit() * u32::from(self.interval_field(interval))
+    }
+
+    /// What the interval field of an advert counts.
+    pub(crate) fn interval_unit(self) -> Duration {
+        match self {
+            Version::V2 => Duration::from_secs(1),
+            Version::V3 => Duration::from_millis(10),
+        }
+    }
+
+    /// The interval field of an advert: 8 bits in v2, 12 bits in v3, never zero.
+    pub(crate) fn interval_field(self, interval: Duration) -> u16 {
+        let largest = match self {
+            Version::V2 => 255,
+            Version::V3 => 4095,
+        };
+        let units = interval.as_nanos() / self.interval_unit().as_nanos();
+        u16::try_from(units).unwrap_or(largest).clamp(1, largest)
+    }
+}
+
 /// Address family of a virtual router; the VRIDs of the two are separate spaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -24,6 +60,17 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
 }
 
 /// Which sum a version 3 advert over IPv4 carries. Both are accepted on receive.
@@ -57,4 +104,12 @@ pub struct Parameters {
     pub checksum: ChecksumForm,
     /// The advertised addresses, in the order of the configuration.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Parameters {
+    /// The advert interval as the adverts carry it; the timers use the same value.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.version.nearest_interval(self.advert_interval)
+    }
 }

@@ -14,8 +14,14 @@ use anyhow::{Context, Result, bail};
 use crate::provision::{self, Kernel};
 
 /// Modules that the guest needs before it can see its root. The rest is loaded from there.
-const BOOT_MODULES: [&str; 6] =
-    ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "virtio_rng"];
+const BOOT_MODULES: [&str; 6] = [
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "virtio_console",
+    "virtio_rng",
+];
 
 /// Modules that scenarios need and the kernel does not load by itself.
 const LAB_MODULES: &str =
@@ -44,7 +50,11 @@ impl Guest {
         fs::create_dir_all(cache.join("out"))?;
         let kernel = provision::kernel(&cache)?;
         let initramfs = initramfs(&cache, &kernel)?;
-        Ok(Guest { cache, kernel, initramfs })
+        Ok(Guest {
+            cache,
+            kernel,
+            initramfs,
+        })
     }
 
     /// Boots, runs the shell command as root in the workspace, and ends the guest. Returns whether
@@ -58,14 +68,22 @@ impl Guest {
         let log = self.cache.join("guest.log");
         let exit = self
             .qemu(&log)
-            .stdin(if interactive { Stdio::inherit() } else { Stdio::null() })
+            .stdin(if interactive {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
             .status()
             .context("qemu cannot be run")?;
         let Ok(code) = fs::read_to_string(&status) else {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(30).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            bail!("the guest died ({exit}); the end of {}:\n{}", log.display(), tail.join("\n"));
+            bail!(
+                "the guest died ({exit}); the end of {}:\n{}",
+                log.display(),
+                tail.join("\n")
+            );
         };
         Ok(code.trim() == "0")
     }
@@ -79,12 +97,29 @@ impl Guest {
         } else {
             command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
         }
-        command.args(["-smp", "2", "-m", "2G", "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-smp",
+            "2",
+            "-m",
+            "2G",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.arg("-kernel").arg(&self.kernel.image);
         command.arg("-initrd").arg(&self.initramfs);
-        command.args(["-append", "console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable"]);
+        command.args([
+            "-append",
+            "console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable",
+        ]);
         command.args(["-serial", &format!("file:{}", log.display())]);
-        command.args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]);
+        command.args([
+            "-device",
+            "virtio-serial-pci",
+            "-device",
+            "virtconsole,chardev=console",
+        ]);
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         command.args(["-device", "virtio-rng-pci"]);
         let share = |tag: &str, path: &Path, mode: &str| {
@@ -135,7 +170,11 @@ pub(crate) fn workspace() -> PathBuf {
 
 /// Words as one shell command.
 pub(crate) fn quote(words: &[String]) -> String {
-    words.iter().map(|word| quote_one(word)).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(|word| quote_one(word))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn quote_one(word: &str) -> String {
@@ -143,7 +182,11 @@ fn quote_one(word: &str) -> String {
 }
 
 fn terminal_size() -> Option<(u16, u16)> {
-    let output = Command::new("stty").arg("size").stdin(Stdio::inherit()).output().ok()?;
+    let output = Command::new("stty")
+        .arg("size")
+        .stdin(Stdio::inherit())
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
     Some((rows.parse().ok()?, columns.parse().ok()?))
@@ -157,13 +200,19 @@ fn initramfs(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    for name in ["bin", "modules", "proc", "sys", "dev", "host", "layer", "root"] {
+    for name in [
+        "bin", "modules", "proc", "sys", "dev", "host", "layer", "root",
+    ] {
         fs::create_dir_all(folder.join(name))?;
     }
     fs::copy("/bin/busybox", folder.join("bin/busybox")).context("busybox-static is missing")?;
     let mut order = String::new();
     for path in boot_modules(cache, kernel)? {
-        let name = path.file_name().context("a module has a name")?.to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .context("a module has a name")?
+            .to_string_lossy()
+            .into_owned();
         if !order.lines().any(|known| known == name) {
             fs::copy(&path, folder.join("modules").join(&name))?;
             order.push_str(&name);
@@ -175,9 +224,15 @@ fn initramfs(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
     fs::write(&init, init_script(kernel))?;
     provision::run(Command::new("chmod").arg("755").arg(&init))?;
     let pack = "find . | cpio --quiet -o -H newc";
-    let packed = Command::new("sh").args(["-c", pack]).current_dir(&folder).output()?;
+    let packed = Command::new("sh")
+        .args(["-c", pack])
+        .current_dir(&folder)
+        .output()?;
     if !packed.status.success() {
-        bail!("packing the initial file system: {}", String::from_utf8_lossy(&packed.stderr));
+        bail!(
+            "packing the initial file system: {}",
+            String::from_utf8_lossy(&packed.stderr)
+        );
     }
     fs::write(&archive, packed.stdout)?;
     Ok(archive)
@@ -187,12 +242,16 @@ fn boot_modules(cache: &Path, kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for module in BOOT_MODULES {
         let mut list = Command::new("modprobe");
-        list.arg("-d").arg(cache.join("kernel")).args(["-S", &kernel.version]);
+        list.arg("-d")
+            .arg(cache.join("kernel"))
+            .args(["-S", &kernel.version]);
         let output = list.args(["--show-depends", module]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        paths.extend(text.lines().filter_map(|line| line.strip_prefix("insmod ")).map(|path| {
-            PathBuf::from(path.trim())
-        }));
+        paths.extend(
+            text.lines()
+                .filter_map(|line| line.strip_prefix("insmod "))
+                .map(|path| PathBuf::from(path.trim())),
+        );
     }
     Ok(paths)
 }

@@ -38,8 +38,19 @@ pub(crate) fn build() -> Result<()> {
     say("building vipd, vipctl and the lab");
     let start = Instant::now();
     let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--package", "vipd", "--package", "vipd-tests", "--bins"]);
-    let status = build.current_dir(workspace()).status().context("cargo cannot be run")?;
+    build.args([
+        "build",
+        "--quiet",
+        "--package",
+        "vipd",
+        "--package",
+        "vipd-tests",
+        "--bins",
+    ]);
+    let status = build
+        .current_dir(workspace())
+        .status()
+        .context("cargo cannot be run")?;
     ensure!(status.success(), "the build failed");
     say(&format!("built in {} s", start.elapsed().as_secs()));
     Ok(())

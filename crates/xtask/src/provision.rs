@@ -26,6 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("systemd", "/usr/bin/systemd-analyze"),
     ("tcpdump", "/usr/bin/tcpdump"),
     ("util-linux", "/usr/bin/setpriv"),
 ];
@@ -47,12 +48,24 @@ pub(crate) fn install() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    say(&format!("installing Debian packages: {}", missing.join(" ")));
+    say(&format!(
+        "installing Debian packages: {}",
+        missing.join(" ")
+    ));
     run(Command::new("apt-get").args(["-qq", "update"]))?;
     let policy = Policy::deny()?;
     let mut install = Command::new("apt-get");
-    install.args(["-qq", "-y", "-o", "Dpkg::Use-Pty=0", "install", "--no-install-recommends"]);
-    let result = run(install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive"));
+    install.args([
+        "-qq",
+        "-y",
+        "-o",
+        "Dpkg::Use-Pty=0",
+        "install",
+        "--no-install-recommends",
+    ]);
+    let result = run(install
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive"));
     drop(policy);
     result
 }
@@ -72,7 +85,9 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
     let unpacked = cache.join("kernel");
     if !unpacked.join("complete").exists() {
         let package = kernel_package()?;
-        say(&format!("fetching Debian's kernel for the guest: {package}"));
+        say(&format!(
+            "fetching Debian's kernel for the guest: {package}"
+        ));
         let download = cache.join("download");
         for folder in [&unpacked, &download] {
             if folder.exists() {
@@ -91,7 +106,10 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
         if !unpacked.join("lib").exists() {
             std::os::unix::fs::symlink("usr/lib", unpacked.join("lib"))?;
         }
-        run(Command::new("depmod").arg("-b").arg(&unpacked).arg(&version))?;
+        run(Command::new("depmod")
+            .arg("-b")
+            .arg(&unpacked)
+            .arg(&version))?;
         fs::remove_dir_all(&download)?;
         fs::write(unpacked.join("complete"), "")?;
     }
@@ -106,17 +124,28 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
 /// Whether the running kernel has IPVS, loading it where it is a module.
 pub(crate) fn running_kernel_has_ipvs() -> bool {
     let quiet = || Stdio::null();
-    let _ = Command::new("modprobe").args(["-q", "ip_vs"]).stdout(quiet()).stderr(quiet()).status();
+    let _ = Command::new("modprobe")
+        .args(["-q", "ip_vs"])
+        .stdout(quiet())
+        .stderr(quiet())
+        .status();
     Path::new("/proc/net/ip_vs").exists()
 }
 
 /// The package that the newest `linux-image-amd64` depends on.
 fn kernel_package() -> Result<String> {
     let known = || -> Result<Option<String>> {
-        let output = Command::new("apt-cache").args(["depends", "linux-image-amd64"]).output()?;
+        let output = Command::new("apt-cache")
+            .args(["depends", "linux-image-amd64"])
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        Ok(depends.filter(|package| package.starts_with("linux-image-")).map(str::to_owned).next())
+        let depends = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(depends
+            .filter(|package| package.starts_with("linux-image-"))
+            .map(str::to_owned)
+            .next())
     };
     if let Some(package) = known()? {
         return Ok(package);
@@ -129,7 +158,9 @@ fn version_of(unpacked: &Path) -> Result<String> {
     for modules in ["lib/modules", "usr/lib/modules"] {
         if unpacked.join(modules).is_dir() {
             let folder = only_entry(&unpacked.join(modules))?;
-            let name = folder.file_name().context("a folder of modules has a name")?;
+            let name = folder
+                .file_name()
+                .context("a folder of modules has a name")?;
             return Ok(name.to_string_lossy().into_owned());
         }
     }
@@ -138,7 +169,9 @@ fn version_of(unpacked: &Path) -> Result<String> {
 
 fn only_entry(folder: &Path) -> Result<PathBuf> {
     let mut entries = fs::read_dir(folder)?;
-    let first = entries.next().with_context(|| format!("{} is empty", folder.display()))??;
+    let first = entries
+        .next()
+        .with_context(|| format!("{} is empty", folder.display()))??;
     Ok(first.path())
 }
 
@@ -156,7 +189,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 fn is_root() -> Result<bool> {
-    let output = Command::new("id").arg("-u").output().context("id cannot be run")?;
+    let output = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("id cannot be run")?;
     Ok(output.stdout.trim_ascii() == b"0")
 }
 

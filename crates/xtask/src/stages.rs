@@ -29,7 +29,14 @@ pub(crate) fn run() -> Result<bool> {
     let mut sum = Sum::default();
     sum.stage("format", &["fmt", "--all", "--check"]);
     let deny = ["--", "-D", "warnings"];
-    sum.stage("clippy", &[&["clippy", "--quiet", "--workspace", "--all-targets"], &deny[..]].concat());
+    sum.stage(
+        "clippy",
+        &[
+            &["clippy", "--quiet", "--workspace", "--all-targets"],
+            &deny[..],
+        ]
+        .concat(),
+    );
     // The lab drives the built binaries, so they come before the tests that use them.
     sum.count_result("build", lab::build());
     match build_tests() {
@@ -44,12 +51,25 @@ pub(crate) fn run() -> Result<bool> {
             sum.count_result("tests with IPVS", result);
         }
     }
-    sum.tests("documentation tests", &mut cargo(&["test", "--quiet", "--workspace", "--doc"]));
-    sum.stage_with("documentation", &["doc", "--quiet", "--workspace", "--no-deps"], |command| {
-        command.env("RUSTDOCFLAGS", "-D warnings");
-    });
-    if cargo(&["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
-        sum.stage("dependencies", &["deny", "check", "licenses", "bans", "sources"]);
+    sum.tests(
+        "documentation tests",
+        &mut cargo(&["test", "--quiet", "--workspace", "--doc"]),
+    );
+    sum.stage_with(
+        "documentation",
+        &["doc", "--quiet", "--workspace", "--no-deps"],
+        |command| {
+            command.env("RUSTDOCFLAGS", "-D warnings");
+        },
+    );
+    if cargo(&["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        sum.stage(
+            "dependencies",
+            &["deny", "check", "licenses", "bans", "sources"],
+        );
     } else {
         say("== dependencies: not checked, cargo-deny is not installed");
     }
@@ -86,13 +106,20 @@ impl TestTarget {
 /// Builds every test executable and says where they are.
 fn build_tests() -> Result<Vec<TestTarget>> {
     let mut build = cargo(&["test", "--workspace", "--no-run", "--message-format=json"]);
-    let output = build.stderr(Stdio::inherit()).output().context("cargo cannot be run")?;
+    let output = build
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo cannot be run")?;
     ensure!(output.status.success(), "the tests do not build");
     let mut targets = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: Value = serde_json::from_str(line)?;
         let text = |pointer: &str| {
-            message.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+            message
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
         };
         let is_test = message.pointer("/profile/test") == Some(&Value::Bool(true));
         let executable = text("/executable");
@@ -100,11 +127,19 @@ fn build_tests() -> Result<Vec<TestTarget>> {
             continue;
         }
         let manifest = PathBuf::from(text("/manifest_path"));
-        let folder = manifest.parent().context("a manifest is in a folder")?.to_owned();
+        let folder = manifest
+            .parent()
+            .context("a manifest is in a folder")?
+            .to_owned();
         let package = fs::read_to_string(&manifest)?;
-        let package = package.lines().find_map(|line| line.strip_prefix("name = "));
+        let package = package
+            .lines()
+            .find_map(|line| line.strip_prefix("name = "));
         targets.push(TestTarget {
-            package: package.context("a package has a name")?.trim_matches('"').to_owned(),
+            package: package
+                .context("a package has a name")?
+                .trim_matches('"')
+                .to_owned(),
             target: text("/target/name"),
             executable,
             folder: folder.to_string_lossy().into_owned(),
@@ -116,8 +151,15 @@ fn build_tests() -> Result<Vec<TestTarget>> {
 impl Sum {
     fn count(&mut self, what: &str, good: bool, start: Instant) {
         let word = if good { "ok" } else { "FAILED" };
-        say(&format!("== {what}: {word}, {} s", start.elapsed().as_secs()));
-        if good { self.passed += 1 } else { self.failed += 1 }
+        say(&format!(
+            "== {what}: {word}, {} s",
+            start.elapsed().as_secs()
+        ));
+        if good {
+            self.passed += 1
+        } else {
+            self.failed += 1
+        }
     }
 
     fn count_result(&mut self, what: &str, result: Result<()>) {
@@ -163,7 +205,9 @@ impl Sum {
         let mut script = String::new();
         for (number, target) in targets.iter().enumerate() {
             let _ = fs::remove_file(log(number));
-            let TestTarget { executable, folder, .. } = target;
+            let TestTarget {
+                executable, folder, ..
+            } = target;
             script.push_str(&format!(
                 "echo '== {}, in the guest'; cd {folder}; \
                  {executable} 2>&1 | tee /out/tests-{number}.log; ",
@@ -182,13 +226,16 @@ impl Sum {
     /// Adds up the closing lines of a harness: `test result: ok. 12 passed; 0 failed; ...`. One
     /// without such a line died: that is a failure.
     fn add(&mut self, what: &str, output: &str, start: Instant) {
-        let closing = output.lines().filter_map(|line| line.trim().strip_prefix("test result: "));
+        let closing = output
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("test result: "));
         let (mut passed, mut failed, mut closed) = (0, 0, false);
         for line in closing {
             let number = |word: &str| -> u64 {
                 let words: Vec<&str> = line.split([' ', ';']).collect();
                 let pair = words.windows(2).find(|pair| pair.last() == Some(&word));
-                pair.and_then(|pair| pair.first()?.parse().ok()).unwrap_or(0)
+                pair.and_then(|pair| pair.first()?.parse().ok())
+                    .unwrap_or(0)
             };
             closed = true;
             passed += number("passed");
@@ -200,14 +247,19 @@ impl Sum {
         self.passed += passed;
         self.failed += failed;
         let seconds = start.elapsed().as_secs();
-        say(&format!("== {what}: {passed} passed, {failed} failed, {seconds} s"));
+        say(&format!(
+            "== {what}: {passed} passed, {failed} failed, {seconds} s"
+        ));
     }
 }
 
 /// Runs a command, shows its output as it comes, and returns it.
 fn show(command: &mut Command) -> Result<String> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot be run")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot be run")?;
     let mut all = String::new();
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines() {
