@@ -257,7 +257,7 @@ fn services_of_every_kind_look_to_ipvsadm_as_configured() -> Result<()> {
         "-a -u 10.77.0.10:53 -r 10.77.0.21:5353 -m -w 3",
         "-A --sctp-service 10.77.0.10:9 -s lc",
         "-a --sctp-service 10.77.0.10:9 -r 10.77.0.21:9 -i -w 1",
-        "-A -f 7 -s mh -b mh-fallback -p 300 -M 255.255.255.0",
+        "-A -f 7 -s mh -p 300 -M 255.255.255.0 -b mh-fallback",
         "-a -f 7 -r 10.77.0.21:0 -g -w 1",
         "-A -t [2001:db8::10]:80 -s wlc",
         "-a -t [2001:db8::10]:80 -r [2001:db8::21]:80 -m -w 1",
@@ -349,10 +349,10 @@ fn real_servers_behind_nat_answer_through_the_director() -> Result<()> {
 fn real_servers_behind_a_tunnel_answer_the_client_themselves() -> Result<()> {
     let cluster = Cluster::new()?;
     for real_server in [&cluster.rs1, &cluster.rs2] {
-        real_server.ip("link add vip-tunnel type ipip local any remote any")?;
-        real_server.ip("link set vip-tunnel up")?;
+        // The device that the ipip module makes in every namespace; it takes what no other does.
+        real_server.ip("link set tunl0 up")?;
         real_server.run("sysctl -q -w net.ipv4.conf.all.rp_filter=0")?;
-        real_server.run("sysctl -q -w net.ipv4.conf.vip-tunnel.rp_filter=0")?;
+        real_server.run("sysctl -q -w net.ipv4.conf.tunl0.rp_filter=0")?;
     }
     let (_rs1, _rs2) = cluster.start_real_servers()?;
     let text = config("lb1", 150, 1).replace("forwarding = \"dr\"", "forwarding = \"tun\"");

@@ -1,6 +1,10 @@
 //! Scenarios of virtual routers and of the daemon's start, in network namespaces of this machine.
 //! They need root, and no IPVS.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -544,7 +548,10 @@ fn systemd_is_told_of_readiness_reload_stop_and_life() -> Result<()> {
     };
     let file = pair.lab.folder().join("vipd.toml");
     let control = pair.lab.folder().join("vipd.sock");
-    std::fs::write(&file, format!("[global]\ncontrol_socket = {control:?}\n{}", router(150)))?;
+    std::fs::write(
+        &file,
+        format!("[global]\ncontrol_socket = {control:?}\n{}", router(150)),
+    )?;
     let mut vipd = pair.lb1.spawn(
         "vipd",
         Path::new("env"),
@@ -572,14 +579,20 @@ fn systemd_is_told_of_readiness_reload_stop_and_life() -> Result<()> {
 #[test]
 fn the_systemd_unit_is_valid() -> Result<()> {
     let lab = Lab::new()?;
-    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/vipd.service"))?;
+    let unit = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../systemd/vipd.service"
+    ))?;
     // systemd wants the programs to be there; here they are where they were built.
     let built = binary("vipd")?;
     let unit = unit.replace("/usr/sbin/vipd", &built.to_string_lossy());
     let unit = unit.replace("Documentation=file:///usr/share/doc/vipd/README.md\n", "");
     let file = lab.folder().join("vipd.service");
     std::fs::write(&file, unit)?;
-    let output = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output()?;
+    let output = std::process::Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&file)
+        .output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let ours: Vec<&str> = text.lines().filter(|line| line.contains("vipd")).collect();
     ensure!(output.status.success() && ours.is_empty(), "{text}");

@@ -161,12 +161,15 @@ fn hear(
     router: &VirtualRouter,
     datagram: &Datagram<'_>,
 ) -> Result<(Advertisement, Option<ChecksumForm>), Discard> {
-    let (advertisement, form) = Advertisement::parse(datagram)?;
     let parameters = router.parameters();
-    if advertisement.version != parameters.version {
-        let (heard, wanted) = (advertisement.version.number(), parameters.version.number());
+    // The version comes first: the other rules are not those of a message of another version.
+    let wanted = parameters.version.number();
+    if let Some(heard) = datagram.payload.first().map(|first| first >> 4)
+        && heard != wanted
+    {
         return Err(Discard::Version { heard, wanted });
     }
+    let (advertisement, form) = Advertisement::parse(datagram)?;
     if router.source() == Some(datagram.source) {
         return Err(Discard::Own {
             source_address: datagram.source,
