@@ -84,10 +84,12 @@ impl Listeners {
 
 async fn bind_http(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program has this port; change global.http",
-            io::ErrorKind::AddrNotAvailable => "this host does not have that address",
-            _ => "change global.http",
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            "another program has this port; change global.http"
+        } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+            "this host does not have that address"
+        } else {
+            "change global.http"
         };
         format!("cannot listen on http://{address}: {error} ({hint})")
     })

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -30,6 +32,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tcpdump", "/usr/bin/tcpdump"),
     ("util-linux", "/usr/bin/setpriv"),
 ];
+
+/// How often a command that takes long is said to go on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// Stops packages from starting their services while they are installed (invoke-rc.d(8)).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -175,12 +180,24 @@ fn only_entry(folder: &Path) -> Result<PathBuf> {
     Ok(first.path())
 }
 
-/// Runs a command quietly; its output is shown if it fails.
+/// Runs a command quietly; its output is shown if it fails, and that it goes on while it does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{} cannot be run", command.get_program().to_string_lossy()))?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let name = program.clone();
+    let ticker = std::thread::spawn(move || {
+        let start = Instant::now();
+        while ended.recv_timeout(SIGN_OF_LIFE) == Err(RecvTimeoutError::Timeout) {
+            say(&format!(
+                "  {name} goes on, {} s",
+                start.elapsed().as_secs()
+            ));
+        }
+    });
+    let output = command.stdin(Stdio::null()).output();
+    drop(done);
+    let _ = ticker.join();
+    let output = output.with_context(|| format!("{program} cannot be run"))?;
     if !output.status.success() {
         let text = [output.stdout, output.stderr].concat();
         bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&text));

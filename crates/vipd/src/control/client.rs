@@ -1,5 +1,6 @@
 //! The client of the control API, used by `vipctl`.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,14 +25,21 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
     // A socket that is missing or closed to us is told apart here; the HTTP client would only say
     // that it could not connect.
     if let Err(error) = tokio::net::UnixStream::connect(socket).await {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "; is vipd running? (--socket names another one)",
-            std::io::ErrorKind::ConnectionRefused => "; vipd is not running",
-            std::io::ErrorKind::PermissionDenied => {
-                "; you must be root or in the group of the socket"
-            }
-            _ => "",
-        };
+        let hints = [
+            (
+                ErrorKind::NotFound,
+                "; is vipd running? (--socket names another one)",
+            ),
+            (ErrorKind::ConnectionRefused, "; vipd is not running"),
+            (
+                ErrorKind::PermissionDenied,
+                "; you must be root or in the group of the socket",
+            ),
+        ];
+        let hint = hints
+            .iter()
+            .find(|(kind, _)| *kind == error.kind())
+            .map_or("", |(_, hint)| hint);
         return Err(format!("{}: {error}{hint}", socket.display()));
     }
     let failed = |error: reqwest::Error| format!("{}: {error}", socket.display());

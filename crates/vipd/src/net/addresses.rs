@@ -358,8 +358,9 @@ pub fn unwanted(
     for link in links.iter() {
         for address in &link.addresses {
             let place = (link.name.clone(), address.address);
-            let ours = address.ours || managed.contains(&place);
-            if ours && !hold.contains(&place) && !(owned.contains(&place) && !address.ours) {
+            // What the owner has without our mark is the host's own, whatever else names it.
+            let unmarked = managed.contains(&place) && !owned.contains(&place);
+            if (address.ours || unmarked) && !hold.contains(&place) {
                 found.push((link.index, place));
             }
         }
