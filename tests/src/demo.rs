@@ -430,10 +430,11 @@ impl Timeline {
             if seen { "seen" } else { "NOT SEEN" }
         ));
         let lines = result.unwrap_or_else(|error| vec![format!("{error:#}")]);
-        for line in lines {
+        for line in &lines {
             say(&format!("               {line}"));
         }
-        self.steps.push((name.to_owned(), seen));
+        let figure = lines.into_iter().next().unwrap_or_default();
+        self.steps.push((format!("{name}\n      {figure}"), seen));
         seen
     }
 

@@ -416,3 +416,6 @@ fn errno(error: &Error) -> Option<Errno> {
 fn socket_error(errno: Errno) -> Error {
     Error::Socket(errno.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,9 @@ fn invalid(change: &Change) -> &'static str {
         | Forwarding::DirectRouting
         | Forwarding::Tunnel(_)
         | Forwarding::LocalNode
-        | Forwarding::Bypass => "a real server's address is that of one host",
+        | Forwarding::Bypass => {
+            "a real server's address is that of one host (in a network namespace where no interface \
+             is up the kernel takes none)"
+        }
     }
 }
