@@ -137,21 +137,21 @@ impl Guest {
         let folder = quote_one(&folder.to_string_lossy());
         let size = terminal_size().filter(|_| interactive);
         let console = match size {
-            Some((rows, columns)) => format!("stty -F /dev/hvc0 sane rows {rows} cols {columns}"),
-            None => "stty -F /dev/hvc0 raw -echo".to_owned(),
+            Some((rows, columns)) => format!("stty sane rows {rows} cols {columns}; "),
+            None => "stty raw -echo; ".to_owned(),
         };
         let environment: String = ["RUST_BACKTRACE", "VIPD_LOG", "CI", "TERM"]
             .iter()
             .filter_map(|key| Some((key, std::env::var(key).ok()?)))
             .map(|(key, value)| format!("export {key}={}\n", quote_one(&value)))
             .collect();
-        let command = quote_one(command);
+        // The console takes qemu's idea of its size, none, when it is opened: ours comes after that.
+        let command = quote_one(&format!("{console}{command}"));
         format!(
             "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n\
              {environment}\
              hostname guest\n\
              ip link set lo up\n\
-             {console}\n\
              for module in {LAB_MODULES}; do modprobe -q $module; done\n\
              cd {folder}\n\
              setsid --ctty --wait sh -c {command} </dev/hvc0 >/dev/hvc0 2>&1\n\
