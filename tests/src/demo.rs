@@ -78,6 +78,7 @@ pub fn run(keep: bool) -> Result<bool> {
 ///
 /// The lab could not be made.
 pub fn open() -> Result<()> {
+    say("client, two directors, two nginx real servers, one network: direct routing");
     let cluster = Cluster::new()?;
     let _real_servers = cluster.start_real_servers()?;
     let _directors = cluster.start_directors()?;
