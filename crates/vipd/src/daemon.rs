@@ -44,7 +44,7 @@ pub fn run(config_path: &Path) -> ExitCode {
     };
     match runtime.block_on(serve(config_path, config)) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        Ok(Ended::AdvertPathDied) => ExitCode::FAILURE,
+        Ok(Ended::WorkerDied) => ExitCode::FAILURE,
         Err(why) => {
             error!("{why}");
             ExitCode::FAILURE
@@ -81,7 +81,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     signals(&wake).map_err(failed("signals"))?;
     // A director that cannot forward must not become master: it does not start.
     let adopted = adopt(&config)?;
-    let links = links::watch().await.map_err(failed("rtnetlink"))?;
+    let (links, monitor) = links::watch().await.map_err(failed("rtnetlink"))?;
     for vrrp in &config.vrrp {
         if links.borrow().named(&vrrp.interface).is_none() {
             let (router, interface) = (&vrrp.name, &vrrp.interface);
@@ -101,13 +101,14 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
-    let announcer = announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
+    let (announcer, announcing) =
+        announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
     let (wanted_addresses, wanted) = watch::channel(Arc::new(BTreeMap::new()));
-    {
+    let addressing = {
         let wake = wake.clone();
         let report = move |report| drop(wake.send(Wake::Addresses(report)));
-        addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?;
-    }
+        addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?
+    };
     let report = move |report| drop(wake.send(Wake::Vrrp(report)));
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
@@ -120,6 +121,11 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         links,
         wanted_addresses,
         listeners,
+        workers: vec![
+            ("interfaces", monitor),
+            ("virtual addresses", addressing),
+            ("gratuitous ARP", announcing),
+        ],
         adopted,
     });
     let version = env!("CARGO_PKG_VERSION");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use health::{CheckSpec, Health, Runner, Start};
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, LoadError, OnStop, RealServer, VirtualServer};
@@ -81,6 +82,8 @@ pub(crate) struct Parts {
     pub(crate) links: watch::Receiver<Arc<Links>>,
     pub(crate) wanted_addresses: watch::Sender<Arc<Wanted>>,
     pub(crate) listeners: Listeners,
+    /// Tasks without which the director is none: if one ends, so does the daemon.
+    pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
     /// What the kernel held of the configured services at the start.
     pub(crate) adopted: Table,
 }
@@ -110,6 +113,7 @@ pub struct Director {
     links: watch::Receiver<Arc<Links>>,
     wanted_addresses: watch::Sender<Arc<Wanted>>,
     listeners: Listeners,
+    workers: Vec<(&'static str, JoinHandle<()>)>,
     wakes: mpsc::UnboundedReceiver<Wake>,
 }
 
@@ -118,8 +122,8 @@ pub struct Director {
 pub enum Ended {
     /// As asked: everything was given up.
     Stopped,
-    /// The advert path died; the peer takes over, and so should a new daemon.
-    AdvertPathDied,
+    /// A worker died: what is left behind is released, and a new daemon should start.
+    WorkerDied,
 }
 
 impl Director {
@@ -149,6 +153,7 @@ impl Director {
             links: parts.links,
             wanted_addresses: parts.wanted_addresses,
             listeners: parts.listeners,
+            workers: parts.workers,
             wakes: parts.wakes,
         };
         let in_pool = |server: &VirtualServer, real: &RealServer| {
@@ -174,9 +179,9 @@ impl Director {
                 Some(report) = self.checks.recv() => self.take_checks(report),
                 changed = self.links.changed() => if changed.is_ok() { self.tell_links() },
                 _ = tick.tick() => {
-                    if self.vrrp.is_finished() {
-                        error!("the advert path has died");
-                        return Ended::AdvertPathDied;
+                    if let Some(worker) = self.dead_worker() {
+                        error!("the worker for {worker} has died");
+                        return Ended::WorkerDied;
                     }
                     // systemd hears of us only while the advert path turns.
                     if watchdog.is_some() && self.vrrp.turns() != turns {
@@ -186,6 +191,22 @@ impl Director {
                 }
             }
         }
+    }
+
+    fn dead_worker(&self) -> Option<&'static str> {
+        let threads = [
+            ("adverts", self.vrrp.is_finished()),
+            ("the IPVS table", self.reconciler.is_finished()),
+        ];
+        let tasks = self
+            .workers
+            .iter()
+            .map(|(name, task)| (*name, task.is_finished()));
+        threads
+            .into_iter()
+            .chain(tasks)
+            .find(|(_, dead)| *dead)
+            .map(|(name, _)| name)
     }
 
     async fn wake(&mut self, wake: Wake) {
@@ -530,10 +551,16 @@ impl Director {
         self.vrrp.send(Command::Stop);
         let stopped = tokio::time::timeout(STOP_STEP, async {
             while let Some(wake) = self.wakes.recv().await {
-                if matches!(wake, Wake::Vrrp(vrrp_loop::Report::Stopped)) {
-                    return;
+                match wake {
+                    Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
+                    // What is being given up is not configured anew.
+                    Wake::Reload | Wake::Stop => {}
+                    Wake::Vrrp(_)
+                    | Wake::Kernel(_)
+                    | Wake::Addresses(_)
+                    | Wake::Status(_)
+                    | Wake::Metrics(_) => self.wake(wake).await,
                 }
-                self.wake(wake).await;
             }
         });
         if stopped.await.is_err() {

@@ -56,7 +56,7 @@ enum Request {
 #[derive(Debug)]
 pub struct Reconciler {
     requests: mpsc::Sender<Request>,
-    _thread: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Reconciler {
@@ -76,10 +76,7 @@ impl Reconciler {
         let thread = std::thread::Builder::new()
             .name("ipvs".to_owned())
             .spawn(move || worker.run(&receiver))?;
-        Ok(Reconciler {
-            requests,
-            _thread: thread,
-        })
+        Ok(Reconciler { requests, thread })
     }
 
     /// Says what the kernel should hold from now on; returns at once.
@@ -93,6 +90,12 @@ impl Reconciler {
         let (done, waiting) = tokio::sync::oneshot::channel();
         let _ = self.requests.send(Request::Refresh(done));
         let _ = waiting.await;
+    }
+
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Finishes what was wanted, then ends the thread and calls `done`.

@@ -6,6 +6,7 @@
 //! unbounded channel, counters are atomics. It never logs; what is worth a line is a report.
 
 mod advert_path;
+mod outbox;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,6 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use vrrp::{Discard, Family, Fault, StateName};
 
 use self::advert_path::AdvertPath;
+use self::outbox::Outbox;
 use crate::counters::{Counters, Lateness};
 
 /// What the rest of the daemon tells the thread.
@@ -117,7 +119,7 @@ pub struct VrrpThread {
 }
 
 impl VrrpThread {
-    /// Starts the thread. Reports are handed to `report`, which must not wait.
+    /// Starts the thread. Reports are handed to `report`, on another thread.
     ///
     /// # Errors
     ///
@@ -127,7 +129,7 @@ impl VrrpThread {
         let (commands, receiver) = mpsc::channel();
         let turns = Arc::new(AtomicU64::new(0));
         let lateness = Arc::new(Lateness::default());
-        let mut advert_path = AdvertPath::new(Box::new(report), Arc::clone(&lateness));
+        let mut advert_path = AdvertPath::new(Outbox::start(report)?, Arc::clone(&lateness));
         let (fd, counter) = (Arc::clone(&wake), Arc::clone(&turns));
         let thread = std::thread::Builder::new()
             .name("vrrp".to_owned())

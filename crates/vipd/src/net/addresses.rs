@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressProtocol};
 use rtnetlink::{AddressMessageBuilder, Handle};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ADDRESS_PROTOCOL;
@@ -89,7 +90,7 @@ pub fn start(
     wanted: watch::Receiver<Arc<Wanted>>,
     announcer: mpsc::UnboundedSender<Order>,
     reports: impl Fn(Report) + Send + Sync + 'static,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
     let addresses = Addresses {
@@ -101,8 +102,7 @@ pub fn start(
         installed: BTreeMap::new(),
         announced: BTreeMap::new(),
     };
-    tokio::spawn(addresses.run());
-    Ok(())
+    Ok(tokio::spawn(addresses.run()))
 }
 
 type Place = (String, IpNet);

@@ -16,6 +16,7 @@ use pnet_packet::ethernet::{EtherTypes, MutableEthernetPacket};
 
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -62,19 +63,18 @@ struct Schedule {
 /// # Errors
 ///
 /// The packet socket could not be opened (`CAP_NET_RAW`).
-pub fn start(links: watch::Receiver<Arc<Links>>) -> io::Result<mpsc::UnboundedSender<Order>> {
+pub fn start(
+    links: watch::Receiver<Arc<Links>>,
+) -> io::Result<(mpsc::UnboundedSender<Order>, JoinHandle<()>)> {
     // Protocol 0: the socket receives nothing.
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
     let (sender, orders) = mpsc::unbounded_channel();
-    tokio::spawn(
-        Announcer {
-            socket,
-            links,
-            schedules: BTreeMap::new(),
-        }
-        .run(orders),
-    );
-    Ok(sender)
+    let announcer = Announcer {
+        socket,
+        links,
+        schedules: BTreeMap::new(),
+    };
+    Ok((sender, tokio::spawn(announcer.run(orders))))
 }
 
 struct Announcer {

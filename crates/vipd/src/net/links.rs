@@ -18,6 +18,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::ADDRESS_PROTOCOL;
@@ -205,10 +206,10 @@ impl Link {
 /// # Errors
 ///
 /// The first dump failed: without it nothing is known.
-pub async fn watch() -> io::Result<watch::Receiver<Arc<Links>>> {
+pub async fn watch() -> io::Result<(watch::Receiver<Arc<Links>>, JoinHandle<()>)> {
     let mut monitor = Monitor::start().await?;
     let (sender, receiver) = watch::channel(Arc::new(monitor.links.clone()));
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         loop {
             match monitor.follow(&sender).await {
                 Ended::NobodyListens => return,
@@ -224,7 +225,7 @@ pub async fn watch() -> io::Result<watch::Receiver<Arc<Links>>> {
             publish(&sender, &monitor.links);
         }
     });
-    Ok(receiver)
+    Ok((receiver, task))
 }
 
 enum Ended {

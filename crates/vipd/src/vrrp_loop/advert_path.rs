@@ -13,6 +13,7 @@ use vrrp::{
     Action, Advertisement, Datagram, Discard, Event, Fault, RouterKey, Routers, VirtualRouter,
 };
 
+use super::outbox::Outbox;
 use super::{Command, LinkFacts, Report, RouterReport, Spec};
 use crate::counters::{Counters, Lateness};
 use crate::net::sys;
@@ -24,8 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const RECEIVE_BATCH: usize = 256;
 /// When a socket that could not be opened is tried again.
 const SOCKET_RETRY: Duration = Duration::from_secs(1);
-/// At most one report about the same kind of discard of the same router in this time.
-const DISCARD_REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// At most one report about the same kind of trouble of the same router in this time.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Larger than any Ethernet frame; VRRP over IPv4 never fragments.
 const PACKET_SIZE: usize = 9216;
 
@@ -34,10 +35,11 @@ pub(super) struct AdvertPath {
     seats: BTreeMap<RouterKey, Seat>,
     /// The position of an interface is its number in [`RouterKey::link`].
     links: Vec<LinkSlot>,
-    report: Box<dyn Fn(Report) + Send>,
+    outbox: Outbox,
     lateness: Arc<Lateness>,
     identification: u16,
-    discard_reported: BTreeMap<(Vec<RouterKey>, &'static str), Instant>,
+    /// When a kind of trouble was last reported: by link, VRID and name.
+    reported: BTreeMap<(u32, Option<u8>, &'static str), Instant>,
 }
 
 /// What the loop keeps of a virtual router beside the protocol.
@@ -57,21 +59,21 @@ struct LinkSlot {
 }
 
 impl AdvertPath {
-    pub(super) fn new(report: Box<dyn Fn(Report) + Send>, lateness: Arc<Lateness>) -> AdvertPath {
+    pub(super) fn new(outbox: Outbox, lateness: Arc<Lateness>) -> AdvertPath {
         AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),
             links: Vec::new(),
-            report,
+            outbox,
             lateness,
             identification: 0,
-            discard_reported: BTreeMap::new(),
+            reported: BTreeMap::new(),
         }
     }
 
     pub(super) fn become_realtime(&self) {
         let trouble = |what: String| {
-            (self.report)(Report::Trouble {
+            self.outbox.send(Report::Trouble {
                 interface: None,
                 what,
             })
@@ -153,7 +155,7 @@ impl AdvertPath {
                         let down = error.raw_os_error() == Some(libc::ENETDOWN);
                         if !down {
                             let what = format!("receiving adverts failed: {error}");
-                            slot.fail(what, &*self.report);
+                            self.trouble(link_number(number), "receive", what);
                         }
                         break;
                     }
@@ -165,11 +167,25 @@ impl AdvertPath {
     fn hear(&mut self, link: u32, datagram: &Datagram<'_>) {
         let from = Some(datagram.source);
         match self.routers.receive(Instant::now(), link, datagram) {
-            vrrp::Received::Accepted { key, actions, .. } => {
+            vrrp::Received::Accepted {
+                key,
+                actions,
+                other_addresses,
+                ..
+            } => {
                 if let Some(seat) = self.seats.get(&key) {
                     seat.counters.count_received();
                 }
                 self.perform(&key, actions);
+                if other_addresses && self.is_new((link, Some(key.vrid), "addresses")) {
+                    let (source, vrid) = (datagram.source, key.vrid);
+                    let what = format!(
+                        "{source} advertises other addresses for VRID {vrid} than are configured \
+                         here; the advert counts all the same"
+                    );
+                    let interface = self.interface(link);
+                    self.outbox.send(Report::Trouble { interface, what });
+                }
             }
             vrrp::Received::Discarded { key, discard } => self.discard(link, key, from, discard),
         }
@@ -194,19 +210,39 @@ impl AdvertPath {
                 routers.push(seat.name.clone());
             }
         }
-        let now = Instant::now();
-        let last = self
-            .discard_reported
-            .entry((keys, why.name()))
-            .or_insert_with(|| now.checked_sub(DISCARD_REPORT_INTERVAL).unwrap_or(now));
-        if now.saturating_duration_since(*last) >= DISCARD_REPORT_INTERVAL {
-            *last = now;
-            (self.report)(Report::Discarded {
+        if self.is_new((link, key.map(|key| key.vrid), why.name())) {
+            let discard = why;
+            self.outbox.send(Report::Discarded {
                 routers,
                 from,
-                discard: why,
+                discard,
             });
         }
+    }
+
+    /// Reports that something does not work that should; it is tried again all the same.
+    fn trouble(&mut self, link: u32, kind: &'static str, what: String) {
+        if self.is_new((link, None, kind)) {
+            let interface = self.interface(link);
+            self.outbox.send(Report::Trouble { interface, what });
+        }
+    }
+
+    fn interface(&self, link: u32) -> Option<String> {
+        let slot = usize::try_from(link).ok().and_then(|n| self.links.get(n))?;
+        Some(slot.facts.interface.clone())
+    }
+
+    /// Whether nothing of this kind was reported lately: a stranger's adverts, or a firewall's
+    /// refusals, must not flood the log.
+    fn is_new(&mut self, kind: (u32, Option<u8>, &'static str)) -> bool {
+        let now = Instant::now();
+        let last = self.reported.get(&kind);
+        let new = last.is_none_or(|at| now.saturating_duration_since(*at) >= REPORT_INTERVAL);
+        if new {
+            self.reported.insert(kind, now);
+        }
+        new
     }
 
     fn time_out(&mut self) {
@@ -269,7 +305,7 @@ impl AdvertPath {
             Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
             Err(error) => {
                 let what = format!("an advert of VRID {} was not sent: {error}", key.vrid);
-                slot.fail(what, &*self.report);
+                self.trouble(key.link, "send", what);
             }
         }
     }
@@ -337,7 +373,7 @@ impl AdvertPath {
         }
         self.close_unused_sockets();
         self.send_reports();
-        (self.report)(Report::Configured);
+        self.outbox.send(Report::Configured);
     }
 
     /// The number of an interface, which it keeps for the life of the daemon.
@@ -408,7 +444,10 @@ impl AdvertPath {
                 slot.socket = Some(socket);
                 slot.retry_at = None;
             }
-            Err(error) => slot.fail(format!("no socket for adverts: {error}"), &*self.report),
+            Err(error) => {
+                slot.retry_at = Some(now + SOCKET_RETRY);
+                self.trouble(link, "socket", format!("no socket for adverts: {error}"));
+            }
         }
     }
 
@@ -420,6 +459,9 @@ impl AdvertPath {
                 .get(number)
                 .is_some_and(|slot| slot.retry_at.is_some_and(|at| at <= now));
             if due {
+                if let Some(slot) = self.links.get_mut(number) {
+                    slot.retry_at = None;
+                }
                 self.open_socket(link_number(number), now);
                 self.judge_links(link_number(number), now);
             }
@@ -503,7 +545,7 @@ impl AdvertPath {
             };
             if seat.reported.as_ref() != Some(&report) {
                 seat.reported = Some(report.clone());
-                (self.report)(Report::Router(report));
+                self.outbox.send(Report::Router(report));
             }
         }
     }
@@ -516,18 +558,7 @@ impl AdvertPath {
             self.perform(&key, actions);
         }
         self.send_reports();
-        (self.report)(Report::Stopped);
-    }
-}
-
-impl LinkSlot {
-    fn fail(&mut self, what: String, report: &dyn Fn(Report)) {
-        self.socket = None;
-        self.retry_at = Some(Instant::now() + SOCKET_RETRY);
-        report(Report::Trouble {
-            interface: Some(self.facts.interface.clone()),
-            what,
-        });
+        self.outbox.send(Report::Stopped);
     }
 }
 
