@@ -45,6 +45,10 @@ pub(crate) fn run() -> Result<bool> {
             let (ipvs, host): (Vec<_>, Vec<_>) = targets.iter().partition(|t| t.needs_ipvs());
             for target in host {
                 let mut command = Command::new(&target.executable);
+                // Scenarios mostly wait for elections; they need more turns than cores.
+                if target.package == "vipd-tests" {
+                    command.env("RUST_TEST_THREADS", "6");
+                }
                 sum.tests(&target.name(), command.current_dir(&target.folder));
             }
             let result = sum.ipvs_tests(&ipvs);
