@@ -423,3 +423,85 @@ fn is_there(link: &Link, address: IpNet) -> bool {
 fn earliest(at: Option<Instant>, other: Instant) -> Option<Instant> {
     Some(at.map_or(other, |at| at.min(other)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::links::LinkAddress;
+
+    #[test]
+    fn an_address_that_nobody_configured_and_nobody_marked_is_left_alone() {
+        check(&[("10.0.0.1/24", false)], false, false, &[]);
+    }
+
+    #[test]
+    fn a_virtual_address_that_is_not_held_goes_marked_or_not() {
+        check(&[("10.0.0.9/24", false)], false, false, &["10.0.0.9/24"]);
+        check(&[("10.0.0.9/24", true)], false, false, &["10.0.0.9/24"]);
+        check(&[("10.0.0.9/24", true)], false, true, &[]);
+    }
+
+    #[test]
+    fn an_address_with_our_mark_that_is_not_configured_any_more_goes() {
+        check(
+            &[("10.0.0.8/24", true), ("10.0.0.9/24", true)],
+            false,
+            true,
+            &["10.0.0.8/24"],
+        );
+    }
+
+    #[test]
+    fn the_owners_address_stays_unless_it_has_our_mark() {
+        check(&[("10.0.0.9/24", false)], true, false, &[]);
+        check(&[("10.0.0.9/24", true)], true, false, &["10.0.0.9/24"]);
+    }
+
+    #[test]
+    fn the_same_address_with_another_prefix_length_is_another_one() {
+        check(&[("10.0.0.9/32", false)], false, false, &[]);
+        check(&[("10.0.0.9/32", true)], false, true, &["10.0.0.9/32"]);
+    }
+
+    /// The one virtual router has 10.0.0.9/24 on eth0.
+    fn check(present: &[(&str, bool)], owner: bool, hold: bool, unwanted: &[&str]) {
+        let addresses = present.iter().map(|(address, ours)| LinkAddress {
+            address: address.parse().unwrap(),
+            ours: *ours,
+            secondary: false,
+        });
+        let link = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            up: true,
+            addresses: addresses.collect(),
+        };
+        let address = VirtualAddress {
+            address: "10.0.0.9/24".parse().unwrap(),
+            interface: "eth0".to_owned(),
+            advertise: true,
+        };
+        let garp = Garp {
+            repeat: 5,
+            delay: Duration::ZERO,
+            refresh: Duration::ZERO,
+        };
+        let router = RouterAddresses {
+            addresses: vec![address],
+            hold,
+            owner,
+            announce: 0,
+            garp,
+        };
+        let held = if hold {
+            places(&router).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let wanted = Wanted::from([("web".to_owned(), router)]);
+        let found = super::unwanted(&[link].into_iter().collect(), &wanted, &held);
+        let found: Vec<String> = found.iter().map(|(_, place)| place.1.to_string()).collect();
+        assert_eq!(found, unwanted);
+    }
+}

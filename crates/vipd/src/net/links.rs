@@ -168,6 +168,13 @@ impl Links {
     }
 }
 
+impl FromIterator<Link> for Links {
+    fn from_iter<T: IntoIterator<Item = Link>>(links: T) -> Links {
+        let by_index = links.into_iter().map(|link| (link.index, link)).collect();
+        Links { by_index }
+    }
+}
+
 impl Link {
     /// The IPv4 address that adverts are sent from: the first one that is not a virtual address
     /// (RFC 3768 §5.2.1, "primary IP address").
@@ -377,4 +384,68 @@ fn decode_address(message: &AddressMessage) -> Option<LinkAddress> {
         ours,
         secondary,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adverts_come_from_the_first_address_that_is_not_virtual() {
+        check(
+            &[("10.0.0.9/24", false, false), ("10.0.0.1/24", false, false)],
+            Some("10.0.0.1"),
+        );
+    }
+
+    #[test]
+    fn an_address_with_our_mark_is_virtual_whatever_the_configuration_says() {
+        check(
+            &[("10.0.0.8/24", true, false), ("10.0.0.1/24", false, false)],
+            Some("10.0.0.1"),
+        );
+    }
+
+    #[test]
+    fn a_primary_address_comes_before_a_secondary_one() {
+        check(
+            &[("10.0.0.2/24", false, true), ("10.0.0.1/24", false, false)],
+            Some("10.0.0.1"),
+        );
+        check(&[("10.0.0.2/24", false, true)], Some("10.0.0.2"));
+    }
+
+    #[test]
+    fn an_interface_with_virtual_and_ipv6_addresses_only_has_none_to_send_from() {
+        check(
+            &[
+                ("10.0.0.9/24", false, false),
+                ("2001:db8::1/64", false, false),
+            ],
+            None,
+        );
+    }
+
+    /// 10.0.0.9 is virtual.
+    fn check(addresses: &[(&str, bool, bool)], primary: Option<&str>) {
+        let addresses = addresses
+            .iter()
+            .map(|(address, ours, secondary)| LinkAddress {
+                address: address.parse().unwrap(),
+                ours: *ours,
+                secondary: *secondary,
+            });
+        let link = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            up: true,
+            addresses: addresses.collect(),
+        };
+        let is_virtual = |ip: IpAddr| ip.to_string() == "10.0.0.9";
+        assert_eq!(
+            link.primary_v4(is_virtual),
+            primary.map(|ip| ip.parse().unwrap())
+        );
+    }
 }
