@@ -1,6 +1,7 @@
 //! Packets as tcpdump sees them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -8,6 +9,9 @@ use anyhow::Result;
 use crate::host::Host;
 use crate::process::Process;
 use crate::wait_for;
+
+/// Numbers the files that tcpdump writes to.
+static CAPTURES: AtomicU32 = AtomicU32::new(0);
 
 /// A running tcpdump.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct Packet {
 
 impl Capture {
     pub(crate) fn start(host: &Host, filter: &str) -> Result<Capture> {
-        let number = std::fs::read_dir(host.folder())?.count();
+        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
         let arguments = ["-tt", "-e", "-n", "-l", "-i", "eth0", filter];
         let process = host.spawn(
             &format!("tcpdump{number}"),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cluster::{Cluster, URL, VIP, config};
 use crate::director::Director;
 use crate::nginx::Nginx;
-use crate::{Lab, wait_until};
+use crate::{Lab, wait_for, wait_until};
 
 /// How long anything may take before the step has failed. Emulated guests are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -241,14 +241,16 @@ impl Scene {
     fn table_cleared(&mut self) -> Result<Vec<String>> {
         let lb1 = &self.cluster.lb1;
         let before = lb1.ipvsadm_save()?;
-        let start = Instant::now();
-        lb1.run("ipvsadm -C")?;
-        let cleared = lb1.ipvsadm_save()?;
+        // A resync may come before ipvsadm has looked; the next one is then far enough away.
+        let start = wait_for(PATIENCE, "an empty table", || {
+            let start = Instant::now();
+            lb1.run("ipvsadm -C")?;
+            Ok((lb1.ipvsadm_save()? != before).then_some(start))
+        })?;
         wait_until(PATIENCE, "the table is as before", || {
             Ok(lb1.ipvsadm_save()? == before)
         })?;
         let took = start.elapsed();
-        ensure!(cleared != before, "ipvsadm -C changed nothing");
         let answers = self.cluster.requests(REQUESTS);
         ensure!(
             answers.lost == 0,
@@ -412,7 +414,7 @@ This is a shell in the client; leave it with `exit`, and everything is removed.
 
 struct Timeline {
     start: Instant,
-    steps: Vec<(String, bool)>,
+    steps: Vec<bool>,
 }
 
 impl Timeline {
@@ -434,13 +436,12 @@ impl Timeline {
         for line in &lines {
             say(&format!("               {line}"));
         }
-        let figure = lines.into_iter().next().unwrap_or_default();
-        self.steps.push((format!("{name}\n      {figure}"), seen));
+        self.steps.push(seen);
         seen
     }
 
     fn summary(&self, wanted: usize) -> bool {
-        let seen = self.steps.iter().filter(|(_, seen)| *seen).count();
+        let seen = self.steps.iter().filter(|seen| **seen).count();
         let seconds = self.start.elapsed().as_secs();
         say(&format!(
             "\ndemo: {seen} of {wanted} steps seen to happen, in {seconds} s"

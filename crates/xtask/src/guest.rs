@@ -5,13 +5,19 @@
 //! too, and nothing that the guest writes stays. What is to be kept goes to `/out`.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::provision::{self, Kernel};
+use crate::say;
 
 /// Modules that the guest needs before it can see its root. The rest is loaded from there.
 const BOOT_MODULES: [&str; 6] = [
@@ -38,6 +44,8 @@ pub(crate) enum Terminal {
 
 /// A guest that can be booted.
 pub(crate) struct Guest {
+    /// Held while the guest's files are in use: two guests would take each other's.
+    _alone: UnixListener,
     cache: PathBuf,
     kernel: Kernel,
     initramfs: PathBuf,
@@ -48,18 +56,20 @@ impl Guest {
     pub(crate) fn prepare() -> Result<Guest> {
         let cache = workspace().join("target/lab");
         fs::create_dir_all(cache.join("out"))?;
+        let alone = alone(&cache)?;
         let kernel = provision::kernel(&cache)?;
         let initramfs = initramfs(&cache, &kernel)?;
         Ok(Guest {
+            _alone: alone,
             cache,
             kernel,
             initramfs,
         })
     }
 
-    /// Boots, runs the shell command as root in the workspace, and ends the guest. Returns whether
-    /// the command succeeded.
-    pub(crate) fn run(&self, command: &str, terminal: Terminal) -> Result<bool> {
+    /// Boots, runs the shell command as root in the workspace, and ends the guest. Returns the
+    /// command's exit status.
+    pub(crate) fn run(&self, command: &str, terminal: Terminal) -> Result<u8> {
         let out = self.cache.join("out");
         let status = out.join("status");
         let _ = fs::remove_file(&status);
@@ -85,7 +95,9 @@ impl Guest {
                 tail.join("\n")
             );
         };
-        Ok(code.trim() == "0")
+        code.trim()
+            .parse()
+            .with_context(|| format!("the guest's exit status is {code:?}"))
     }
 
     fn qemu(&self, log: &Path) -> Command {
@@ -162,6 +174,27 @@ impl Guest {
     }
 }
 
+/// Waits for other guests of this workspace to end. The name in the abstract namespace (unix(7))
+/// goes with the process that holds it, however that ends.
+fn alone(cache: &Path) -> Result<UnixListener> {
+    let folder = fs::metadata(cache)?;
+    let name = format!("vipd-guest-{}-{}", folder.dev(), folder.ino());
+    let address = SocketAddr::from_abstract_name(name)?;
+    let mut said = false;
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                if !said {
+                    say("waiting for another guest of this workspace to end");
+                    said = true;
+                }
+                sleep(Duration::from_millis(200));
+            }
+            result => return result.context("the lock of the guest's files"),
+        }
+    }
+}
+
 /// The workspace's top folder.
 pub(crate) fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -177,7 +210,8 @@ pub(crate) fn quote(words: &[String]) -> String {
         .join(" ")
 }
 
-fn quote_one(word: &str) -> String {
+/// A word that the shell takes as it is.
+pub(crate) fn quote_one(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

@@ -1,36 +1,47 @@
 //! The demo and the interactive lab: builds, then runs `lab` of the tests package, here or in the
 //! guest.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::{Guest, Terminal, workspace};
+use crate::guest::{Guest, Terminal, quote_one, workspace};
 use crate::{provision, say};
 
 /// `cargo xtask demo`.
-pub(crate) fn demo(keep: bool) -> Result<bool> {
+pub(crate) fn demo(keep: bool) -> Result<u8> {
     run(if keep { "demo --keep" } else { "demo" })
 }
 
 /// `cargo xtask lab`.
-pub(crate) fn open() -> Result<bool> {
+pub(crate) fn open() -> Result<u8> {
     run("open")
 }
 
-fn run(arguments: &str) -> Result<bool> {
+fn run(arguments: &str) -> Result<u8> {
     provision::install()?;
     build()?;
-    let command = format!("target/debug/lab {arguments}");
+    let command = format!(
+        "{} {arguments}",
+        quote_one(&built("lab")?.to_string_lossy())
+    );
     if provision::running_kernel_has_ipvs() {
         let mut shell = Command::new("sh");
         shell.args(["-c", &command]).current_dir(workspace());
-        return Ok(shell.status().context("the lab cannot be run")?.success());
+        let status = shell.status().context("the lab cannot be run")?;
+        return Ok(u8::from(!status.success()));
     }
     let guest = Guest::prepare()?;
     say("the running kernel has no IPVS: booting a guest (emulated, so 5 to 15 times slower)");
     guest.run(&command, Terminal::Inherit)
+}
+
+/// A built binary. It lies beside this one, wherever cargo was told to build.
+fn built(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    Ok(here.with_file_name(name))
 }
 
 /// Builds the binaries that the lab drives.

@@ -28,7 +28,8 @@ enum Command {
     Test,
     /// Opens the lab (client, two directors, two real servers) with a shell in the client.
     Lab,
-    /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept).
+    /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept) and ends
+    /// with its exit status.
     Guest {
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -39,7 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => lab::demo(keep),
-        Command::Test => stages::run(),
+        Command::Test => stages::run().map(|passed| u8::from(!passed)),
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;
@@ -47,8 +48,7 @@ fn main() -> ExitCode {
         }),
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE

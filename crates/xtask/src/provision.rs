@@ -100,10 +100,17 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
             }
             fs::create_dir_all(folder)?;
         }
-        // apt's own user need not be able to write below a developer's home.
-        let mut fetch = Command::new("apt-get");
-        fetch.args(["-qq", "-o", "APT::Sandbox::User=root", "download", &package]);
-        run(fetch.current_dir(&download))?;
+        let fetch = |package: &str| {
+            let mut fetch = Command::new("apt-get");
+            // apt's own user need not be able to write below a developer's home.
+            fetch.args(["-qq", "-o", "APT::Sandbox::User=root", "download", package]);
+            run(fetch.current_dir(&download))
+        };
+        if fetch(&package).is_err() {
+            // The archive keeps the newest kernel only: old lists name one that is gone.
+            run(Command::new("apt-get").args(["-qq", "update"]))?;
+            fetch(&kernel_package()?)?;
+        }
         let archive = only_entry(&download)?;
         run(Command::new("dpkg").arg("-x").arg(&archive).arg(&unpacked))?;
         let version = version_of(&unpacked)?;
