@@ -193,7 +193,13 @@ fn namespaces() -> HashSet<String> {
         .collect()
 }
 
+/// Ends what still runs in a namespace (a daemon's own children), then removes it. Only programs of
+/// the lab that made the namespace can be in it.
 fn remove(namespace: &str) {
+    let pids = run(Command::new("ip").args(["netns", "pids", namespace])).unwrap_or_default();
+    for pid in pids.split_whitespace() {
+        let _ = run(Command::new("kill").args(["-KILL", pid]));
+    }
     let _ = Command::new("ip")
         .args(["netns", "del", namespace])
         .stderr(Stdio::null())

@@ -424,6 +424,77 @@ fn version_3_elects_at_a_tenth_of_a_second() -> Result<()> {
 }
 
 #[test]
+fn a_stock_keepalived_is_backup_takes_over_and_yields() -> Result<()> {
+    let pair = Pair::new()?;
+    let file = pair.lab.folder().join("keepalived.conf");
+    let text = format!(
+        "vrrp_instance web {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n \
+         priority 100\n advert_int 1\n virtual_ipaddress {{ {VIP}/24 }}\n}}\n"
+    );
+    std::fs::write(&file, text)?;
+    let lb1 = Director::start(&pair.lb1, &router(150))?;
+    pair.wait_for_holders(&["lb1"])?;
+    let pid = pair
+        .lab
+        .folder()
+        .join("keepalived.pid")
+        .display()
+        .to_string();
+    let child = pair.lab.folder().join("vrrp.pid").display().to_string();
+    let mut keepalived = pair.lb2.spawn(
+        "keepalived",
+        Path::new("/usr/sbin/keepalived"),
+        &[
+            "-n",
+            "-l",
+            "-D",
+            "-P",
+            "-f",
+            &file.to_string_lossy(),
+            "-p",
+            &pid,
+            "-r",
+            &child,
+        ],
+    )?;
+    let capture = pair.lb1.capture("proto 112")?;
+    keepalived.wait_for_output(ELECTION, "Entering BACKUP STATE")?;
+    std::thread::sleep(Duration::from_secs(5));
+    pair.wait_for_holders(&["lb1"])?;
+    ensure!(
+        capture.count(&["10.77.0.12 >"]) == 0,
+        "keepalived did not accept our adverts"
+    );
+    lb1.stop()?;
+    pair.wait_for_holders(&["lb2"])?;
+    let resigned = capture.wait_for(ELECTION, SystemTime::UNIX_EPOCH, &["prio 0"])?;
+    let taken = capture.wait_for(ELECTION, resigned.at, &["10.77.0.12 >"])?;
+    let gap = taken.at.duration_since(resigned.at)?;
+    ensure!(
+        gap < Duration::from_secs(2),
+        "keepalived took {gap:?}: it did not hear priority 0"
+    );
+    let lb1 = Director::start(&pair.lb1, &router(150))?;
+    lb1.wait_for_status(
+        "/vrrp/0/master",
+        &json!({ "address": "10.77.0.12", "priority": 100 }),
+    )?;
+    pair.wait_for_holders(&["lb1"])?;
+    lb1.wait_for_status("/vrrp/0/counters/discarded/checksum", &json!(0))?;
+    // And the other way round: keepalived resigns, and we take over after skew time.
+    lb1.reload(&router(50))?;
+    pair.wait_for_holders(&["lb2"])?;
+    keepalived.signal("TERM")?;
+    pair.wait_for_holders(&["lb1"])?;
+    let status = lb1.status()?;
+    ensure!(
+        status["vrrp"][0]["why"] == "the master 10.77.0.12 gave up",
+        "{status:#}"
+    );
+    Ok(())
+}
+
+#[test]
 fn the_http_listener_shows_metrics_and_a_taken_port_is_a_clear_error() -> Result<()> {
     let pair = Pair::new()?;
     let with_http = format!("[global]\nhttp = \"127.0.0.1:9650\"\n{}", router(150));
