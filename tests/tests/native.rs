@@ -486,6 +486,7 @@ fn a_stock_keepalived_is_backup_takes_over_and_yields() -> Result<()> {
     pair.wait_for_holders(&["lb2"])?;
     keepalived.signal("TERM")?;
     pair.wait_for_holders(&["lb1"])?;
+    keepalived.wait(ELECTION)?;
     let status = lb1.status()?;
     ensure!(
         status["vrrp"][0]["why"] == "the master 10.77.0.12 gave up",
