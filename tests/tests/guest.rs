@@ -396,6 +396,74 @@ fn a_service_for_the_master_only_follows_the_master() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_reload_of_names_and_checks_leaves_the_pool_alone() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (_rs1, _rs2) = cluster.start_real_servers()?;
+    let text =
+        config("lb1", 150, 1).replace("vrrp = \"web\"", "vrrp = \"web\"\nactive = \"master\"");
+    let lb1 = Director::start(&cluster.lb1, &text)?;
+    cluster.wait_until_serving()?;
+    let before = cluster.lb1.ipvsadm_save()?;
+    let reloads = [
+        text.replace("\"web\"", "\"renamed\""),
+        text.replace("interval = \"1s\"", "interval = \"1500ms\""),
+        text.replace("path = \"/health\"", "path = \"/\""),
+    ];
+    for (number, text) in (1..).zip(&reloads) {
+        lb1.reload(text)?;
+        wait_until(PATIENCE, "reloaded", || {
+            Ok(lb1.log().matches("configuration reloaded").count() == number)
+        })?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(
+            cluster.lb1.ipvsadm_save()? == before,
+            "{:?}",
+            cluster.lb1.ipvsadm_save()?
+        );
+    }
+    ensure!(!lb1.log().contains("ipvs: remove"), "{}", lb1.log());
+    // A service that somebody made by hand is taken over with its pool.
+    cluster.lb1.run("ipvsadm -A -t 10.77.0.10:81 -s wrr")?;
+    cluster
+        .lb1
+        .run("ipvsadm -a -t 10.77.0.10:81 -r 10.77.0.21:81 -g -w 1")?;
+    let (_, second) = text.split_once("[[virtual_server]]").unwrap();
+    let second = second
+        .replace(":80\"", ":81\"")
+        .replace("\"http\"\naddress", "\"two\"\naddress");
+    let second = second.replace(
+        "type = \"http\", path = \"/health\"",
+        "type = \"tcp\", port = 80",
+    );
+    lb1.reload(&format!("{text}\n[[virtual_server]]{second}"))?;
+    wait_until(PATIENCE, "both real servers behind port 81", || {
+        Ok(cluster.lb1.weights()?.contains_key("10.77.0.22:81"))
+    })?;
+    ensure!(!lb1.log().contains("ipvs: remove"), "{}", lb1.log());
+    Ok(())
+}
+
+#[test]
+fn on_stop_keep_keeps_the_services_of_the_master_too() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let text = config("lb1", 150, 1)
+        .replace("vrrp = \"web\"", "vrrp = \"web\"\nactive = \"master\"")
+        .replace("resync_interval", "on_stop = \"keep\"\nresync_interval");
+    let (_rs1, _rs2) = cluster.start_real_servers()?;
+    let lb1 = Director::start(&cluster.lb1, &text)?;
+    cluster.wait_until_serving()?;
+    let before = cluster.lb1.ipvsadm_save()?;
+    lb1.stop()?;
+    ensure!(
+        cluster.lb1.ipvsadm_save()? == before,
+        "{:?}",
+        cluster.lb1.ipvsadm_save()?
+    );
+    ensure!(!cluster.lb1.has_address(VIP)?);
+    Ok(())
+}
+
 fn only_rs1_serves(cluster: &Cluster) -> Result<()> {
     let answers = || cluster.requests(6);
     wait_until(PATIENCE, "only rs1 answers", || {

@@ -537,10 +537,82 @@ fn the_http_listener_shows_metrics_and_a_taken_port_is_a_clear_error() -> Result
         "{text}"
     );
     ensure!(!socket.exists(), "the second daemon left its socket");
+    // A reload takes the same port on every address.
+    lb1.reload(&with_http.replace("127.0.0.1:9650", "0.0.0.0:9650"))?;
+    lb1.wait_for_status("/config/last_reload/ok", &json!(true))?;
+    let metrics = pair
+        .lb1
+        .get("http://10.77.0.11:9650/metrics")
+        .unwrap_or_default();
+    ensure!(metrics.ends_with("# EOF\n"), "{metrics}");
     // And with the same socket.
     let (code, log) = run_vipd(&pair.lb1, lb1.config())?;
     ensure!(code == Some(1) && log.contains("9650"), "{log}");
     lb1.wait_for_status("/vrrp/0/state", &json!("master"))?;
+    Ok(())
+}
+
+#[test]
+fn an_address_for_an_interface_that_does_not_exist_is_said_and_the_others_are_held() -> Result<()> {
+    let pair = Pair::new()?;
+    let elsewhere =
+        "10.77.0.10/24\", { address = \"10.79.0.1/24\", interface = \"eth9\" }, \"10.77.0.9/24";
+    let lb1 = Director::start(&pair.lb1, &router(150).replace("10.77.0.10/24", elsewhere))?;
+    pair.wait_for_holders(&["lb1"])?;
+    let fault = "10.79.0.1/24 on eth9: there is no such interface";
+    lb1.wait_for_status("/vrrp/0/faults", &json!([fault]))?;
+    ensure!(lb1.status_text()?.contains(fault), "{}", lb1.status_text()?);
+    ensure!(pair.lb1.has_address("10.77.0.9")?);
+    pair.lb1.ip("link add eth9 type veth peer name peer9")?;
+    lb1.wait_for_status("/vrrp/0/faults", &json!([]))?;
+    ensure!(
+        lb1.log().matches("there is no such interface").count() == 1,
+        "{}",
+        lb1.log()
+    );
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_leaves_a_bridge_keeps_its_router() -> Result<()> {
+    let pair = Pair::new()?;
+    let lb1 = Director::start(&pair.lb1, &router(150))?;
+    pair.wait_for_holders(&["lb1"])?;
+    pair.lb1.ip("link add br9 type bridge")?;
+    pair.lb1.ip("link set eth0 master br9")?;
+    pair.lb1.ip("link set eth0 nomaster")?;
+    std::thread::sleep(Duration::from_secs(2));
+    lb1.wait_for_status("/vrrp/0/transitions", &json!(2))?;
+    lb1.wait_for_status("/vrrp/0/state", &json!("master"))?;
+    pair.wait_for_holders(&["lb1"])
+}
+
+#[test]
+fn adverts_never_leave_from_a_virtual_address() -> Result<()> {
+    let pair = Pair::new()?;
+    let lb1 = Director::start(&pair.lb1, &router(150))?;
+    pair.wait_for_holders(&["lb1"])?;
+    pair.lb1
+        .run("sysctl -q -w net.ipv4.conf.eth0.promote_secondaries=1")?;
+    let capture = pair.lb2.capture("proto 112")?;
+    pair.lb1.ip("addr del 10.77.0.11/24 dev eth0")?;
+    lb1.wait_for_status("/vrrp/0/faults", &json!([NO_ADDRESS]))?;
+    pair.wait_for_holders(&[])?;
+    ensure!(
+        capture.count(&["10.77.0.10 >"]) == 0,
+        "an advert left from the virtual address"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_where_the_control_socket_should_be_is_left_alone() -> Result<()> {
+    let pair = Pair::new()?;
+    let precious = pair.lab.folder().join("lb1.sock");
+    std::fs::write(&precious, "precious")?;
+    let (code, log) = Director::launch(&pair.lb1, &router(150))?.ended()?;
+    ensure!(code == Some(1) && log.contains("left alone"), "{log}");
+    ensure!(std::fs::read_to_string(&precious)? == "precious");
     Ok(())
 }
 

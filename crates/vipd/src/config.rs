@@ -17,12 +17,14 @@ mod value;
 mod virtual_router;
 mod virtual_server;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use health::CheckSpec;
 use ipnet::IpNet;
+
+use crate::net::links::Link;
 
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
@@ -184,6 +186,27 @@ impl Config {
     #[must_use]
     pub fn virtual_server(&self, name: &str) -> Option<&VirtualServer> {
         self.virtual_servers.iter().find(|v| v.name == name)
+    }
+}
+
+impl Config {
+    /// The IPv4 address that adverts leave a link with: its own, never a virtual one, but for an
+    /// owner's, whose virtual address is its own (RFC 3768 §5.3.4).
+    #[must_use]
+    pub fn advert_source(&self, link: &Link) -> Option<Ipv4Addr> {
+        let is_virtual = |ip| {
+            self.vrrp
+                .iter()
+                .flat_map(|v| &v.addresses)
+                .any(|address| address.ip() == ip)
+        };
+        let owned = || {
+            let owner = |v: &Vrrp| {
+                v.interface == link.name && v.parameters.priority == vrrp::PRIORITY_OWNER
+            };
+            self.vrrp.iter().any(owner).then(|| link.any_v4()).flatten()
+        };
+        link.primary_v4(is_virtual).or_else(owned)
     }
 }
 

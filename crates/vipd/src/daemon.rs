@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::control::server::Api;
-use crate::director_loop::{Director, Ended, Parts, Wake};
+use crate::director_loop::{self, Director, Ended, Parts, Wake};
 use crate::listeners::Listeners;
 use crate::net::{addresses, announcer, links};
 use crate::reconcile::{self, Reconciler};
@@ -109,6 +109,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Addresses(report)));
         addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?
     };
+    let director_wake = wake.clone();
     let report = move |report| drop(wake.send(Wake::Vrrp(report)));
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
@@ -116,6 +117,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         config_path: config_path.to_owned(),
         config,
         wakes,
+        wake: director_wake,
         vrrp,
         reconciler,
         links,
@@ -123,7 +125,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         listeners,
         workers: vec![
             ("interfaces", monitor),
-            ("virtual addresses", addressing),
+            (director_loop::ADDRESSES, addressing),
             ("gratuitous ARP", announcing),
         ],
         adopted,

@@ -5,26 +5,30 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use health::{CheckSpec, Health, Runner, Start};
+use ipnet::IpNet;
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, LoadError, OnStop, RealServer, VirtualServer};
+use crate::config::{Config, OnStop, RealServer, VirtualServer};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
 use crate::listeners::Listeners;
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::Links;
 use crate::reconcile::{self, Reconciler};
+use crate::release;
 use crate::status::Status;
 use crate::vrrp_loop::{self, Command, LinkFacts, RouterReport, Spec, VrrpThread};
 
+/// The name of the worker for virtual addresses.
+pub(crate) const ADDRESSES: &str = "virtual addresses";
 /// How long a graceful stop waits for each of its steps.
 const STOP_STEP: Duration = Duration::from_secs(5);
 /// How long it waits for the kernel to lose a large IPVS table.
@@ -45,8 +49,17 @@ pub enum Wake {
     Metrics(oneshot::Sender<String>),
     /// SIGHUP.
     Reload,
+    /// The file has been read again for a reload.
+    Loaded(Box<Result<Loaded, String>>),
     /// SIGTERM or SIGINT.
     Stop,
+}
+
+/// A configuration that a reload has read, and what the kernel holds of services that are new in it.
+#[derive(Debug)]
+pub struct Loaded {
+    config: Config,
+    kernel: Table,
 }
 
 /// A virtual router as the director last heard of it.
@@ -77,6 +90,7 @@ pub(crate) struct Parts {
     pub(crate) config_path: PathBuf,
     pub(crate) config: Config,
     pub(crate) wakes: mpsc::UnboundedReceiver<Wake>,
+    pub(crate) wake: mpsc::UnboundedSender<Wake>,
     pub(crate) vrrp: VrrpThread,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) links: watch::Receiver<Arc<Links>>,
@@ -104,6 +118,12 @@ pub struct Director {
     pub(crate) repairs: u64,
     pub(crate) address_repairs: u64,
     pub(crate) vrrp: VrrpThread,
+    /// Virtual addresses that the kernel refuses, and why.
+    pub(crate) refused_addresses: BTreeMap<(String, IpNet), String>,
+    /// Configurations that the advert path has not taken in yet. Until it has, its reports speak of
+    /// another configuration than ours, and nothing follows from them.
+    unconfigured: u32,
+    stopping: bool,
     /// Every service that was ever configured since the start.
     managed: BTreeSet<ServiceKey>,
     facts: Vec<LinkFacts>,
@@ -111,8 +131,10 @@ pub struct Director {
     checks: mpsc::UnboundedReceiver<health::Report>,
     reconciler: Arc<Reconciler>,
     links: watch::Receiver<Arc<Links>>,
-    wanted_addresses: watch::Sender<Arc<Wanted>>,
+    /// `None` once it has been told to finish.
+    wanted_addresses: Option<watch::Sender<Arc<Wanted>>>,
     listeners: Listeners,
+    wake: mpsc::UnboundedSender<Wake>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
     wakes: mpsc::UnboundedReceiver<Wake>,
 }
@@ -145,23 +167,25 @@ impl Director {
             repairs: 0,
             address_repairs: 0,
             vrrp: parts.vrrp,
+            refused_addresses: BTreeMap::new(),
+            unconfigured: 0,
+            stopping: false,
             managed: BTreeSet::new(),
             facts: Vec::new(),
             runner: Runner::new(reports),
             checks,
             reconciler: parts.reconciler,
             links: parts.links,
-            wanted_addresses: parts.wanted_addresses,
+            wanted_addresses: Some(parts.wanted_addresses),
             listeners: parts.listeners,
+            wake: parts.wake,
             workers: parts.workers,
             wakes: parts.wakes,
         };
-        let in_pool = |server: &VirtualServer, real: &RealServer| {
-            let pool = parts.adopted.get(&server.key);
-            let destination = pool.and_then(|pool| pool.destinations.get(&real.key));
-            destination.is_some_and(|destination| destination.weight > 0)
+        let before = |server: &VirtualServer, real: &RealServer| {
+            serves(&parts.adopted, server, real).then_some(Health::Up)
         };
-        director.enforce(&in_pool);
+        director.enforce(&before);
         director
     }
 
@@ -173,7 +197,10 @@ impl Director {
         loop {
             tokio::select! {
                 wake = self.wakes.recv() => match wake {
-                    None | Some(Wake::Stop) => return self.stop().await,
+                    None | Some(Wake::Stop) => {
+                        self.stop().await;
+                        return Ended::Stopped;
+                    }
                     Some(wake) => self.wake(wake).await,
                 },
                 Some(report) = self.checks.recv() => self.take_checks(report),
@@ -181,6 +208,7 @@ impl Director {
                 _ = tick.tick() => {
                     if let Some(worker) = self.dead_worker() {
                         error!("the worker for {worker} has died");
+                        self.stop().await;
                         return Ended::WorkerDied;
                     }
                     // systemd hears of us only while the advert path turns.
@@ -214,13 +242,17 @@ impl Director {
             Wake::Vrrp(report) => self.take_vrrp(report),
             Wake::Kernel(report) => self.take_kernel(report),
             Wake::Addresses(report) => self.take_addresses(report),
+            // Whoever asked has given up.
+            Wake::Status(reply) if reply.is_closed() => {}
+            Wake::Metrics(reply) if reply.is_closed() => {}
             Wake::Status(reply) => {
                 let _ = reply.send(self.status());
             }
             Wake::Metrics(reply) => {
                 let _ = reply.send(crate::metrics::encode(self));
             }
-            Wake::Reload => self.reload().await,
+            Wake::Reload => self.begin_reload(),
+            Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
             Wake::Stop => {}
         }
     }
@@ -229,8 +261,11 @@ impl Director {
         match report {
             vrrp_loop::Report::Router(report) => self.take_router(report),
             vrrp_loop::Report::Configured => {
-                let configured = |name: &String| self.config.vrrp(name).is_some();
-                self.routers.retain(|name, _| configured(name));
+                self.unconfigured = self.unconfigured.saturating_sub(1);
+                if self.unconfigured == 0 {
+                    let configured = |name: &String| self.config.vrrp(name).is_some();
+                    self.routers.retain(|name, _| configured(name));
+                }
                 self.publish_addresses();
                 self.publish_table();
             }
@@ -364,7 +399,12 @@ impl Director {
                 address,
                 error,
             } => {
-                error!(interface, %address, "the kernel refused a virtual address: {error}");
+                error!(interface, %address, "virtual address refused: {error}");
+                self.refused_addresses.insert((interface, address), error);
+            }
+            addresses::Report::Mended { interface, address } => {
+                info!(interface, %address, "virtual address no longer refused");
+                self.refused_addresses.remove(&(interface, address));
             }
             addresses::Report::Changed { added, removed } => {
                 info!(added, removed, "virtual addresses changed");
@@ -372,20 +412,18 @@ impl Director {
         }
     }
 
-    /// Puts `self.config` in force: start and reload are this one path. `in_pool` says which real
-    /// servers are serving now, so that a check that is new does not take them out first.
-    fn enforce(&mut self, in_pool: &dyn Fn(&VirtualServer, &RealServer) -> bool) {
+    /// Puts `self.config` in force: start and reload are this one path. `before` says what is
+    /// known of a real server whose check is new, so that the check does not begin at nothing.
+    fn enforce(&mut self, before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>) {
         let mut checks = BTreeMap::new();
         for server in &self.config.virtual_servers {
             for real in &server.real_servers {
                 for spec in &real.checks {
                     let known = self.health.get(spec).copied();
-                    let begin = known.unwrap_or_else(|| {
-                        if spec.start == Start::Up || in_pool(server, real) {
-                            Health::Up
-                        } else {
-                            Health::Unknown
-                        }
+                    let begin = known.unwrap_or_else(|| match before(server, real) {
+                        Some(known @ (Health::Up | Health::Down)) => known,
+                        Some(Health::Unknown) | None if spec.start == Start::Up => Health::Up,
+                        Some(Health::Unknown) | None => Health::Unknown,
                     });
                     // The same check of two virtual servers is one: the better beginning counts.
                     let entry = checks.entry(spec.clone()).or_insert(begin);
@@ -410,20 +448,14 @@ impl Director {
             parameters: vrrp.parameters.clone(),
             counters: Arc::clone(self.counters.entry(vrrp.name.clone()).or_default()),
         });
+        // What follows from the roles follows when the advert path has taken the configuration in.
         self.vrrp.send(Command::Configure(specs.collect()));
-        self.publish_table();
+        self.unconfigured += 1;
     }
 
     /// Tells the advert path what is true of its interfaces.
     fn tell_links(&mut self) {
         let links = Arc::clone(&self.links.borrow_and_update());
-        let is_virtual = |ip| {
-            self.config
-                .vrrp
-                .iter()
-                .flat_map(|v| &v.addresses)
-                .any(|address| address.ip() == ip)
-        };
         let names: BTreeSet<&String> = self.config.vrrp.iter().map(|v| &v.interface).collect();
         let facts: Vec<LinkFacts> = names
             .into_iter()
@@ -433,8 +465,7 @@ impl Director {
                     interface: name.clone(),
                     index: link.map(|link| link.index),
                     up: link.is_some_and(|link| link.up),
-                    source: link
-                        .and_then(|link| link.primary_v4(is_virtual).or_else(|| link.any_v4())),
+                    source: link.and_then(|link| self.config.advert_source(link)),
                 }
             })
             .collect();
@@ -445,6 +476,13 @@ impl Director {
     }
 
     fn publish_addresses(&mut self) {
+        let Some(sender) = self
+            .wanted_addresses
+            .as_ref()
+            .filter(|_| self.unconfigured == 0)
+        else {
+            return;
+        };
         let mut wanted = Wanted::new();
         for vrrp in &self.config.vrrp {
             let router = self.routers.get(&vrrp.name).map(|router| &router.report);
@@ -457,20 +495,16 @@ impl Director {
             };
             wanted.insert(vrrp.name.clone(), addresses);
         }
-        // Until the advert path has taken a new configuration in, a router that it drops holds what
-        // it held: the address may be another router's in a moment.
-        let before = Arc::clone(&self.wanted_addresses.borrow());
-        for (name, addresses) in before.iter() {
-            if self.routers.contains_key(name) && self.config.vrrp(name).is_none() {
-                wanted.insert(name.clone(), addresses.clone());
-            }
-        }
-        if *before != wanted {
-            self.wanted_addresses.send_replace(Arc::new(wanted));
+        if **sender.borrow() != wanted {
+            sender.send_replace(Arc::new(wanted));
         }
     }
 
     fn publish_table(&mut self) {
+        // On a stop the table goes, or stays, as a whole.
+        if self.unconfigured > 0 || self.stopping {
+            return;
+        }
         let quorums = desired::quorums(&self.config, &self.health, &self.quorums);
         for (name, up) in &quorums {
             match (self.quorums.get(name), up) {
@@ -498,12 +532,33 @@ impl Director {
         });
     }
 
-    /// Reads the file again. What does not validate changes nothing.
-    async fn reload(&mut self) {
+    /// Reads the file again, beside the loop: a slow disk or a slow kernel must not hold up a change
+    /// of role.
+    fn begin_reload(&mut self) {
         let _ = sd_notify::NotifyState::monotonic_usec_now()
             .and_then(|now| sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]));
-        let error = match self.try_reload().await {
-            Ok(()) => {
+        let (path, known) = (self.config_path.clone(), self.managed.clone());
+        let wake = self.wake.clone();
+        tokio::task::spawn_blocking(move || {
+            let loaded = load(&path, &known);
+            let _ = wake.send(Wake::Loaded(Box::new(loaded)));
+        });
+    }
+
+    /// Puts what was read in force. What does not validate changes nothing.
+    async fn finish_reload(&mut self, loaded: Result<Loaded, String>) {
+        let result = match loaded {
+            // The listeners are the last thing that can fail, and the first that changes.
+            Ok(loaded) => self
+                .listeners
+                .rebind(&loaded.config.global)
+                .await
+                .map(|()| loaded),
+            Err(why) => Err(why),
+        };
+        let error = match result {
+            Ok(loaded) => {
+                self.replace(loaded);
                 info!(file = %self.config_path.display(), "configuration reloaded");
                 None
             }
@@ -519,32 +574,24 @@ impl Director {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    async fn try_reload(&mut self) -> Result<(), String> {
-        let path = self.config_path.clone();
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
-        let config = loaded
-            .map_err(|error| error.to_string())?
-            .map_err(|error: LoadError| error.to_string())?;
-        if !config.virtual_servers.is_empty() && self.config.virtual_servers.is_empty() {
-            let open = tokio::task::spawn_blocking(|| reconcile::open().map(|_| ())).await;
-            open.map_err(|error| error.to_string())??;
-        }
-        // The listeners are the last thing that can fail, and the first that changes.
-        self.listeners.rebind(&config.global).await?;
-        let old = std::mem::replace(&mut self.config, config);
+    fn replace(&mut self, loaded: Loaded) {
+        let old = std::mem::replace(&mut self.config, loaded.config);
         let health = self.health.clone();
-        let in_pool = |server: &VirtualServer, real: &RealServer| {
-            let server = old.virtual_servers.iter().find(|s| s.key == server.key);
-            let real = server.and_then(|s| s.real_servers.iter().find(|r| r.key == real.key));
-            real.is_some_and(|real| desired::state(real, &health) == Health::Up)
+        let before = |server: &VirtualServer, real: &RealServer| {
+            let known = old.virtual_servers.iter().find(|s| s.key == server.key);
+            let known = known.and_then(|s| s.real_servers.iter().find(|r| r.key == real.key));
+            match known {
+                Some(real) => Some(desired::state(real, &health)),
+                None => serves(&loaded.kernel, server, real).then_some(Health::Up),
+            }
         };
         self.loaded = SystemTime::now();
-        self.enforce(&in_pool);
-        Ok(())
+        self.enforce(&before);
     }
 
     /// Gives everything up: the peers are told, the addresses go, then the table.
-    async fn stop(mut self) -> Ended {
+    async fn stop(&mut self) {
+        self.stopping = true;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         info!("stopping");
         self.runner.set(BTreeMap::new());
@@ -554,7 +601,7 @@ impl Director {
                 match wake {
                     Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
                     // What is being given up is not configured anew.
-                    Wake::Reload | Wake::Stop => {}
+                    Wake::Reload | Wake::Loaded(_) | Wake::Stop => {}
                     Wake::Vrrp(_)
                     | Wake::Kernel(_)
                     | Wake::Addresses(_)
@@ -569,12 +616,17 @@ impl Director {
         for router in self.routers.values_mut() {
             router.report.hold = false;
         }
+        self.unconfigured = 0;
         self.publish_addresses();
-        if tokio::time::timeout(STOP_STEP, self.addresses_gone())
-            .await
-            .is_err()
-        {
-            error!("virtual addresses are still on an interface");
+        // Without anybody to tell it more, the worker finishes what it was told and ends.
+        self.wanted_addresses = None;
+        let position = self.workers.iter().position(|(name, _)| *name == ADDRESSES);
+        let worker = position.map(|position| self.workers.swap_remove(position).1);
+        if let Some(worker) = worker {
+            match tokio::time::timeout(STOP_STEP, worker).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => self.release_addresses().await,
+            }
         }
         if self.config.ipvs.on_stop == OnStop::Remove {
             self.want(Table::new());
@@ -587,17 +639,47 @@ impl Director {
             error!("the IPVS table was not removed in time");
         }
         while let Ok(wake) = self.wakes.try_recv() {
-            self.wake(wake).await;
+            if !matches!(wake, Wake::Reload | Wake::Loaded(_)) {
+                self.wake(wake).await;
+            }
         }
         self.listeners.close();
         info!("stopped");
-        Ended::Stopped
     }
 
-    async fn addresses_gone(&mut self) {
-        let wanted = Arc::clone(&self.wanted_addresses.borrow());
-        let none = BTreeSet::new();
-        let gone = |links: &Arc<Links>| addresses::unwanted(links, &wanted, &none).is_empty();
-        let _ = self.links.wait_for(gone).await;
+    /// What `vipd release` does, for when the worker for addresses cannot.
+    async fn release_addresses(&self) {
+        error!("the worker for virtual addresses did not finish; releasing them without it");
+        match tokio::time::timeout(STOP_STEP, release::release_addresses(&self.config)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(why)) => error!("{why}"),
+            Err(_) => error!("virtual addresses may still be on an interface"),
+        }
     }
+}
+
+/// Reads a file for a reload, and what the kernel holds of services that are new in it: they are
+/// adopted as at the start.
+fn load(path: &Path, known: &BTreeSet<ServiceKey>) -> Result<Loaded, String> {
+    let config = Config::load(path).map_err(|error| error.to_string())?;
+    let new = config
+        .virtual_servers
+        .iter()
+        .any(|server| !known.contains(&server.key));
+    let kernel = if new {
+        let dump = reconcile::open()?.dump();
+        dump.map_err(|error| format!("reading the IPVS table: {error}"))?
+            .table
+    } else {
+        Table::new()
+    };
+    Ok(Loaded { config, kernel })
+}
+
+/// Whether a table has a real server with a weight.
+fn serves(table: &Table, server: &VirtualServer, real: &RealServer) -> bool {
+    let destination = table
+        .get(&server.key)
+        .and_then(|pool| pool.destinations.get(&real.key));
+    destination.is_some_and(|destination| destination.weight > 0)
 }

@@ -78,9 +78,7 @@ impl Director {
             },
             state: report.map_or("initialize".to_owned(), |report| report.state.to_string()),
             why: report.map(|report| report.why.clone()).unwrap_or_default(),
-            faults: report
-                .map(|report| report.faults.iter().map(ToString::to_string).collect())
-                .unwrap_or_default(),
+            faults: self.faults(vrrp),
             priority: PriorityStatus {
                 configured: parameters.priority,
                 effective: report.map_or(parameters.priority, |r| r.effective_priority),
@@ -105,6 +103,18 @@ impl Director {
                 discarded: discarded.unwrap_or_default(),
             },
         }
+    }
+
+    /// What keeps a virtual router from its work, and which of its addresses cannot be had.
+    fn faults(&self, vrrp: &Vrrp) -> Vec<String> {
+        let report = self.routers.get(&vrrp.name).map(|router| &router.report);
+        let faults = report.into_iter().flat_map(|report| &report.faults);
+        let refused = vrrp.addresses.iter().filter_map(|address| {
+            let place = (address.interface.clone(), address.address);
+            let error = self.refused_addresses.get(&place)?;
+            Some(format!("{} on {}: {error}", place.1, place.0))
+        });
+        faults.map(ToString::to_string).chain(refused).collect()
     }
 
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {

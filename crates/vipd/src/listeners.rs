@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -50,7 +50,7 @@ impl Listeners {
     pub async fn rebind(&mut self, global: &Global) -> Result<(), String> {
         let http_changed = self.http.as_ref().map(|(address, _)| *address) != global.http;
         let http = match global.http.filter(|_| http_changed) {
-            Some(address) => Some((address, bind_http(address).await?)),
+            Some(address) => Some((address, self.bind_other_http(address).await?)),
             None => None,
         };
         if self.control.0 != global.control_socket {
@@ -70,6 +70,22 @@ impl Listeners {
             }
         }
         Ok(())
+    }
+
+    /// Opens another TCP listener. Where the one that is open has the same port (on another address
+    /// of ours), it is in the way, and is put back if the new one cannot be had.
+    async fn bind_other_http(&mut self, address: SocketAddr) -> Result<TcpListener, String> {
+        let Some((old, task)) = self.http.take_if(|(old, _)| old.port() == address.port()) else {
+            return bind_http(address).await;
+        };
+        task.abort();
+        let _ = task.await;
+        let bound = bind_http(address).await;
+        if bound.is_err() {
+            let listener = bind_http(old).await?;
+            self.http = Some((old, serve_http(listener, &self.api)));
+        }
+        bound
     }
 
     /// Stops listening and removes the control socket.
@@ -97,15 +113,25 @@ async fn bind_http(address: SocketAddr) -> Result<TcpListener, String> {
 
 async fn bind_control(path: &Path) -> Result<UnixListener, String> {
     let failed = |error: io::Error| format!("control socket {}: {error}", path.display());
-    if path.exists() {
-        // A socket that nobody answers is what a killed daemon left.
-        if UnixStream::connect(path).await.is_ok() {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
             let path = path.display();
             return Err(format!(
-                "control socket {path}: another vipd is running there"
+                "control socket {path}: that is no socket; it is left alone"
             ));
         }
-        remove(path);
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => {
+                let path = path.display();
+                return Err(format!(
+                    "control socket {path}: another vipd is running there"
+                ));
+            }
+            // A socket that nobody answers is what a killed daemon left.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path),
+            Err(error) => return Err(failed(error)),
+        },
+        Err(_) => {}
     }
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;

@@ -117,6 +117,9 @@ impl Worker {
         let mut resync_at = Instant::now();
         let mut retry = FIRST_RETRY;
         let mut dumped: Option<(Instant, SystemTime, Arc<Dump>)> = None;
+        // What is wanted has not been reached yet: changes are ours until it is, not drift.
+        let mut pending = false;
+        let mut changed_since_dump = false;
         loop {
             let first = match &self.wanted {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -138,7 +141,8 @@ impl Worker {
                                 self.wanted = Some(wanted);
                             }
                             Request::Refresh(done) => {
-                                refresh |= dumped.as_ref().is_none_or(|d| d.0.elapsed() > FRESH);
+                                refresh |= changed_since_dump
+                                    || dumped.as_ref().is_none_or(|d| d.0.elapsed() > FRESH);
                                 waiting.push(done);
                             }
                             Request::Stop(done) => stop = Some(done),
@@ -155,9 +159,16 @@ impl Worker {
             let due = resync_at <= Instant::now();
             if due || refresh {
                 self.known = None;
+                changed_since_dump = false;
             }
             if due || refresh || newly_wanted {
-                let report = self.pass(&wanted, newly_wanted, &mut dumped);
+                pending |= newly_wanted;
+                let report = self.pass(&wanted, pending, &mut dumped);
+                pending &= !report.in_sync;
+                if !report.changes.is_empty() || !report.repairs.is_empty() {
+                    // The dump at hand shows the table as it was: it is not fresh any more.
+                    changed_since_dump = true;
+                }
                 let pause = if report.in_sync {
                     retry = FIRST_RETRY;
                     wanted.resync_interval

@@ -44,7 +44,7 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
         .unwrap_or_else(|_| Err(format!("the kernel did not answer within {TIMEOUT:?}")))
 }
 
-async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
+pub(crate) async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| e.to_string())?;
     tokio::spawn(connection);
     let links = links::dump(&handle)
@@ -92,14 +92,7 @@ fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, 
         return None;
     }
     let link = links.named(&vrrp.interface).filter(|link| link.up)?;
-    let is_virtual = |ip| {
-        config
-            .vrrp
-            .iter()
-            .flat_map(|v| &v.addresses)
-            .any(|address| address.ip() == ip)
-    };
-    let source: Ipv4Addr = link.primary_v4(is_virtual).or_else(|| link.any_v4())?;
+    let source: Ipv4Addr = config.advert_source(link)?;
     let advertisement = Advertisement {
         version: parameters.version,
         family: parameters.family,

@@ -16,13 +16,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressProtocol};
 use rtnetlink::{AddressMessageBuilder, Handle};
+use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::ADDRESS_PROTOCOL;
 use super::announcer::Order;
-use super::links::{Link, Links};
+use super::links::{self, Link, Links};
 use crate::config::{Garp, VirtualAddress};
 
 /// How long the kernel may take to answer one request.
@@ -62,7 +64,7 @@ pub enum Report {
         /// What.
         address: IpNet,
     },
-    /// The kernel refused; tried again every second.
+    /// It cannot be had; tried again every second. Told once for each reason.
     Refused {
         /// Where.
         interface: String,
@@ -70,6 +72,13 @@ pub enum Report {
         address: IpNet,
         /// Why.
         error: String,
+    },
+    /// What was refused before is there now.
+    Mended {
+        /// Where.
+        interface: String,
+        /// What.
+        address: IpNet,
     },
     /// Addresses were put on interfaces or taken off them because that is newly wanted.
     Changed {
@@ -100,6 +109,7 @@ pub fn start(
         announcer,
         reports: Box::new(reports),
         installed: BTreeMap::new(),
+        complaints: BTreeMap::new(),
         announced: BTreeMap::new(),
     };
     Ok(tokio::spawn(addresses.run()))
@@ -115,6 +125,8 @@ struct Addresses {
     reports: Box<dyn Fn(Report) + Send + Sync>,
     /// What the kernel acknowledged, when, and whether its event has been seen since.
     installed: BTreeMap<Place, Installed>,
+    /// What cannot be had now, and why.
+    complaints: BTreeMap<Place, String>,
     /// The `announce` of each holding router that was last obeyed.
     announced: BTreeMap<String, u64>,
 }
@@ -122,6 +134,8 @@ struct Addresses {
 struct Installed {
     at: Instant,
     seen: bool,
+    /// Whether it is ours to remove: not an owner's own address.
+    ours: bool,
 }
 
 impl Addresses {
@@ -140,9 +154,27 @@ impl Addresses {
                 () = timer => true,
             };
             if !alive {
-                return;
+                return self.finish().await;
             }
             retry_at = self.reconcile().await;
+        }
+    }
+
+    /// The last pass: nobody will say more. It asks the kernel itself, because what was added a
+    /// moment ago may not be in the picture yet.
+    async fn finish(&mut self) {
+        let wanted = Arc::clone(&self.wanted.borrow());
+        let hold: BTreeSet<Place> = wanted
+            .values()
+            .filter(|r| r.hold)
+            .flat_map(places)
+            .collect();
+        match links::dump(&self.handle).await {
+            Ok(links) => {
+                let forgotten = self.forget(&links, &hold);
+                self.remove(&links, &wanted, &hold, forgotten).await;
+            }
+            Err(error) => warn!(%error, "reading the addresses failed"),
         }
     }
 
@@ -155,15 +187,18 @@ impl Addresses {
             .filter(|r| r.hold)
             .flat_map(places)
             .collect();
-        self.note_what_is_there(&links, &hold);
+        let forgotten = self.forget(&links, &hold);
+        self.note_what_is_there(&links, &wanted, &hold);
 
         let (mut added, mut repaired) = (BTreeSet::new(), 0);
         let (mut refused, mut retry_at) = (false, None);
         for place in &hold {
             let Some(link) = links.named(&place.0) else {
+                self.refused(place, "there is no such interface");
                 continue;
             };
             if is_there(link, place.1) {
+                self.mended(place);
                 continue;
             }
             if let Some(due) = self.not_before(place) {
@@ -174,13 +209,13 @@ impl Addresses {
             match self.add(link.index, place.1).await {
                 Ok(()) => {
                     let now = Instant::now();
-                    self.installed.insert(
-                        place.clone(),
-                        Installed {
-                            at: now,
-                            seen: false,
-                        },
-                    );
+                    let installed = Installed {
+                        at: now,
+                        seen: false,
+                        ours: true,
+                    };
+                    self.installed.insert(place.clone(), installed);
+                    self.mended(place);
                     added.insert(place.clone());
                     retry_at = earliest(retry_at, now + RETRY);
                     if repair {
@@ -191,20 +226,18 @@ impl Addresses {
                 }
                 Err(error) => {
                     refused = true;
-                    self.refused(place, &error);
+                    self.failed(place, &error);
                 }
             }
             // A router that loses its role while thousands of addresses are being added must not
             // wait for the last of them.
             if self.wanted.has_changed().unwrap_or(false) {
-                retry_at = Some(Instant::now());
-                break;
+                return Some(Instant::now());
             }
         }
         self.announce(&wanted, &links, &added);
-        let removed = self
-            .remove_unwanted(&links, &wanted, &hold, &mut refused)
-            .await;
+        let (removed, complete) = self.remove(&links, &wanted, &hold, forgotten).await;
+        refused |= !complete;
         let added = added.len() - repaired;
         if added > 0 || removed > 0 {
             (self.reports)(Report::Changed { added, removed });
@@ -216,17 +249,45 @@ impl Addresses {
         }
     }
 
+    /// Takes what is not held any more out of the memory of what was installed. Returns those that
+    /// are ours to remove, whether or not they are in the picture, marked, or still configured.
+    fn forget(&mut self, links: &Links, hold: &BTreeSet<Place>) -> Vec<(u32, Place)> {
+        let mut forgotten = Vec::new();
+        self.installed.retain(|place, installed| {
+            let keep = hold.contains(place);
+            if let Some(link) = links.named(&place.0).filter(|_| !keep && installed.ours) {
+                forgotten.push((link.index, place.clone()));
+            }
+            keep
+        });
+        let given_up = self
+            .complaints
+            .keys()
+            .filter(|place| !hold.contains(*place));
+        for place in given_up.cloned().collect::<Vec<_>>() {
+            self.mended(&place);
+        }
+        forgotten
+    }
+
     /// Brings the memory of what was installed in step with what the kernel shows.
-    fn note_what_is_there(&mut self, links: &Links, hold: &BTreeSet<Place>) {
-        self.installed.retain(|place, _| hold.contains(place));
+    fn note_what_is_there(&mut self, links: &Links, wanted: &Wanted, hold: &BTreeSet<Place>) {
+        let owned: BTreeSet<Place> = wanted
+            .values()
+            .filter(|r| r.owner)
+            .flat_map(places)
+            .collect();
         for place in hold {
             let there = links
                 .named(&place.0)
                 .is_some_and(|link| is_there(link, place.1));
             if there {
-                let at = Instant::now();
-                let entry = self.installed.entry(place.clone());
-                entry.or_insert(Installed { at, seen: true }).seen = true;
+                let found = Installed {
+                    at: Instant::now(),
+                    seen: true,
+                    ours: !owned.contains(place),
+                };
+                self.installed.entry(place.clone()).or_insert(found).seen = true;
             } else if links.named(&place.0).is_none() {
                 // The interface itself is gone: its return is not a repair.
                 self.installed.remove(place);
@@ -257,7 +318,7 @@ impl Addresses {
                 continue;
             }
             let in_place = places(addresses).filter(|place| {
-                added.contains(place)
+                self.installed.contains_key(place)
                     || links
                         .named(&place.0)
                         .is_some_and(|link| is_there(link, place.1))
@@ -292,27 +353,30 @@ impl Addresses {
         }
     }
 
-    async fn remove_unwanted(
+    /// Removes what should not be there. Returns how many, and whether that was all.
+    async fn remove(
         &mut self,
         links: &Links,
         wanted: &Wanted,
         hold: &BTreeSet<Place>,
-        refused: &mut bool,
-    ) -> usize {
-        let mut removed = 0;
-        for (index, place) in unwanted(links, wanted, hold) {
+        forgotten: Vec<(u32, Place)>,
+    ) -> (usize, bool) {
+        let (mut removed, mut complete) = (0, true);
+        let mut targets: BTreeSet<(u32, Place)> = forgotten.into_iter().collect();
+        targets.extend(unwanted(links, wanted, hold));
+        for (index, place) in targets {
             match delete(&self.handle, index, place.1).await {
                 Ok(()) => removed += 1,
                 Err(error) => {
-                    *refused = true;
-                    self.refused(&place, &error);
+                    complete = false;
+                    self.failed(&place, &error);
                 }
             }
         }
-        removed
+        (removed, complete)
     }
 
-    async fn add(&self, index: u32, address: IpNet) -> Result<(), String> {
+    async fn add(&self, index: u32, address: IpNet) -> Result<(), Failure> {
         let mut request = self
             .handle
             .address()
@@ -327,14 +391,51 @@ impl Addresses {
         execute(request.execute(), &[libc::EEXIST]).await
     }
 
-    fn refused(&self, place: &Place, error: &str) {
-        let (interface, address) = place.clone();
-        (self.reports)(Report::Refused {
-            interface,
-            address,
-            error: error.to_owned(),
-        });
+    /// Reports why an address cannot be had, unless that was said already.
+    fn refused(&mut self, place: &Place, error: &str) {
+        let said = self.complaints.insert(place.clone(), error.to_owned());
+        if said.as_deref() != Some(error) {
+            let ((interface, address), error) = (place.clone(), error.to_owned());
+            (self.reports)(Report::Refused {
+                interface,
+                address,
+                error,
+            });
+        }
     }
+
+    fn mended(&mut self, place: &Place) {
+        if self.complaints.remove(place).is_some() {
+            let (interface, address) = place.clone();
+            (self.reports)(Report::Mended { interface, address });
+        }
+    }
+
+    /// A request did not succeed. If it was not the kernel's word, the connection is made anew: it
+    /// does not mend itself.
+    fn failed(&mut self, place: &Place, failure: &Failure) {
+        self.refused(place, &failure.to_string());
+        if let Failure::Broken(_) = failure {
+            match rtnetlink::new_connection() {
+                Ok((connection, handle, _)) => {
+                    tokio::spawn(connection);
+                    self.handle = handle;
+                }
+                Err(error) => warn!(%error, "no netlink socket"),
+            }
+        }
+    }
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// The kernel said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The kernel said nothing, or nothing that could be understood.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// Every address of vipd's that is on an interface and should not be.
@@ -373,7 +474,7 @@ pub fn unwanted(
 /// # Errors
 ///
 /// The kernel's, in words.
-pub async fn delete(handle: &Handle, index: u32, address: IpNet) -> Result<(), String> {
+pub async fn delete(handle: &Handle, index: u32, address: IpNet) -> Result<(), Failure> {
     let message = match address {
         IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
             .index(index)
@@ -392,20 +493,21 @@ pub async fn delete(handle: &Handle, index: u32, address: IpNet) -> Result<(), S
 async fn execute(
     request: impl Future<Output = Result<(), rtnetlink::Error>>,
     fine: &[i32],
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     // An acknowledgement lost in an overrun would be waited for without end.
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-        Err(_) => Err(format!(
-            "no answer from the kernel within {REQUEST_TIMEOUT:?}"
-        )),
+        Err(_) => {
+            let text = format!("no answer from the kernel within {REQUEST_TIMEOUT:?}");
+            Err(Failure::Broken(text))
+        }
         Ok(Ok(())) => Ok(()),
         Ok(Err(rtnetlink::Error::NetlinkError(message))) => {
             if fine.contains(&message.raw_code().saturating_abs()) {
                 return Ok(());
             }
-            Err(message.to_io().to_string())
+            Err(Failure::Refused(message.to_io().to_string()))
         }
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
     }
 }
 

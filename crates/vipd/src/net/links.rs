@@ -13,9 +13,9 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -83,6 +83,12 @@ impl Links {
         )]
         match message {
             RouteNetlinkMessage::NewLink(message) => self.new_link(message),
+            // A port that leaves a bridge is deleted from the bridge's own list, not from the host.
+            RouteNetlinkMessage::DelLink(message)
+                if message.header.interface_family == AddressFamily::Bridge =>
+            {
+                false
+            }
             RouteNetlinkMessage::DelLink(message) => {
                 self.by_index.remove(&message.header.index).is_some()
             }
