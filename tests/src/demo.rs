@@ -414,7 +414,8 @@ This is a shell in the client; leave it with `exit`, and everything is removed.
 
 struct Timeline {
     start: Instant,
-    steps: Vec<bool>,
+    /// What was seen of each step, in a line, and whether it was.
+    steps: Vec<(String, bool)>,
 }
 
 impl Timeline {
@@ -436,13 +437,18 @@ impl Timeline {
         for line in &lines {
             say(&format!("               {line}"));
         }
-        self.steps.push(seen);
+        let figure = lines.into_iter().next().unwrap_or_default();
+        self.steps.push((format!("{name}: {figure}"), seen));
         seen
     }
 
     fn summary(&self, wanted: usize) -> bool {
-        let seen = self.steps.iter().filter(|seen| **seen).count();
+        let seen = self.steps.iter().filter(|(_, seen)| *seen).count();
         let seconds = self.start.elapsed().as_secs();
+        say("\nsummary");
+        for (number, (line, _)) in self.steps.iter().enumerate() {
+            say(&format!("{:3}. {line}", number + 1));
+        }
         say(&format!(
             "\ndemo: {seen} of {wanted} steps seen to happen, in {seconds} s"
         ));
