@@ -214,7 +214,7 @@ impl Sum {
             } = target;
             script.push_str(&format!(
                 "echo '== {}, in the guest'; cd {folder}; \
-                 {executable} 2>&1 | tee /out/tests-{number}.log; ",
+                 timeout 1200 {executable} 2>&1 | tee /out/tests-{number}.log; ",
                 target.name()
             ));
         }
