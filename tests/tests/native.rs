@@ -606,6 +606,41 @@ fn adverts_never_leave_from_a_virtual_address() -> Result<()> {
 }
 
 #[test]
+fn the_hosts_only_address_is_not_taken_by_a_file_that_names_it_as_virtual() -> Result<()> {
+    let pair = Pair::new()?;
+    let mistaken = router(100).replace("10.77.0.10/24", "10.77.0.11/24");
+    let lb1 = Director::start(&pair.lb1, &mistaken)?;
+    lb1.wait_for_status("/vrrp/0/faults", &json!([NO_ADDRESS]))?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(pair.lb1.has_address("10.77.0.11")?, "{}", lb1.log());
+    lb1.stop()?;
+    ensure!(pair.lb1.has_address("10.77.0.11")?, "taken by the stop");
+    Ok(())
+}
+
+#[test]
+fn a_reader_who_has_had_enough_is_no_failure() -> Result<()> {
+    let lab = Lab::new()?;
+    let file = lab.folder().join("vipd.toml");
+    std::fs::write(&file, "nonsense = 1\n".repeat(2000))?;
+    let vipd = binary("vipd")?;
+    let line = format!(
+        "{} check -c {} | head -0; echo ${{PIPESTATUS[0]}}",
+        vipd.display(),
+        file.display()
+    );
+    let output = std::process::Command::new("bash")
+        .args(["-c", &line])
+        .output()?;
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(out.trim() == "1" && error.is_empty(), "{out} {error}");
+    Ok(())
+}
+
+#[test]
 fn a_file_where_the_control_socket_should_be_is_left_alone() -> Result<()> {
     let pair = Pair::new()?;
     let precious = pair.lab.folder().join("lb1.sock");

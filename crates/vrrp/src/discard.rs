@@ -105,6 +105,12 @@ pub enum Discard {
         /// The source of the packet.
         source_address: IpAddr,
     },
+    /// Sent from no address: nobody could be followed or compared with.
+    #[error("source {source_address} is no host's")]
+    Source {
+        /// The source of the packet.
+        source_address: IpAddr,
+    },
 }
 
 impl Discard {
@@ -123,6 +129,7 @@ impl Discard {
         "address_count",
         "link_local",
         "own",
+        "source",
     ];
 
     /// The name of the rule, for counters and logs.
@@ -142,6 +149,7 @@ impl Discard {
             Discard::AddressCount { .. } => "address_count",
             Discard::LinkLocal { .. } => "link_local",
             Discard::Own { .. } => "own",
+            Discard::Source { .. } => "source",
         }
     }
 }
@@ -221,6 +229,12 @@ mod tests {
             (
                 Discard::Own { source_address: v4 },
                 "source 192.0.2.1 is our own address",
+            ),
+            (
+                Discard::Source {
+                    source_address: IpAddr::from([0, 0, 0, 0]),
+                },
+                "source 0.0.0.0 is no host's",
             ),
         ]);
     }

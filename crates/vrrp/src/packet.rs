@@ -110,6 +110,10 @@ impl Advertisement {
                 wanted: group,
             });
         }
+        if datagram.source.is_unspecified() || datagram.source.is_multicast() {
+            let source_address = datagram.source;
+            return Err(Discard::Source { source_address });
+        }
         if datagram.ttl != 255 {
             return Err(Discard::Ttl { ttl: datagram.ttl });
         }

@@ -42,7 +42,15 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
             .map_or("", |(_, hint)| hint);
         return Err(format!("{}: {error}{hint}", socket.display()));
     }
-    let failed = |error: reqwest::Error| format!("{}: {error}", socket.display());
+    let failed = |error: reqwest::Error| {
+        if error.is_timeout() {
+            return format!(
+                "{}: vipd does not answer within {TIMEOUT:?}",
+                socket.display()
+            );
+        }
+        format!("{}: {error}", socket.display())
+    };
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()

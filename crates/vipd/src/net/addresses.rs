@@ -455,12 +455,20 @@ pub fn unwanted(
         .filter(|r| r.owner)
         .flat_map(places)
         .collect();
+    let has_own = |link: &Link| {
+        let own = |ip| !managed.iter().any(|(_, net)| net.addr() == ip);
+        link.addresses
+            .iter()
+            .any(|a| a.address.addr().is_ipv4() && !a.ours && own(a.address.addr()))
+    };
     let mut found = Vec::new();
     for link in links.iter() {
         for address in &link.addresses {
             let place = (link.name.clone(), address.address);
             // What the owner has without our mark is the host's own, whatever else names it.
-            let unmarked = managed.contains(&place) && !owned.contains(&place);
+            // Neither is the only address of an interface taken: that is the host's own, put into the
+            // configuration by mistake, and a fault there.
+            let unmarked = managed.contains(&place) && !owned.contains(&place) && has_own(link);
             if (address.ours || unmarked) && !hold.contains(&place) {
                 found.push((link.index, place));
             }
@@ -538,9 +546,26 @@ mod tests {
 
     #[test]
     fn a_virtual_address_that_is_not_held_goes_marked_or_not() {
-        check(&[("10.0.0.9/24", false)], false, false, &["10.0.0.9/24"]);
+        let own = ("10.0.0.1/24", false);
+        check(
+            &[own, ("10.0.0.9/24", false)],
+            false,
+            false,
+            &["10.0.0.9/24"],
+        );
+        check(
+            &[own, ("10.0.0.9/24", true)],
+            false,
+            false,
+            &["10.0.0.9/24"],
+        );
+        check(&[own, ("10.0.0.9/24", true)], false, true, &[]);
+    }
+
+    #[test]
+    fn the_only_address_of_an_interface_stays_unless_it_has_our_mark() {
+        check(&[("10.0.0.9/24", false)], false, false, &[]);
         check(&[("10.0.0.9/24", true)], false, false, &["10.0.0.9/24"]);
-        check(&[("10.0.0.9/24", true)], false, true, &[]);
     }
 
     #[test]
