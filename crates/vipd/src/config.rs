@@ -38,6 +38,10 @@ pub struct Config {
     pub ipvs: Ipvs,
     /// `[[vrrp]]`, in the order of the file.
     pub vrrp: Vec<Vrrp>,
+    /// `[[sync_group]]`, in the order of the file.
+    pub sync_groups: Vec<SyncGroup>,
+    /// `[[track_script]]`, in the order of the file.
+    pub track_scripts: Vec<TrackScript>,
     /// `[[virtual_server]]`, in the order of the file.
     pub virtual_servers: Vec<VirtualServer>,
 }
@@ -82,10 +86,25 @@ pub struct Vrrp {
     pub interface: String,
     /// What the protocol needs.
     pub parameters: vrrp::Parameters,
+    /// Whether the master takes packets that are addressed to its virtual addresses; `false`: only
+    /// what IPVS forwards.
+    pub accept: bool,
+    /// The name of the macvlan that carries adverts and addresses with the virtual MAC.
+    pub virtual_mac: Option<String>,
     /// Every address it holds as master, advertised or not.
     pub addresses: Vec<VirtualAddress>,
-    /// How it announces them.
+    /// Routes that exist while it is master.
+    pub routes: Vec<VirtualRoute>,
+    /// Routing rules that exist while it is master.
+    pub rules: Vec<VirtualRule>,
+    /// How it announces its addresses.
     pub garp: Garp,
+    /// Further paths for its adverts.
+    pub heartbeats: Vec<Heartbeat>,
+    /// Reference addresses without which a lone router is not master.
+    pub reachable: Option<Reachable>,
+    /// What its state or priority depends on.
+    pub track: Vec<Track>,
 }
 
 /// An address that a virtual router holds while it is master.
@@ -93,10 +112,150 @@ pub struct Vrrp {
 pub struct VirtualAddress {
     /// The address with its prefix length, host bits kept; without one in the file: /32 or /128.
     pub address: IpNet,
-    /// The interface that carries it.
+    /// The interface that carries it: with a virtual MAC the macvlan, unless it names its own.
     pub interface: String,
     /// Whether the adverts name it.
     pub advertise: bool,
+    /// `label`: the name `ifconfig` shows; it begins with that of the interface. IPv4 only.
+    pub label: Option<String>,
+    /// Its scope (ip-address(8)). IPv4 only; IPv6 addresses have that of their kind.
+    pub scope: Scope,
+    /// Whether the kernel makes a route to its prefix (not with `IFA_F_NOPREFIXROUTE`).
+    pub prefix_route: bool,
+}
+
+/// Where an address or a route is valid (rtnetlink(7), `rtm_scope`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Everywhere.
+    #[default]
+    Global,
+    /// On its link.
+    Link,
+    /// On this host.
+    Host,
+}
+
+/// One of `virtual_routes`: `ip route add ...` while master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualRoute {
+    /// Where to; `0.0.0.0/0` and `::/0` are the default routes.
+    pub to: IpNet,
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// The interface; `None`: the kernel finds it by the gateway.
+    pub interface: Option<String>,
+    /// The preferred source address, such as a virtual address.
+    pub source: Option<IpAddr>,
+    /// The routing table; 254 is `main`.
+    pub table: u32,
+    /// The metric (priority); `None`: the kernel's default.
+    pub metric: Option<u32>,
+}
+
+/// One of `virtual_rules`: `ip rule add ...` while master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualRule {
+    /// The family.
+    pub family: vrrp::Family,
+    /// Its place among the rules (`priority`, `preference`).
+    pub priority: u32,
+    /// Packets from there.
+    pub from: Option<IpNet>,
+    /// Packets to there.
+    pub to: Option<IpNet>,
+    /// Packets with this firewall mark.
+    pub fwmark: Option<u32>,
+    /// Packets that came in there.
+    pub interface: Option<String>,
+    /// The routing table that is looked up.
+    pub table: u32,
+}
+
+/// One of `heartbeat`: a further path for adverts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The group, on another interface.
+    Interface(String),
+    /// A host.
+    Peer {
+        /// Its address.
+        peer: IpAddr,
+        /// The own address; `None`: the one that the route to the peer has.
+        source: Option<IpAddr>,
+    },
+}
+
+/// `reachable`: addresses of which one must answer a ping where no peer is heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reachable {
+    /// The addresses.
+    pub any_of: Vec<IpAddr>,
+    /// From one round of pings to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Rounds without any answer that count as loss.
+    pub fall: u32,
+}
+
+/// One of `track`: what the state or the priority of a virtual router depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// What.
+    pub what: Tracked,
+    /// `None`: a failure is a fault. Above 0: added while all is well; below 0: added (so
+    /// subtracted) while it is not. -253 to 253, not 0. Of a file: its number is multiplied by it.
+    pub weight: Option<i32>,
+}
+
+/// What is tracked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tracked {
+    /// An interface is there and up.
+    Interface(String),
+    /// A `[[track_script]]`, by name, passes.
+    Script(String),
+    /// The number in a file: without a weight 0 is well; with one it is added to the priority,
+    /// multiplied by the weight.
+    File(PathBuf),
+    /// At least that many processes of that name (`/proc/PID/comm`) run.
+    Process {
+        /// The name.
+        name: String,
+        /// How many.
+        count: u32,
+    },
+    /// A virtual server has quorum.
+    VirtualServer(String),
+}
+
+/// `[[sync_group]]`: virtual routers that are master together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncGroup {
+    /// Its name.
+    pub name: String,
+    /// The names of its virtual routers.
+    pub members: Vec<String>,
+}
+
+/// `[[track_script]]`: a program whose exit code is tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackScript {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments; no shell.
+    pub command: Vec<String>,
+    /// From one start to the next.
+    pub interval: Duration,
+    /// When its process group is killed.
+    pub timeout: Duration,
+    /// Successes in a row that make a failing one well.
+    pub rise: u32,
+    /// Failures in a row that make it fail.
+    pub fall: u32,
+    /// The user it runs as.
+    pub user: String,
 }
 
 /// `garp`: gratuitous ARP after a takeover.

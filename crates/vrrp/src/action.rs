@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::event::Fault;
 use crate::packet::Advertisement;
@@ -18,6 +19,11 @@ pub enum Action {
     /// Tell the link who has the addresses: gratuitous ARP or unsolicited neighbour advertisement,
     /// for each of them, once they are there.
     Announce,
+    /// Ask the link whether somebody else answers for the addresses, at once; an answer comes back
+    /// as [`Event::Answered`](crate::Event::Answered).
+    ProbeAddresses,
+    /// Something worth knowing that is no change of state.
+    Notice(Notice),
     /// The state is another one; for logs, metrics and scripts.
     StateChanged {
         /// The state before.
@@ -50,6 +56,70 @@ impl fmt::Display for StateName {
             StateName::Master => "master",
             StateName::Fault => "fault",
         })
+    }
+}
+
+/// What an operator wants to know beside the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Another master is heard while this one is master.
+    Rival {
+        /// Which.
+        from: IpAddr,
+        /// Its priority.
+        priority: u8,
+    },
+    /// The other master is not heard any more; the addresses are announced again.
+    RivalGone {
+        /// Which.
+        from: IpAddr,
+    },
+    /// No master is heard, but somebody answers for the addresses: it stays backup for now.
+    Suspect {
+        /// The Ethernet address that answers.
+        by: [u8; 6],
+    },
+    /// It takes over although somebody answers for the addresses.
+    TakesOverAnswered {
+        /// The Ethernet address that answers.
+        by: [u8; 6],
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Rival { from, priority } => {
+                write!(f, "{from} (priority {priority}) is master, too")
+            }
+            Notice::RivalGone { from } => {
+                write!(
+                    f,
+                    "the other master {from} is gone; announcing the addresses again"
+                )
+            }
+            Notice::Suspect { by } => write!(
+                f,
+                "no master is heard, but {} answers for the addresses; waiting",
+                Mac(by)
+            ),
+            Notice::TakesOverAnswered { by } => {
+                write!(
+                    f,
+                    "takes over although {} answers for the addresses",
+                    Mac(by)
+                )
+            }
+        }
+    }
+}
+
+struct Mac<'a>(&'a [u8; 6]);
+
+impl fmt::Display for Mac<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 
@@ -93,6 +163,17 @@ pub enum Reason {
         /// Which.
         master: IpAddr,
     },
+    /// It was told to hand over.
+    Yielded,
+    /// It handed over, and nobody took over.
+    NoSuccessor,
+    /// Another member of its sync group is not master any more.
+    SyncGroup,
+    /// It did not run for so long that a peer may have taken over.
+    Slept {
+        /// How long its advert was overdue.
+        late: Duration,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -121,6 +202,10 @@ impl fmt::Display for Reason {
             Reason::GreaterAddress { master } => {
                 write!(f, "{master} has the same priority and the greater address")
             }
+            Reason::Yielded => f.write_str("hands over"),
+            Reason::NoSuccessor => f.write_str("nobody took over"),
+            Reason::SyncGroup => f.write_str("follows its sync group"),
+            Reason::Slept { late } => write!(f, "did not run for {late:?}; looks who is master"),
         }
     }
 }

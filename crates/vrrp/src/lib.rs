@@ -7,22 +7,28 @@
 //! RFC 9568 calls the master "Active"; this project says Master and Backup, as its users do.
 
 mod action;
+mod authentication;
 mod checksum;
 mod datagram;
 mod discard;
 mod event;
 mod packet;
 mod parameters;
+mod receive;
 mod router;
 mod routers;
 mod timers;
 
-pub use action::{Action, Reason, StateName};
+pub use action::{Action, Notice, Reason, StateName};
+pub use authentication::{Authentication, Hmac, Key, Password};
 pub use datagram::{Datagram, ipv4_packet};
 pub use discard::Discard;
-pub use event::{Event, Fault};
+pub use event::{Event, Fault, Path};
 pub use packet::{Advertisement, GROUP_V4, GROUP_V6, PROTOCOL};
-pub use parameters::{ChecksumForm, Family, PRIORITY_OWNER, PRIORITY_STOP, Parameters, Version};
-pub use router::{State, VirtualRouter};
-pub use routers::{Received, RouterKey, Routers};
+pub use parameters::{
+    ChecksumForm, Family, PRIORITY_OWNER, PRIORITY_STOP, Parameters, Peer, TakeoverProbe, Unicast,
+    Version,
+};
+pub use router::{Listening, Speaking, State, VirtualRouter};
+pub use routers::{Heartbeat, Received, RouterKey, Routers};
 pub use timers::{master_down_interval, skew_time};

@@ -1,6 +1,7 @@
 //! The VRRP message, versions 2 and 3.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checksum::checksum;
@@ -37,7 +38,7 @@ pub struct Advertisement {
     /// 10 ms.
     pub interval: Duration,
     /// The addresses, at most 255, in the order sent; over IPv6 the first is link-local.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Arc<[IpAddr]>,
 }
 
 impl Advertisement {
@@ -248,7 +249,7 @@ fn covers_pseudo_header(version: Version, family: Family, form: ChecksumForm) ->
     }
 }
 
-fn read_addresses(family: Family, list: &[u8]) -> Vec<IpAddr> {
+fn read_addresses(family: Family, list: &[u8]) -> Arc<[IpAddr]> {
     match family {
         Family::V4 => list
             .as_chunks::<4>()

@@ -1,7 +1,10 @@
 //! What is configured of a virtual router.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::authentication::Authentication;
 
 /// Priority of the address owner (RFC 3768 §5.3.4): it owns the addresses as its own.
 pub const PRIORITY_OWNER: u8 = 255;
@@ -83,6 +86,40 @@ pub enum ChecksumForm {
     MessageOnly,
 }
 
+/// What a backup does when somebody still answers for the addresses although no master is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum TakeoverProbe {
+    /// It does not ask.
+    #[default]
+    Off,
+    /// It takes over and says so.
+    Warn,
+    /// It waits for two more master-down intervals, and only then takes over and says so.
+    Hold,
+}
+
+/// Adverts from host to host instead of to the group, for networks without multicast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unicast {
+    /// The own address: adverts are sent from it and must have been sent to it.
+    pub source: IpAddr,
+    /// To whom they are sent, and from whom they are heard.
+    pub peers: Vec<Peer>,
+    /// Time to live or hop limit of the adverts sent, 1 to 255.
+    pub ttl: u8,
+}
+
+/// A host that adverts are exchanged with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The least time to live of its adverts; 255: it must be a neighbour.
+    pub min_ttl: u8,
+    /// The greatest time to live of its adverts.
+    pub max_ttl: u8,
+}
+
 /// The configuration of a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -100,13 +137,46 @@ pub struct Parameters {
     pub preempt: bool,
     /// How long it listens to the lower master first.
     pub preempt_delay: Duration,
+    /// How long after the startup it begins to take part; until then it hears and says nothing.
+    pub start_delay: Duration,
+    /// After how many missed adverts the master is dead, 1 to 100; RFC 5798 §6.1 says 3.
+    pub down_adverts: u8,
     /// The sum sent (v3 over IPv4).
     pub checksum: ChecksumForm,
+    /// Whether a silent master's addresses are asked after before they are taken over.
+    pub takeover_probe: TakeoverProbe,
+    /// How adverts prove that they come from a peer.
+    pub authentication: Authentication,
+    /// The hosts that adverts are exchanged with; `None`: the group.
+    pub unicast: Option<Unicast>,
     /// The advertised addresses, in the order of the configuration.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Arc<[IpAddr]>,
 }
 
 impl Parameters {
+    /// What RFC 5798 §6.1 has as defaults, for a router of these addresses, all of one family.
+    #[must_use]
+    pub fn new(vrid: u8, version: Version, addresses: &[IpAddr]) -> Parameters {
+        Parameters {
+            vrid,
+            version,
+            family: addresses
+                .first()
+                .map_or(Family::V4, |first| Family::of(*first)),
+            priority: 100,
+            advert_interval: Duration::from_secs(1),
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            start_delay: Duration::ZERO,
+            down_adverts: 3,
+            checksum: ChecksumForm::default(),
+            takeover_probe: TakeoverProbe::default(),
+            authentication: Authentication::None,
+            unicast: None,
+            addresses: addresses.into(),
+        }
+    }
+
     /// The advert interval as the adverts carry it; the timers use the same value.
     #[must_use]
     pub fn interval(&self) -> Duration {

@@ -4,43 +4,72 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::action::{Action, Reason, StateName};
+use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::{Event, Fault};
 use crate::packet::Advertisement;
-use crate::parameters::{PRIORITY_OWNER, PRIORITY_STOP, Parameters, Version};
+use crate::parameters::{PRIORITY_OWNER, Parameters, Version};
 use crate::timers::{master_down_interval, next_advert, skew_time};
 
 mod hearing;
+mod leaving;
+mod waiting;
 
 /// The state of the protocol, with the deadlines that belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Takes no part: not started, stopped, or faulted ([`VirtualRouter::state_name`] tells).
     Initialize,
     /// Listens.
-    Backup {
-        /// When the master is called dead.
-        master_down_at: Instant,
-        /// The master's advert interval (RFC 5798 §6.1 Master_Adver_Interval); our own until one is
-        /// heard, and always in version 2.
-        master_adver_interval: Duration,
-        /// When it takes over from the living master of lower priority that it hears.
-        preempt_at: Option<Instant>,
-        /// Since when `master_down_at` counts.
-        armed_at: Instant,
-        /// The master that is heard, and its priority.
-        master: Option<(IpAddr, u8)>,
-        /// The master that gave up; `master_down_at` is then only the skew time away.
-        resigned: Option<IpAddr>,
-    },
+    Backup(Listening),
     /// Holds the addresses and says so.
-    Master {
-        /// When the next advert is due.
-        adver_at: Instant,
-        /// When another, losing master was last heard. Once it is silent, the addresses are
-        /// announced again: the hosts that listened to it know the wrong place.
-        rival_at: Option<Instant>,
-    },
+    Master(Speaking),
+}
+
+/// What a backup knows and waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// When the master is called dead.
+    pub master_down_at: Instant,
+    /// The master's advert interval (RFC 5798 §6.1 Master_Adver_Interval); our own until one is
+    /// heard, and always in version 2.
+    pub master_adver_interval: Duration,
+    /// When it takes over from the living master of lower priority that it hears.
+    pub preempt_at: Option<Instant>,
+    /// Since when `master_down_at` counts.
+    armed_at: Instant,
+    /// The master that is heard, and its priority.
+    master: Option<(IpAddr, u8)>,
+    /// The master that gave up; `master_down_at` is then only the skew time away.
+    resigned: Option<IpAddr>,
+    /// When the link is asked who has the addresses.
+    probe_at: Option<Instant>,
+    /// Whether it was asked since the master was last heard.
+    probed: bool,
+    /// Who answered.
+    answered: Option<[u8; 6]>,
+    /// How many master-down intervals it has waited because somebody answered.
+    held: u8,
+    /// Why it would be master now; it waits for the other members of its sync group.
+    ready: Option<Reason>,
+}
+
+/// What a master does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speaking {
+    /// When the next advert is due.
+    pub adver_at: Instant,
+    /// Another, losing master. Once it is silent, the addresses are announced again: the hosts that
+    /// listened to it know the wrong place.
+    rival: Option<Rival>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rival {
+    from: IpAddr,
+    priority: u8,
+    at: Instant,
+    /// Whether it was heard on the link of the virtual router, not only on a heartbeat path.
+    on_link: bool,
 }
 
 /// One virtual router on one link.
@@ -52,8 +81,20 @@ pub struct VirtualRouter {
     parameters: Parameters,
     source: Option<IpAddr>,
     started: bool,
+    /// When the start delay ends.
+    start_at: Option<Instant>,
     faults: BTreeSet<Fault>,
     state: State,
+    /// The addresses are still held although it is not master: until then at the latest.
+    linger_until: Option<Instant>,
+    /// It handed over by order: it leaves a living master alone until it is master again.
+    yielded: bool,
+    offset: i32,
+    /// Whether it must ask before it becomes master: it is a member of a sync group.
+    grouped: bool,
+    references_lost: bool,
+    /// When an advert of somebody else was last heard, on whatever path.
+    heard_at: Option<Instant>,
     since: Option<Instant>,
     transitions: u64,
 }
@@ -66,8 +107,15 @@ impl VirtualRouter {
             parameters,
             source: None,
             started: false,
+            start_at: None,
             faults: BTreeSet::new(),
             state: State::Initialize,
+            linger_until: None,
+            yielded: false,
+            offset: 0,
+            grouped: false,
+            references_lost: false,
+            heard_at: None,
             since: None,
             transitions: 0,
         }
@@ -79,20 +127,29 @@ impl VirtualRouter {
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
         match event {
             Event::Startup => self.start_up(now),
-            Event::Shutdown => self.shut_down(now),
+            Event::Shutdown { make_before_break } => self.shut_down(now, make_before_break),
             Event::Advertisement {
                 from,
                 advertisement,
-            } => match self.state {
-                // Not started, or faulted: RFC 5798 §6.4.1 hears nothing in Initialize.
-                State::Initialize => Vec::new(),
-                State::Backup { .. } => {
-                    self.hear_as_backup(now, from, &advertisement);
-                    Vec::new()
-                }
-                State::Master { .. } => self.hear_as_master(now, from, &advertisement),
-            },
-            Event::Timeout => self.time_out(now),
+                path,
+            } => {
+                let mut actions = self.wake_up(now);
+                self.heard_at = Some(now);
+                actions.extend(match self.state {
+                    State::Initialize => self.hear_outside(now, &advertisement),
+                    State::Backup(_) => {
+                        self.hear_as_backup(now, from, &advertisement);
+                        Vec::new()
+                    }
+                    State::Master(_) => self.hear_as_master(now, from, &advertisement, path),
+                });
+                actions
+            }
+            Event::Timeout => {
+                let mut actions = self.wake_up(now);
+                actions.extend(self.time_out(now));
+                actions
+            }
             Event::FaultRaised(fault) => self.raise(now, fault),
             Event::FaultCleared(fault) => self.clear(now, &fault),
             Event::Reconfigured(parameters) => self.reconfigure(now, parameters),
@@ -101,21 +158,51 @@ impl VirtualRouter {
                 self.source = Some(source);
                 Vec::new()
             }
+            Event::PriorityOffset(offset) => {
+                let before = self.effective_priority();
+                self.offset = offset;
+                if self.effective_priority() == before {
+                    return Vec::new();
+                }
+                self.rearm(now);
+                match self.state {
+                    State::Master(_) => vec![self.speak(now)],
+                    State::Initialize | State::Backup(_) => Vec::new(),
+                }
+            }
+            Event::Yield => self.hand_over(now, Reason::Yielded),
+            Event::Answered { by } => {
+                // Outside of Backup nobody asked; a late answer to an old question does not count.
+                if let State::Backup(listening) = &mut self.state
+                    && listening.probed
+                {
+                    listening.answered = Some(by);
+                }
+                Vec::new()
+            }
+            Event::ReferencesLost(lost) => {
+                self.references_lost = lost;
+                self.judge_references(now)
+            }
         }
     }
 
     /// When [`Event::Timeout`] must be fed next; `None` only in Initialize and Fault.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
-            State::Initialize => None,
-            State::Backup {
-                master_down_at,
-                preempt_at,
-                ..
-            } => Some(preempt_at.map_or(master_down_at, |at| at.min(master_down_at))),
-            State::Master { adver_at, .. } => Some(adver_at),
-        }
+        let own = match &self.state {
+            State::Initialize => self.start_at,
+            State::Backup(listening) => [
+                Some(listening.master_down_at),
+                listening.preempt_at,
+                listening.probe_at,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            State::Master(speaking) => Some(speaking.adver_at),
+        };
+        own.into_iter().chain(self.linger_until).min()
     }
 
     /// The state of the protocol.
@@ -130,8 +217,8 @@ impl VirtualRouter {
         match self.state {
             State::Initialize if self.started && !self.faults.is_empty() => StateName::Fault,
             State::Initialize => StateName::Initialize,
-            State::Backup { .. } => StateName::Backup,
-            State::Master { .. } => StateName::Master,
+            State::Backup(_) => StateName::Backup,
+            State::Master(_) => StateName::Master,
         }
     }
 
@@ -150,8 +237,13 @@ impl VirtualRouter {
     /// The priority of its adverts, 1 to 255.
     #[must_use]
     pub fn effective_priority(&self) -> u8 {
-        // Priority 0 only ever means giving up (RFC 5798 §5.2.4).
-        self.parameters.priority.max(1)
+        let configured = self.parameters.priority;
+        if configured == PRIORITY_OWNER {
+            return configured;
+        }
+        // Priority 0 only ever means giving up (RFC 5798 §5.2.4), and 255 belongs to the owner.
+        let sum = i32::from(configured).saturating_add(self.offset);
+        u8::try_from(sum.clamp(1, 254)).unwrap_or(configured)
     }
 
     /// The address that its adverts are sent from, as far as it was told.
@@ -163,13 +255,49 @@ impl VirtualRouter {
     /// The master and its priority: as backup the one that is heard, as master itself.
     #[must_use]
     pub fn master(&self) -> Option<(IpAddr, u8)> {
-        match self.state {
+        match &self.state {
             State::Initialize => None,
-            State::Backup { master, .. } => master,
-            State::Master { .. } => self
+            State::Backup(listening) => listening.master,
+            State::Master(_) => self
                 .source
                 .map(|source| (source, self.effective_priority())),
         }
+    }
+
+    /// The other master that is heard while this one is master, and its priority.
+    #[must_use]
+    pub fn rival(&self) -> Option<(IpAddr, u8)> {
+        match &self.state {
+            State::Initialize | State::Backup(_) => None,
+            State::Master(speaking) => speaking.rival.map(|rival| (rival.from, rival.priority)),
+        }
+    }
+
+    /// Who answers for the addresses although no master is heard, while it waits because of that.
+    #[must_use]
+    pub fn suspect(&self) -> Option<[u8; 6]> {
+        match &self.state {
+            State::Initialize | State::Master(_) => None,
+            State::Backup(listening) => listening.answered.filter(|_| listening.held > 0),
+        }
+    }
+
+    /// Whether it was started and not stopped since.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether it handed over by order and waits for its turn.
+    #[must_use]
+    pub fn has_yielded(&self) -> bool {
+        self.yielded
+    }
+
+    /// Whether the addresses are still held although it is not master any more.
+    #[must_use]
+    pub fn is_lingering(&self) -> bool {
+        self.linger_until.is_some()
     }
 
     /// When the state was entered; `None` before the first change.
@@ -188,28 +316,20 @@ impl VirtualRouter {
         match self.state {
             State::Initialize if !self.started => {
                 self.started = true;
-                self.begin(now, StateName::Initialize, Reason::Started)
+                let delay = self.parameters.start_delay;
+                if delay.is_zero() {
+                    return self.begin(now, StateName::Initialize, Reason::Started);
+                }
+                self.start_at = Some(now + delay);
+                match self.faults.first().cloned() {
+                    Some(fault) => {
+                        vec![self.changed(now, StateName::Initialize, Reason::Faulted(fault))]
+                    }
+                    None => Vec::new(),
+                }
             }
             // Started already: a fault ends when it is cleared, not by another startup.
-            State::Initialize | State::Backup { .. } | State::Master { .. } => Vec::new(),
-        }
-    }
-
-    fn shut_down(&mut self, now: Instant) -> Vec<Action> {
-        let from = self.state_name();
-        self.started = false;
-        match self.state {
-            State::Initialize => match from {
-                StateName::Fault => vec![self.changed(now, from, Reason::Stopped)],
-                // Never started, or stopped already.
-                StateName::Initialize | StateName::Backup | StateName::Master => Vec::new(),
-            },
-            // RFC 5798 §6.4.2: a backup leaves silently.
-            State::Backup { .. } => {
-                self.state = State::Initialize;
-                vec![self.changed(now, from, Reason::Stopped)]
-            }
-            State::Master { .. } => self.resign(now, Reason::Stopped),
+            State::Initialize | State::Backup(_) | State::Master(_) => Vec::new(),
         }
     }
 
@@ -218,35 +338,61 @@ impl VirtualRouter {
         if !self.faults.insert(fault.clone()) {
             return Vec::new();
         }
+        // Who is taken out of service on purpose lets the successor come first; who is broken must
+        // not hold anything.
+        let planned = fault == Fault::Maintenance;
+        let why = Reason::Faulted(fault);
         match self.state {
-            // Not started: remembered for the startup. Faulted: one reason more.
-            State::Initialize => Vec::new(),
-            State::Backup { .. } => {
-                self.state = State::Initialize;
-                vec![self.changed(now, from, Reason::Faulted(fault))]
+            State::Initialize => {
+                let mut actions = Vec::new();
+                // Faulted before: one reason more. Not started: remembered for the startup.
+                if self.state_name() != from {
+                    actions.push(self.changed(now, from, why));
+                }
+                if !planned {
+                    actions.extend(self.stop_lingering());
+                }
+                actions
             }
-            State::Master { .. } => self.resign(now, Reason::Faulted(fault)),
+            State::Backup(_) => {
+                self.state = State::Initialize;
+                let mut actions = vec![self.changed(now, from, why)];
+                if !planned {
+                    actions.extend(self.stop_lingering());
+                }
+                actions
+            }
+            State::Master(_) => self.resign(now, why, planned),
         }
     }
 
     fn clear(&mut self, now: Instant, fault: &Fault) -> Vec<Action> {
+        let from = self.state_name();
         if !self.faults.remove(fault) {
             return Vec::new();
         }
         match self.state {
             State::Initialize if self.started && self.faults.is_empty() => {
-                self.begin(now, StateName::Fault, Reason::FaultsCleared)
+                if self.start_at.is_some() {
+                    // The start delay goes on.
+                    return vec![self.changed(now, from, Reason::FaultsCleared)];
+                }
+                self.begin(now, from, Reason::FaultsCleared)
             }
             // Another fault is left, or it has not started.
             State::Initialize => Vec::new(),
             // These have no faults to clear.
-            State::Backup { .. } | State::Master { .. } => Vec::new(),
+            State::Backup(_) | State::Master(_) => Vec::new(),
         }
     }
 
     /// RFC 5798 §6.4.1, what a startup does; the end of the last fault is one too.
     fn begin(&mut self, now: Instant, from: StateName, why: Reason) -> Vec<Action> {
+        self.start_at = None;
         if let Some(fault) = self.faults.first().cloned() {
+            if from == StateName::Fault {
+                return Vec::new();
+            }
             return vec![self.changed(now, from, Reason::Faulted(fault))];
         }
         if self.effective_priority() == PRIORITY_OWNER {
@@ -257,43 +403,43 @@ impl VirtualRouter {
     }
 
     fn time_out(&mut self, now: Instant) -> Vec<Action> {
-        match self.state {
-            // No timer runs: this one is left over from before.
-            State::Initialize => Vec::new(),
-            State::Backup {
-                master_down_at,
-                preempt_at,
-                master,
-                resigned,
-                ..
-            } => {
-                let preempts = preempt_at.is_some_and(|at| at <= now);
-                let why = match (master, resigned) {
-                    (Some((master, priority)), _) if preempts => {
-                        Reason::Preempts { master, priority }
-                    }
-                    // Too early: an advert has moved the deadline since this was set.
-                    _ if now < master_down_at => return Vec::new(),
-                    (_, Some(master)) => Reason::MasterResigned { master },
-                    (_, None) => Reason::MasterSilent { master },
-                };
-                self.become_master(now, StateName::Backup, why)
-            }
-            State::Master { adver_at, .. } if now < adver_at => Vec::new(),
-            State::Master { adver_at, rival_at } => {
-                let interval = self.parameters.interval();
-                let rival_gone = rival_at.is_some_and(|at| at + interval <= now);
-                self.state = State::Master {
-                    adver_at: next_advert(adver_at, now, interval),
-                    rival_at: rival_at.filter(|_| !rival_gone),
-                };
-                let mut actions = vec![self.advert(self.effective_priority())];
-                if rival_gone {
-                    actions.push(Action::Announce);
+        let mut actions = match &self.state {
+            State::Initialize => match self.start_at {
+                Some(at) if at <= now => {
+                    let from = self.state_name();
+                    self.begin(now, from, Reason::Started)
                 }
-                actions
+                // No timer runs: this one is left over from before.
+                Some(_) | None => Vec::new(),
+            },
+            State::Backup(_) => self.wait_over(now),
+            State::Master(speaking) if now < speaking.adver_at => Vec::new(),
+            State::Master(_) => {
+                let lost = self.judge_references(now);
+                if lost.is_empty() {
+                    self.keep_speaking(now)
+                } else {
+                    lost
+                }
+            }
+        };
+        if self.linger_until.is_some_and(|at| at <= now) {
+            actions.extend(self.stop_lingering());
+        }
+        actions
+    }
+
+    fn keep_speaking(&mut self, now: Instant) -> Vec<Action> {
+        let interval = self.parameters.interval();
+        let mut actions = vec![self.advert(self.effective_priority())];
+        if let State::Master(speaking) = &mut self.state {
+            speaking.adver_at = next_advert(speaking.adver_at, now, interval);
+            if let Some(rival) = speaking.rival.take_if(|rival| rival.at + interval <= now) {
+                actions.push(Action::Notice(Notice::RivalGone { from: rival.from }));
+                actions.push(Action::Announce);
             }
         }
+        actions
     }
 
     fn reconfigure(&mut self, now: Instant, parameters: Parameters) -> Vec<Action> {
@@ -314,50 +460,27 @@ impl VirtualRouter {
         let interval = new.interval();
         let same_election = (old.priority, old.interval(), old.preempt, old.preempt_delay)
             == (new.priority, interval, new.preempt, new.preempt_delay);
-        match self.state {
+        let same_addresses = old.addresses == new.addresses;
+        let same_advert = same_addresses
+            && (old.priority, old.interval()) == (new.priority, interval)
+            && (&old.unicast, &old.authentication) == (&new.unicast, &new.authentication);
+        match &mut self.state {
             // Nothing is running that would depend on it.
             State::Initialize => Vec::new(),
-            State::Backup {
-                master_down_at: _,
-                master_adver_interval,
-                preempt_at,
-                armed_at,
-                master,
-                resigned,
-            } => {
-                let heard = master.is_some() || resigned.is_some();
-                let master_adver_interval = match version {
-                    Version::V3 if heard => master_adver_interval,
+            State::Backup(listening) => {
+                let heard = listening.master.is_some() || listening.resigned.is_some();
+                listening.master_adver_interval = match version {
+                    Version::V3 if heard => listening.master_adver_interval,
                     Version::V2 | Version::V3 => interval,
                 };
-                let priority = self.effective_priority();
-                let wait = match resigned {
-                    Some(_) => skew_time(priority, master_adver_interval, version),
-                    None => master_down_interval(priority, master_adver_interval, version),
-                };
-                self.state = State::Backup {
-                    master_down_at: now.max(armed_at + wait),
-                    master_adver_interval,
-                    // A delay counts anew where what it depends on is another.
-                    preempt_at: preempt_at.filter(|_| same_election),
-                    armed_at,
-                    master,
-                    resigned,
-                };
+                // A delay counts anew where what it depends on is another.
+                listening.preempt_at = listening.preempt_at.filter(|_| same_election);
+                self.rearm(now);
                 Vec::new()
             }
-            State::Master { rival_at, .. } => {
-                let same_addresses = old.addresses == new.addresses;
-                let same_advert =
-                    same_addresses && (old.priority, old.interval()) == (new.priority, interval);
-                if same_advert {
-                    return Vec::new();
-                }
-                self.state = State::Master {
-                    adver_at: now + interval,
-                    rival_at,
-                };
-                let mut actions = vec![self.advert(self.effective_priority())];
+            State::Master(_) if same_advert => Vec::new(),
+            State::Master(_) => {
+                let mut actions = vec![self.speak(now)];
                 if !same_addresses {
                     actions.extend([Action::InstallAddresses, Action::Announce]);
                 }
@@ -366,48 +489,29 @@ impl VirtualRouter {
         }
     }
 
-    /// Backup, with the whole of the master-down time ahead.
-    fn listen(
-        &mut self,
-        now: Instant,
-        master_adver_interval: Duration,
-        master: Option<(IpAddr, u8)>,
-        preempt_at: Option<Instant>,
-    ) {
-        let version = self.parameters.version;
-        let wait = master_down_interval(self.effective_priority(), master_adver_interval, version);
-        self.state = State::Backup {
-            master_down_at: now + wait,
-            master_adver_interval,
-            preempt_at,
-            armed_at: now,
-            master,
-            resigned: None,
-        };
+    /// Sends an advert now, and the next one an interval later.
+    fn speak(&mut self, now: Instant) -> Action {
+        let interval = self.parameters.interval();
+        if let State::Master(speaking) = &mut self.state {
+            speaking.adver_at = now + interval;
+        }
+        self.advert(self.effective_priority())
     }
 
     /// RFC 5798 §6.4.1 and §6.4.2: the advert goes first.
     fn become_master(&mut self, now: Instant, from: StateName, why: Reason) -> Vec<Action> {
         let adver_at = now + self.parameters.interval();
-        self.state = State::Master {
+        self.state = State::Master(Speaking {
             adver_at,
-            rival_at: None,
-        };
+            rival: None,
+        });
+        self.linger_until = None;
+        self.yielded = false;
         vec![
             self.advert(self.effective_priority()),
             self.changed(now, from, why),
             Action::InstallAddresses,
             Action::Announce,
-        ]
-    }
-
-    /// RFC 5798 §6.4.3: priority 0 first, so that the successor need not wait for us.
-    fn resign(&mut self, now: Instant, why: Reason) -> Vec<Action> {
-        self.state = State::Initialize;
-        vec![
-            self.advert(PRIORITY_STOP),
-            self.changed(now, StateName::Master, why),
-            Action::RemoveAddresses,
         ]
     }
 
@@ -437,5 +541,19 @@ impl VirtualRouter {
             to: self.state_name(),
             why,
         }
+    }
+
+    /// How long this router lets a master of that interval be silent.
+    fn master_down_interval(&self, interval: Duration) -> Duration {
+        let Parameters {
+            down_adverts,
+            version,
+            ..
+        } = self.parameters;
+        master_down_interval(down_adverts, self.effective_priority(), interval, version)
+    }
+
+    fn skew_time(&self, interval: Duration) -> Duration {
+        skew_time(self.effective_priority(), interval, self.parameters.version)
     }
 }

@@ -1,16 +1,17 @@
-//! The virtual routers of a host: which one an advert is for, and when the next deadline is.
+//! The virtual routers of a host: which one an advert is for, which move together, and when the next
+//! deadline is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::action::Action;
+use crate::action::{Action, Reason};
 use crate::datagram::Datagram;
 use crate::discard::Discard;
-use crate::event::Event;
-use crate::packet::Advertisement;
-use crate::parameters::{ChecksumForm, Family, Version};
-use crate::router::VirtualRouter;
+use crate::event::{Event, Fault, Path};
+use crate::parameters::{ChecksumForm, Family};
+use crate::receive::{Arrival, Replay, check};
+use crate::router::{State, VirtualRouter};
 
 /// What tells one virtual router of a host from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,15 @@ pub struct RouterKey {
     pub vrid: u8,
 }
 
+/// A further path for the adverts of a virtual router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The address of this host on that path.
+    pub own: IpAddr,
+    /// The host at the other end; `None`: whoever is in the group on that interface.
+    pub peer: Option<IpAddr>,
+}
+
 /// What became of a received packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
@@ -30,8 +40,8 @@ pub enum Received {
     Accepted {
         /// By whom.
         key: RouterKey,
-        /// What is to be done, in order.
-        actions: Vec<Action>,
+        /// What is to be done, in order, and by whom: other members of a sync group may follow.
+        actions: Vec<(RouterKey, Action)>,
         /// Whether it lists other addresses than are configured here, in whatever order. It counts
         /// all the same (RFC 5798 §7.1): the operator wants to know.
         other_addresses: bool,
@@ -50,37 +60,95 @@ pub enum Received {
 /// A set of virtual routers. A router stands under the family and VRID of its parameters.
 #[derive(Debug, Clone, Default)]
 pub struct Routers {
-    routers: BTreeMap<RouterKey, VirtualRouter>,
+    routers: BTreeMap<RouterKey, Member>,
+    /// Every deadline, the next one first.
+    deadlines: BTreeSet<(Instant, RouterKey)>,
+    groups: Vec<BTreeSet<RouterKey>>,
+    /// The virtual router that each further path belongs to. The key has the path's own link.
+    heartbeats: BTreeMap<RouterKey, Vec<(RouterKey, Heartbeat)>>,
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    router: VirtualRouter,
+    due: Option<Instant>,
+    group: Option<usize>,
+    replay: Replay,
 }
 
 impl Routers {
     /// Adds a virtual router and returns the one that had its place.
     pub fn insert(&mut self, key: RouterKey, router: VirtualRouter) -> Option<VirtualRouter> {
-        self.routers.insert(key, router)
+        let before = self.remove(&key);
+        let member = Member {
+            router,
+            due: None,
+            group: None,
+            replay: Replay::default(),
+        };
+        self.routers.insert(key, member);
+        self.note_deadline(key);
+        before
     }
 
     /// Takes a virtual router out, as it is: feed [`Event::Shutdown`] first if it has started.
     pub fn remove(&mut self, key: &RouterKey) -> Option<VirtualRouter> {
-        self.routers.remove(key)
+        let member = self.routers.remove(key)?;
+        if let Some(due) = member.due {
+            self.deadlines.remove(&(due, *key));
+        }
+        Some(member.router)
     }
 
     /// The virtual router of that key.
     #[must_use]
     pub fn get(&self, key: &RouterKey) -> Option<&VirtualRouter> {
-        self.routers.get(key)
+        self.routers.get(key).map(|member| &member.router)
     }
 
     /// All, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&RouterKey, &VirtualRouter)> {
-        self.routers.iter()
+        self.routers
+            .iter()
+            .map(|(key, member)| (key, &member.router))
     }
 
-    /// Gives a packet received on a link to the virtual router that it is for.
+    /// Sets the sync groups: the members of each are master together or not at all. A router is in
+    /// one group at most. To be followed by [`Routers::settle`].
+    pub fn set_groups(&mut self, groups: Vec<BTreeSet<RouterKey>>) {
+        for (key, member) in &mut self.routers {
+            member.group = groups.iter().position(|group| group.contains(key));
+            member.router.set_grouped(member.group.is_some());
+        }
+        self.groups = groups;
+    }
+
+    /// Sets the further paths: by the link on which their adverts come in, with the family and VRID
+    /// of the virtual router that they belong to.
+    pub fn set_heartbeats(&mut self, paths: Vec<(u32, RouterKey, Heartbeat)>) {
+        self.heartbeats.clear();
+        for (link, key, heartbeat) in paths {
+            let at = RouterKey { link, ..key };
+            self.heartbeats
+                .entry(at)
+                .or_default()
+                .push((key, heartbeat));
+        }
+    }
+
+    /// Gives a packet received on a link to the virtual router that it is for. `wall` is the time
+    /// since 1970, which signed adverts are compared with.
     ///
-    /// Checked are the rules of [`Advertisement::parse`], and then those that depend on
-    /// configuration: the version, our own source (an advert that came back), and in version 2 the
-    /// interval.
-    pub fn receive(&mut self, now: Instant, link: u32, datagram: &Datagram<'_>) -> Received {
+    /// Checked are the rules of [`Advertisement::parse`](crate::Advertisement::parse), and then those
+    /// that depend on configuration: the way it came, the version, the authentication, our own source
+    /// (an advert that came back), and in version 2 the interval.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        wall: Duration,
+        link: u32,
+        datagram: &Datagram<'_>,
+    ) -> Received {
         // The VRID is the second byte in every version, so a broken packet still has its victim.
         let Some(vrid) = datagram.payload.get(1).copied() else {
             let discard = Discard::Truncated {
@@ -89,33 +157,42 @@ impl Routers {
             };
             return Received::Discarded { key: None, discard };
         };
-        let key = RouterKey {
-            link,
-            family: Family::of(datagram.source),
-            vrid,
-        };
-        let Some(router) = self.routers.get_mut(&key) else {
+        let family = Family::of(datagram.source);
+        let at = RouterKey { link, family, vrid };
+        let Some((key, heartbeat)) = self.addressee(at, datagram.source) else {
             return Received::Discarded {
                 key: None,
                 discard: Discard::Vrid { vrid },
             };
         };
-        let (advertisement, form) = match hear(router, datagram) {
-            Ok(heard) => heard,
-            Err(discard) => {
-                return Received::Discarded {
-                    key: Some(key),
-                    discard,
-                };
-            }
+        let discarded = |discard| Received::Discarded {
+            key: Some(key),
+            discard,
         };
-        let ours = &router.parameters().addresses;
-        let other_addresses = !same_set(ours, &advertisement.addresses);
+        let Some(member) = self.routers.get_mut(&key) else {
+            return discarded(Discard::Vrid { vrid });
+        };
+        let parameters = member.router.parameters();
+        let arrival = match heartbeat {
+            None => Arrival::Link {
+                own: member.router.source(),
+            },
+            Some(heartbeat) => Arrival::Heartbeat(heartbeat),
+        };
+        let (advertisement, form) =
+            match check(parameters, arrival, &mut member.replay, wall, datagram) {
+                Ok(heard) => heard,
+                Err(discard) => return discarded(discard),
+            };
+        let other_addresses = !same_set(&parameters.addresses, &advertisement.addresses);
         let event = Event::Advertisement {
             from: datagram.source,
             advertisement,
+            path: heartbeat.map_or(Path::Link, |heartbeat| Path::Heartbeat {
+                own: heartbeat.own,
+            }),
         };
-        let actions = router.handle(now, event);
+        let actions = self.handle(now, &key, event);
         Received::Accepted {
             key,
             actions,
@@ -124,66 +201,172 @@ impl Routers {
         }
     }
 
-    /// Feeds one event to one virtual router. There is nothing to do where none has that key.
-    pub fn handle(&mut self, now: Instant, key: &RouterKey, event: Event) -> Vec<Action> {
-        self.routers
-            .get_mut(key)
-            .map(|router| router.handle(now, event))
-            .unwrap_or_default()
+    /// Whom an advert on a link is for, and by which further path, if it is one.
+    fn addressee(&self, at: RouterKey, source: IpAddr) -> Option<(RouterKey, Option<Heartbeat>)> {
+        let paths = self.heartbeats.get(&at).map_or(&[][..], Vec::as_slice);
+        let from_peer = paths.iter().find(|(_, path)| path.peer == Some(source));
+        let path = |(key, heartbeat): &(RouterKey, Heartbeat)| (*key, Some(*heartbeat));
+        if let Some(found) = from_peer {
+            return Some(path(found));
+        }
+        if self.routers.contains_key(&at) {
+            return Some((at, None));
+        }
+        paths.first().map(path)
+    }
+
+    /// Feeds one event to one virtual router. There is nothing to do where none has that key. The
+    /// other members of its sync group follow.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        key: &RouterKey,
+        event: Event,
+    ) -> Vec<(RouterKey, Action)> {
+        let mut actions = Vec::new();
+        self.feed(now, *key, event, &mut actions);
+        if let Some(group) = self.routers.get(key).and_then(|member| member.group) {
+            self.settle_group(now, group, &mut actions);
+        }
+        actions
+    }
+
+    /// Makes the members of every sync group agree.
+    pub fn settle(&mut self, now: Instant) -> Vec<(RouterKey, Action)> {
+        let mut actions = Vec::new();
+        for group in 0..self.groups.len() {
+            self.settle_group(now, group, &mut actions);
+        }
+        actions
     }
 
     /// When [`Routers::timeout`] must be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.routers
-            .values()
-            .filter_map(VirtualRouter::poll_timeout)
-            .min()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Feeds [`Event::Timeout`] to all that are due, the longest overdue first. Returns what each
     /// wants done, in order.
-    pub fn timeout(&mut self, now: Instant) -> Vec<(RouterKey, Vec<Action>)> {
-        let due_of = |router: &VirtualRouter| router.poll_timeout().filter(|at| *at <= now);
-        let mut due: Vec<(Instant, RouterKey)> = self
-            .routers
+    pub fn timeout(&mut self, now: Instant) -> Vec<(RouterKey, Action)> {
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<RouterKey> = due.map(|(_, key)| *key).collect();
+        let mut actions = Vec::new();
+        let mut groups = BTreeSet::new();
+        for key in due {
+            self.feed(now, key, Event::Timeout, &mut actions);
+            groups.extend(self.routers.get(&key).and_then(|member| member.group));
+        }
+        for group in groups {
+            self.settle_group(now, group, &mut actions);
+        }
+        actions
+    }
+
+    fn feed(
+        &mut self,
+        now: Instant,
+        key: RouterKey,
+        event: Event,
+        actions: &mut Vec<(RouterKey, Action)>,
+    ) {
+        if let Some(member) = self.routers.get_mut(&key) {
+            let wanted = member.router.handle(now, event);
+            actions.extend(wanted.into_iter().map(|action| (key, action)));
+            self.note_deadline(key);
+        }
+    }
+
+    fn note_deadline(&mut self, key: RouterKey) {
+        let Some(member) = self.routers.get_mut(&key) else {
+            return;
+        };
+        let due = member.router.poll_timeout();
+        if due == member.due {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut member.due, due) {
+            self.deadlines.remove(&(old, key));
+        }
+        self.deadlines.extend(due.map(|due| (due, key)));
+    }
+
+    /// All or none: what follows from the states of a group's members as they are now.
+    fn settle_group(&mut self, now: Instant, group: usize, actions: &mut Vec<(RouterKey, Action)>) {
+        let Some(keys) = self.groups.get(group) else {
+            return;
+        };
+        let keys: Vec<RouterKey> = keys
             .iter()
-            .filter_map(|(key, router)| due_of(router).map(|at| (at, *key)))
+            .copied()
+            .filter(|key| self.routers.contains_key(key))
             .collect();
-        due.sort();
-        due.into_iter()
-            .map(|(_, key)| (key, self.handle(now, &key, Event::Timeout)))
-            .collect()
+        // A fault of one is a fault of all.
+        let faulted: Vec<RouterKey> = keys
+            .iter()
+            .copied()
+            .filter(|key| self.get(key).is_some_and(has_own_fault))
+            .collect();
+        for key in &keys {
+            let by_others = faulted.iter().any(|other| other != key);
+            let known = self
+                .get(key)
+                .is_some_and(|router| router.faults().contains(&Fault::SyncGroup));
+            match (by_others, known) {
+                (true, false) => {
+                    self.feed(now, *key, Event::FaultRaised(Fault::SyncGroup), actions);
+                }
+                (false, true) => {
+                    self.feed(now, *key, Event::FaultCleared(Fault::SyncGroup), actions);
+                }
+                (true, true) | (false, false) => {}
+            }
+        }
+        // Where one follows a better master, or has handed over, none is master.
+        let follows = |router: &VirtualRouter| match router.state() {
+            State::Initialize | State::Master(_) => false,
+            State::Backup(listening) => listening.follows() || router.has_yielded(),
+        };
+        if keys.iter().any(|key| self.get(key).is_some_and(follows)) {
+            for key in &keys {
+                let yielded = keys
+                    .iter()
+                    .any(|key| self.get(key).is_some_and(VirtualRouter::has_yielded));
+                let why = if yielded {
+                    Reason::Yielded
+                } else {
+                    Reason::SyncGroup
+                };
+                if let Some(member) = self.routers.get_mut(key) {
+                    let wanted = member.router.hand_over(now, why);
+                    actions.extend(wanted.into_iter().map(|action| (*key, action)));
+                    self.note_deadline(*key);
+                }
+            }
+        }
+        // Where all would be master, all are.
+        if keys
+            .iter()
+            .all(|key| self.get(key).is_some_and(VirtualRouter::is_ready))
+        {
+            for key in keys {
+                if let Some(member) = self.routers.get_mut(&key) {
+                    let wanted = member.router.promote(now);
+                    actions.extend(wanted.into_iter().map(|action| (key, action)));
+                    self.note_deadline(key);
+                }
+            }
+        }
     }
 }
 
-fn hear(
-    router: &VirtualRouter,
-    datagram: &Datagram<'_>,
-) -> Result<(Advertisement, Option<ChecksumForm>), Discard> {
-    let parameters = router.parameters();
-    // The version comes first: the other rules are not those of a message of another version.
-    let wanted = parameters.version.number();
-    if let Some(heard) = datagram.payload.first().map(|first| first >> 4)
-        && heard != wanted
-    {
-        return Err(Discard::Version { heard, wanted });
-    }
-    let (advertisement, form) = Advertisement::parse(datagram)?;
-    if router.source() == Some(datagram.source) {
-        return Err(Discard::Own {
-            source_address: datagram.source,
-        });
-    }
-    match advertisement.version {
-        // RFC 3768 §7.1: the interval must be the one configured here.
-        Version::V2 if advertisement.interval != parameters.interval() => {
-            let (heard, wanted) = (advertisement.interval, parameters.interval());
-            Err(Discard::Interval { heard, wanted })
-        }
-        // RFC 5798 §6.4.2: in version 3 the master's interval is followed.
-        Version::V2 | Version::V3 => Ok((advertisement, form)),
-    }
+/// Whether a started router has a fault that is not its group's.
+fn has_own_fault(router: &VirtualRouter) -> bool {
+    router.has_started()
+        && router
+            .faults()
+            .iter()
+            .any(|fault| *fault != Fault::SyncGroup)
 }
 
 /// Whether two lists hold the same addresses. They mostly have the same order too.

@@ -19,11 +19,16 @@ pub fn skew_time(priority: u8, interval: Duration, version: Version) -> Duration
 }
 
 /// How long a backup waits for an advert before it calls the master dead:
-/// `3 × interval + skew` (RFC 3768 §6.1, RFC 5798 §6.1).
+/// `adverts × interval + skew`, where RFC 3768 §6.1 and RFC 5798 §6.1 say 3.
 #[must_use]
-pub fn master_down_interval(priority: u8, interval: Duration, version: Version) -> Duration {
+pub fn master_down_interval(
+    adverts: u8,
+    priority: u8,
+    interval: Duration,
+    version: Version,
+) -> Duration {
     interval
-        .saturating_mul(3)
+        .saturating_mul(u32::from(adverts.max(1)))
         .saturating_add(skew_time(priority, interval, version))
 }
 

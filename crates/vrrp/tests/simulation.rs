@@ -96,7 +96,7 @@ proptest! {
         let mut lan = elected(version, interval, &priorities, seed)?;
         lan.run(Duration::from_micros(moment));
         check_failover(&mut lan, &priorities, Disturbance::Crash, |priority| {
-            master_down_interval(priority, interval, version)
+            master_down_interval(3, priority, interval, version)
         })?;
     }
 

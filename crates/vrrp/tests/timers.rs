@@ -55,7 +55,7 @@ fn master_down_interval_is_three_intervals_and_the_skew() {
 fn timers_of_an_interval_beyond_all_clocks_do_not_overflow() {
     for version in [Version::V2, Version::V3] {
         assert_eq!(
-            master_down_interval(0, Duration::MAX, version),
+            master_down_interval(3, 3, 0, Duration::MAX, version),
             Duration::MAX
         );
         assert!(skew_time(0, Duration::MAX, version) > Duration::ZERO);
@@ -129,7 +129,7 @@ fn check_skew(version: Version, interval: u64, priority: u8, nanos: u64) {
 }
 
 fn check_down(version: Version, interval: u64, priority: u8, nanos: u64) {
-    let down = master_down_interval(priority, Duration::from_nanos(interval), version);
+    let down = master_down_interval(3, 3, priority, Duration::from_nanos(interval), version);
     assert_eq!(down, Duration::from_nanos(nanos));
 }
 

@@ -159,6 +159,8 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         global: global?,
         ipvs: ipvs?,
         vrrp: vrrp.into_iter().collect::<Option<_>>()?,
+        sync_groups: Vec::new(),
+        track_scripts: Vec::new(),
         virtual_servers: virtual_servers.into_iter().collect::<Option<_>>()?,
     })
 }

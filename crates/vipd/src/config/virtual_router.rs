@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::vrrp::{ChecksumForm, Family, PRIORITY_OWNER, Parameters, Version};
+use ::vrrp::{ChecksumForm, PRIORITY_OWNER, Parameters, Version};
 
 use super::section::{Section, Seen};
 use super::value::Value;
-use super::{Garp, VirtualAddress, Vrrp, text};
+use super::{Garp, Scope, VirtualAddress, Vrrp, text};
 
 const V2_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const V2_INTERVAL_MAX: Duration = Duration::from_secs(255);
@@ -81,20 +81,21 @@ impl Reader {
             name: name?,
             interface: interface?,
             parameters: Parameters {
-                vrid: vrid?,
                 version: timing.version,
-                family: Family::V4,
                 priority: timing.priority,
                 advert_interval: timing.advert_interval,
                 preempt: timing.preempt,
                 preempt_delay: timing.preempt_delay,
                 checksum: timing.checksum,
-                addresses: addresses
-                    .iter()
-                    .filter(|address| address.advertise)
-                    .map(VirtualAddress::ip)
-                    .collect(),
+                ..Parameters::new(vrid?, timing.version, &advertised(&addresses))
             },
+            accept: true,
+            virtual_mac: None,
+            routes: Vec::new(),
+            rules: Vec::new(),
+            heartbeats: Vec::new(),
+            reachable: None,
+            track: Vec::new(),
             addresses,
             garp: garp?,
         })
@@ -148,6 +149,9 @@ impl Reader {
                 address: read(item)?,
                 interface: interface?.to_owned(),
                 advertise: true,
+                label: None,
+                scope: Scope::Global,
+                prefix_route: true,
             });
         }
         let mut s = item.section()?;
@@ -162,8 +166,19 @@ impl Reader {
                 None => interface?.to_owned(),
             },
             advertise: advertise?,
+            label: None,
+            scope: Scope::Global,
+            prefix_route: true,
         })
     }
+}
+
+fn advertised(addresses: &[VirtualAddress]) -> Vec<IpAddr> {
+    addresses
+        .iter()
+        .filter(|address| address.advertise)
+        .map(VirtualAddress::ip)
+        .collect()
 }
 
 /// The keys that say when a virtual router speaks and takes over.

@@ -166,7 +166,10 @@ impl AdvertPath {
 
     fn hear(&mut self, link: u32, datagram: &Datagram<'_>) {
         let from = Some(datagram.source);
-        match self.routers.receive(Instant::now(), link, datagram) {
+        match self
+            .routers
+            .receive(Instant::now(), wall_time(), link, datagram)
+        {
             vrrp::Received::Accepted {
                 key,
                 actions,
@@ -176,7 +179,7 @@ impl AdvertPath {
                 if let Some(seat) = self.seats.get(&key) {
                     seat.counters.count_received();
                 }
-                self.perform(&key, actions);
+                self.perform(actions);
                 if other_addresses && self.is_new((link, Some(key.vrid), "addresses")) {
                     let (source, vrid) = (datagram.source, key.vrid);
                     let what = format!(
@@ -253,23 +256,22 @@ impl AdvertPath {
         if due > now {
             return;
         }
-        for (key, actions) in self.routers.timeout(now) {
-            self.perform(&key, actions);
-            self.lateness
-                .record(Instant::now().saturating_duration_since(due));
-        }
+        let actions = self.routers.timeout(now);
+        self.perform(actions);
+        self.lateness
+            .record(Instant::now().saturating_duration_since(due));
     }
 
-    fn perform(&mut self, key: &RouterKey, actions: Vec<Action>) {
-        for action in actions {
+    fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
+        for (key, action) in actions {
             if let Action::SendAdvertisement(advertisement) = &action {
-                self.send_advert(key, advertisement);
+                self.send_advert(&key, advertisement);
             }
-            let Some(seat) = self.seats.get_mut(key) else {
+            let Some(seat) = self.seats.get_mut(&key) else {
                 continue;
             };
             match action {
-                Action::SendAdvertisement(_) => {}
+                Action::SendAdvertisement(_) | Action::ProbeAddresses | Action::Notice(_) => {}
                 Action::InstallAddresses => seat.hold = true,
                 Action::RemoveAddresses => seat.hold = false,
                 Action::Announce => seat.announce += 1,
@@ -336,8 +338,14 @@ impl AdvertPath {
             })
             .collect();
         for key in leaving {
-            let actions = self.routers.handle(now, &key, Event::Shutdown);
-            self.perform(&key, actions);
+            let actions = self.routers.handle(
+                now,
+                &key,
+                Event::Shutdown {
+                    make_before_break: false,
+                },
+            );
+            self.perform(actions);
             self.routers.remove(&key);
             self.seats.remove(&key);
         }
@@ -350,7 +358,7 @@ impl AdvertPath {
                 if !same {
                     let event = Event::Reconfigured(spec.parameters);
                     let actions = self.routers.handle(now, &key, event);
-                    self.perform(&key, actions);
+                    self.perform(actions);
                 }
                 continue;
             }
@@ -369,7 +377,7 @@ impl AdvertPath {
                 .insert(key, VirtualRouter::new(spec.parameters));
             self.judge_link(key, now);
             let actions = self.routers.handle(now, &key, Event::Startup);
-            self.perform(&key, actions);
+            self.perform(actions);
         }
         self.close_unused_sockets();
         self.send_reports();
@@ -524,7 +532,7 @@ impl AdvertPath {
         }
         for event in events {
             let actions = self.routers.handle(now, &key, event);
-            self.perform(&key, actions);
+            self.perform(actions);
         }
     }
 
@@ -554,8 +562,14 @@ impl AdvertPath {
         let now = Instant::now();
         let keys: Vec<_> = self.seats.keys().copied().collect();
         for key in keys {
-            let actions = self.routers.handle(now, &key, Event::Shutdown);
-            self.perform(&key, actions);
+            let actions = self.routers.handle(
+                now,
+                &key,
+                Event::Shutdown {
+                    make_before_break: false,
+                },
+            );
+            self.perform(actions);
         }
         self.send_reports();
         self.outbox.send(Report::Stopped);
@@ -564,4 +578,11 @@ impl AdvertPath {
 
 fn link_number(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+/// The time since 1970, which signed adverts carry.
+fn wall_time() -> Duration {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
 }

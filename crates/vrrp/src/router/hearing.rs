@@ -4,43 +4,47 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{State, VirtualRouter};
-use crate::action::{Action, Reason, StateName};
+use super::{Listening, Rival, State, VirtualRouter};
+use crate::action::{Action, Notice, Reason, StateName};
+use crate::event::{Fault, Path};
 use crate::packet::Advertisement;
 use crate::parameters::{PRIORITY_OWNER, PRIORITY_STOP, Version};
-use crate::timers::skew_time;
 
 /// The longest preempt delay that counts; it keeps any configured value within what a clock holds.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl VirtualRouter {
+    /// Not started, stopped or faulted: RFC 5798 §6.4.1 hears nothing in Initialize. But a successor
+    /// ends the wait of one that has just left, and a peer the fault of having none.
+    pub(super) fn hear_outside(&mut self, now: Instant, advert: &Advertisement) -> Vec<Action> {
+        if advert.priority == PRIORITY_STOP {
+            return Vec::new();
+        }
+        self.settle(now);
+        self.clear(now, &Fault::Unreachable)
+    }
+
     pub(super) fn hear_as_backup(&mut self, now: Instant, from: IpAddr, advert: &Advertisement) {
-        let State::Backup {
-            master_down_at,
-            master_adver_interval,
-            preempt_at,
-            armed_at,
-            master: _,
-            resigned,
-        } = self.state
-        else {
+        let State::Backup(listening) = &self.state else {
             return;
         };
         let own_priority = self.effective_priority();
+        let interval = self.interval_of(advert);
         if advert.priority == PRIORITY_STOP {
             // RFC 5798 §6.4.2: the others decide by their skew alone.
-            let skew = skew_time(own_priority, master_adver_interval, self.parameters.version);
-            self.state = State::Backup {
-                master_down_at: now + skew,
-                master_adver_interval,
+            let resigned = Listening {
                 preempt_at: None,
                 armed_at: now,
                 master: None,
                 resigned: Some(from),
+                ready: None,
+                ..listening.clone()
             };
+            self.state = State::Backup(resigned);
+            self.rearm(now);
             return;
         }
-        let interval = self.interval_of(advert);
+        self.settle(now);
         let master = Some((from, advert.priority));
         if advert.priority >= own_priority || !self.preempts() {
             // RFC 5798 §6.4.2: whoever is not lower, or anyone if we must not preempt, is followed;
@@ -48,21 +52,34 @@ impl VirtualRouter {
             self.listen(now, interval, master, None);
             return;
         }
+        let State::Backup(listening) = &self.state else {
+            return;
+        };
         let delay = self.parameters.preempt_delay.min(LONGEST_DELAY);
         // Counted from the first advert of a lower master, but never sooner than without a delay.
-        let preempt_at = preempt_at.unwrap_or_else(|| master_down_at.max(now + delay));
+        let preempt_at = listening
+            .preempt_at
+            .unwrap_or_else(|| listening.master_down_at.max(now + delay));
         if delay.is_zero() {
-            // RFC 5798 §6.4.2: the lower one's advert is discarded, the timer runs on.
-            self.state = State::Backup {
-                master_down_at,
-                master_adver_interval,
-                preempt_at: Some(preempt_at),
-                armed_at,
+            // RFC 5798 §6.4.2: the lower one's advert is discarded, the timer runs on. What was
+            // asked because of silence is of no interest any more.
+            let heard = Listening {
+                preempt_at: Some(preempt_at).filter(|_| listening.ready.is_none()),
                 master,
-                resigned,
+                probe_at: None,
+                probed: false,
+                answered: None,
+                held: 0,
+                ..listening.clone()
             };
+            self.state = State::Backup(heard);
         } else {
+            let ready = listening.ready.clone();
             self.listen(now, interval, master, Some(preempt_at));
+            if let (State::Backup(listening), Some(_)) = (&mut self.state, &ready) {
+                listening.ready = ready;
+                listening.preempt_at = None;
+            }
         }
     }
 
@@ -71,29 +88,47 @@ impl VirtualRouter {
         now: Instant,
         from: IpAddr,
         advert: &Advertisement,
+        path: Path,
     ) -> Vec<Action> {
-        let State::Master { adver_at, .. } = self.state else {
+        let State::Master(speaking) = &self.state else {
             return Vec::new();
         };
         let own_priority = self.effective_priority();
+        let before = speaking.rival;
+        let rival = Rival {
+            from,
+            priority: advert.priority,
+            at: now,
+            on_link: path == Path::Link || before.is_some_and(|rival| rival.on_link),
+        };
         if advert.priority == PRIORITY_STOP {
             // RFC 5798 §6.4.3: those who wait for the one that gave up hear us at once.
-            let adver_at = now + self.parameters.interval();
-            self.state = State::Master {
-                adver_at,
-                rival_at: Some(now),
-            };
-            return vec![self.advert(own_priority)];
+            let actions = vec![self.speak(now)];
+            if let State::Master(speaking) = &mut self.state {
+                speaking.rival = Some(Rival {
+                    at: now,
+                    ..before.unwrap_or(rival)
+                });
+            }
+            return actions;
         }
         // RFC 5798 §6.4.3: the greater address decides between equal priorities. Who does not know
         // its own address cannot win by it.
-        let by_address = self
-            .source
-            .map_or(Ordering::Greater, |source| from.cmp(&source));
-        match advert.priority.cmp(&own_priority).then(by_address) {
+        let own = match path {
+            Path::Link => self.source,
+            Path::Heartbeat { own } => Some(own),
+        };
+        let by_address = own.map_or(Ordering::Greater, |own| from.cmp(&own));
+        let outcome = match advert.priority.cmp(&own_priority) {
+            // Two paths may order the addresses differently; the link's own order counts.
+            Ordering::Equal if path != Path::Link && rival.on_link => Ordering::Less,
+            different_or_equal => different_or_equal.then(by_address),
+        };
+        match outcome {
             Ordering::Greater => {
                 let interval = self.interval_of(advert);
                 self.listen(now, interval, Some((from, advert.priority)), None);
+                self.linger_for_the_heard(now);
                 let why = if advert.priority > own_priority {
                     Reason::HigherPriority {
                         master: from,
@@ -102,24 +137,25 @@ impl VirtualRouter {
                 } else {
                     Reason::GreaterAddress { master: from }
                 };
-                vec![
-                    self.changed(now, StateName::Master, why),
-                    Action::RemoveAddresses,
-                ]
+                vec![self.changed(now, StateName::Master, why)]
             }
             // Our own voice, or a twin's: an answer would be answered, without end.
             Ordering::Equal => Vec::new(),
             Ordering::Less => {
-                self.state = State::Master {
-                    adver_at,
-                    rival_at: Some(now),
-                };
-                match self.parameters.version {
-                    // RFC 3768 §6.4.3: discarded.
-                    Version::V2 => Vec::new(),
-                    // RFC 9568 §6.4.3: told at once, and so are the bridges; the pace stays.
-                    Version::V3 => vec![self.advert(own_priority)],
+                if let State::Master(speaking) = &mut self.state {
+                    speaking.rival = Some(rival);
                 }
+                let mut actions = Vec::new();
+                // RFC 3768 §6.4.3: discarded. RFC 9568 §6.4.3: told at once, and so are the bridges;
+                // the pace stays.
+                if self.parameters.version == Version::V3 {
+                    actions.push(self.advert(own_priority));
+                }
+                if before.is_none_or(|known| known.from != from) {
+                    let priority = advert.priority;
+                    actions.push(Action::Notice(Notice::Rival { from, priority }));
+                }
+                actions
             }
         }
     }
@@ -134,8 +170,9 @@ impl VirtualRouter {
         }
     }
 
-    /// RFC 5798 §6.1: the owner always preempts.
+    /// RFC 5798 §6.1: the owner always preempts. Who handed over by order does not.
     fn preempts(&self) -> bool {
-        self.parameters.preempt || self.effective_priority() == PRIORITY_OWNER
+        let owner = self.effective_priority() == PRIORITY_OWNER;
+        (self.parameters.preempt || owner) && !self.yielded
     }
 }

@@ -1,0 +1,81 @@
+//! Who may speak: the password of version 2, and the keyed digest of `type = "hmac"`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// How adverts prove that they come from a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Authentication {
+    /// They do not (RFC 3768 §5.3.6, RFC 5798 §9).
+    #[default]
+    None,
+    /// Version 2 over IPv4, authentication type 1: a password in every advert, readable by whoever
+    /// hears it (RFC 2338 §5.3.6). It guards against accidents only.
+    Password(Password),
+    /// Any version: a trailer with an HMAC-SHA256 and a time stamp, as keepalived 2.4 has it.
+    Hmac(Hmac),
+}
+
+/// The eight bytes of a version 2 password, shorter ones padded with zeros.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password([u8; 8]);
+
+/// Which keys sign and are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hmac {
+    /// The key that signs; one of `keys`.
+    pub key_id: u8,
+    /// The keys that are accepted, by their numbers 1 to 255.
+    pub keys: BTreeMap<u8, Key>,
+    /// How far the time stamp of an advert may be from the own clock, 1 to 300 s.
+    pub window: Duration,
+    /// Adverts without a trailer are accepted, too: for the time while the peers get their keys.
+    pub permissive: bool,
+}
+
+/// A key of 32 to 64 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Vec<u8>);
+
+impl Password {
+    /// At least one byte, at most eight.
+    #[must_use]
+    pub fn new(text: &[u8]) -> Option<Password> {
+        let mut bytes = [0; 8];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        (!text.is_empty()).then_some(Password(bytes))
+    }
+
+    /// The bytes as an advert carries them (RFC 2338 §5.3.10).
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+impl Key {
+    /// 32 to 64 bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Option<Key> {
+        (32..=64).contains(&bytes.len()).then_some(Key(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(...)")
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(...)")
+    }
+}
