@@ -17,7 +17,7 @@ mod value;
 mod virtual_router;
 mod virtual_server;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -349,10 +349,20 @@ impl Config {
 }
 
 impl Config {
-    /// The IPv4 address that adverts leave a link with: its own, never a virtual one, but for an
-    /// owner's, whose virtual address is its own (RFC 3768 §5.3.4).
+    /// The address that the adverts of a virtual router leave its link with.
     #[must_use]
-    pub fn advert_source(&self, link: &Link) -> Option<Ipv4Addr> {
+    pub fn advert_source(&self, vrrp: &Vrrp, link: &Link) -> Option<IpAddr> {
+        if let Some(unicast) = &vrrp.parameters.unicast {
+            let mut addresses = link.addresses.iter().map(|known| known.address.addr());
+            return addresses.find(|address| *address == unicast.source);
+        }
+        self.own_address(link, vrrp.parameters.family)
+    }
+
+    /// This host's own address on a link, never a virtual one, but for an owner's, whose virtual
+    /// address is its own (RFC 3768 §5.3.4). IPv6: link-local (RFC 5798 §5.1.2.1).
+    #[must_use]
+    pub fn own_address(&self, link: &Link, family: vrrp::Family) -> Option<IpAddr> {
         let is_virtual = |ip| {
             self.vrrp
                 .iter()
@@ -365,7 +375,10 @@ impl Config {
             };
             self.vrrp.iter().any(owner).then(|| link.any_v4()).flatten()
         };
-        link.primary_v4(is_virtual).or_else(owned)
+        match family {
+            vrrp::Family::V4 => link.primary_v4(is_virtual).or_else(owned).map(IpAddr::V4),
+            vrrp::Family::V6 => link.primary_v6(is_virtual).map(IpAddr::V6),
+        }
     }
 }
 

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use vrrp::Discard;
+use vrrp::{ChecksumForm, Discard};
 
 /// Adverts of one virtual router.
 #[derive(Debug)]
 pub struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
+    /// Of the received ones of version 3 over IPv4: with and without the pseudo-header in the sum.
+    forms: [AtomicU64; 2],
     discarded: Vec<AtomicU64>,
 }
 
@@ -19,6 +21,7 @@ impl Default for Counters {
         Counters {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            forms: [AtomicU64::new(0), AtomicU64::new(0)],
             discarded,
         }
     }
@@ -30,9 +33,15 @@ impl Counters {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an advert that was accepted.
-    pub fn count_received(&self) {
+    /// Counts an advert that was accepted, and the form of its sum if it has a choice.
+    pub fn count_received(&self, form: Option<ChecksumForm>) {
         self.received.fetch_add(1, Ordering::Relaxed);
+        let [pseudo_header, message_only] = &self.forms;
+        match form {
+            None => {}
+            Some(ChecksumForm::PseudoHeader) => drop(pseudo_header.fetch_add(1, Ordering::Relaxed)),
+            Some(ChecksumForm::MessageOnly) => drop(message_only.fetch_add(1, Ordering::Relaxed)),
+        }
     }
 
     /// Counts an advert that was discarded, under its reason.
@@ -55,6 +64,12 @@ impl Counters {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Adverts accepted of version 3 over IPv4, by the form of their sum as `checksum` names it.
+    pub fn forms(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.forms.iter().map(|count| count.load(Ordering::Relaxed));
+        ["rfc5798", "rfc9568"].into_iter().zip(counts)
     }
 
     /// Adverts discarded, by reason; every reason is there.

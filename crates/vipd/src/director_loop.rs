@@ -4,8 +4,13 @@
 //! It never waits for the kernel or the network itself: addresses, IPVS, checks and adverts have
 //! workers of their own, to which it says what should be and from which it hears what is.
 
+mod checks;
+mod reload;
+mod routers;
+mod stop;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,24 +21,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, OnStop, RealServer, VirtualServer};
+use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
 use crate::listeners::Listeners;
-use crate::net::addresses::{self, RouterAddresses, Wanted};
+use crate::net::addresses::{self, Wanted};
 use crate::net::links::Links;
 use crate::reconcile::{self, Reconciler};
-use crate::release;
 use crate::status::Status;
-use crate::vrrp_loop::{self, Command, LinkFacts, RouterReport, Spec, VrrpThread};
+use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
+
+use self::reload::Loaded;
+use self::routers::Switchover;
 
 /// The name of the worker for virtual addresses.
 pub(crate) const ADDRESSES: &str = "virtual addresses";
-/// How long a graceful stop waits for each of its steps.
-const STOP_STEP: Duration = Duration::from_secs(5);
-/// How long it waits for the kernel to lose a large IPVS table.
-const STOP_IPVS: Duration = Duration::from_secs(30);
-
 /// Everything that can wake the loop.
 #[derive(Debug)]
 pub enum Wake {
@@ -47,19 +49,20 @@ pub enum Wake {
     Status(oneshot::Sender<Status>),
     /// Somebody scrapes.
     Metrics(oneshot::Sender<String>),
+    /// Somebody wants another director to be master of that virtual router. The answer comes when it
+    /// is known what became of it.
+    Switchover {
+        /// The virtual router.
+        router: String,
+        /// What became of it, in words; `Err`: it did not come about.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// SIGHUP.
     Reload,
     /// The file has been read again for a reload.
     Loaded(Box<Result<Loaded, String>>),
     /// SIGTERM or SIGINT.
     Stop,
-}
-
-/// A configuration that a reload has read, and what the kernel holds of services that are new in it.
-#[derive(Debug)]
-pub struct Loaded {
-    config: Config,
-    kernel: Table,
 }
 
 /// A virtual router as the director last heard of it.
@@ -126,7 +129,8 @@ pub struct Director {
     stopping: bool,
     /// Every service that was ever configured since the start.
     managed: BTreeSet<ServiceKey>,
-    facts: Vec<LinkFacts>,
+    facts: Facts,
+    switchovers: Vec<Switchover>,
     runner: Runner,
     checks: mpsc::UnboundedReceiver<health::Report>,
     reconciler: Arc<Reconciler>,
@@ -171,7 +175,8 @@ impl Director {
             unconfigured: 0,
             stopping: false,
             managed: BTreeSet::new(),
-            facts: Vec::new(),
+            facts: Facts::default(),
+            switchovers: Vec::new(),
             runner: Runner::new(reports),
             checks,
             reconciler: parts.reconciler,
@@ -204,7 +209,7 @@ impl Director {
                     Some(wake) => self.wake(wake).await,
                 },
                 Some(report) = self.checks.recv() => self.take_checks(report),
-                changed = self.links.changed() => if changed.is_ok() { self.tell_links() },
+                changed = self.links.changed() => if changed.is_ok() { self.tell_facts() },
                 _ = tick.tick() => {
                     if let Some(worker) = self.dead_worker() {
                         error!("the worker for {worker} has died");
@@ -237,7 +242,7 @@ impl Director {
             .map(|(name, _)| name)
     }
 
-    async fn wake(&mut self, wake: Wake) {
+    pub(super) async fn wake(&mut self, wake: Wake) {
         match wake {
             Wake::Vrrp(report) => self.take_vrrp(report),
             Wake::Kernel(report) => self.take_kernel(report),
@@ -251,122 +256,11 @@ impl Director {
             Wake::Metrics(reply) => {
                 let _ = reply.send(crate::metrics::encode(self));
             }
+            Wake::Switchover { router, reply } => self.begin_switchover(&router, reply),
             Wake::Reload => self.begin_reload(),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
             Wake::Stop => {}
         }
-    }
-
-    fn take_vrrp(&mut self, report: vrrp_loop::Report) {
-        match report {
-            vrrp_loop::Report::Router(report) => self.take_router(report),
-            vrrp_loop::Report::Configured => {
-                self.unconfigured = self.unconfigured.saturating_sub(1);
-                if self.unconfigured == 0 {
-                    let configured = |name: &String| self.config.vrrp(name).is_some();
-                    self.routers.retain(|name, _| configured(name));
-                }
-                self.publish_addresses();
-                self.publish_table();
-            }
-            vrrp_loop::Report::Discarded {
-                routers,
-                from,
-                discard,
-            } => {
-                let from = from.map_or("somebody".to_owned(), |from| from.to_string());
-                let reason = discard.name();
-                warn!(
-                    routers = routers.join(","),
-                    from, reason, "advert discarded: {discard}"
-                );
-            }
-            vrrp_loop::Report::Trouble { interface, what } => {
-                warn!(interface, "{what}");
-            }
-            vrrp_loop::Report::Stopped => {}
-        }
-    }
-
-    fn take_router(&mut self, report: RouterReport) {
-        let name = report.name.clone();
-        let before = self.routers.get(&name);
-        let changed = before.is_none_or(|before| before.report.state != report.state);
-        if changed {
-            let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
-            let why = &report.why;
-            info!(router = name, from, to = %report.state, why, "virtual router is {}", report.state);
-        }
-        // The first report of a router that has not started yet is no change of state.
-        let moved = changed && (before.is_some() || report.state != vrrp::StateName::Initialize);
-        let router = Router {
-            since: before
-                .filter(|_| !changed)
-                .map_or_else(SystemTime::now, |b| b.since),
-            transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
-            report,
-        };
-        self.routers.insert(name, router);
-        self.publish_addresses();
-        if changed {
-            self.publish_table();
-        }
-    }
-
-    fn take_checks(&mut self, first: health::Report) {
-        let mut transitions = false;
-        transitions |= self.take_check(first);
-        // A wave of verdicts is one new table.
-        while let Ok(report) = self.checks.try_recv() {
-            transitions |= self.take_check(report);
-        }
-        if transitions {
-            self.publish_table();
-        }
-    }
-
-    fn take_check(&mut self, report: health::Report) -> bool {
-        // A probe that was on its way when its check was dropped by a reload has no say any more.
-        if !self.health.contains_key(&*report.spec) {
-            return false;
-        }
-        let detail = self.details.entry((*report.spec).clone()).or_default();
-        detail.last_latency = Some(report.latency);
-        detail.last_error = report.outcome.as_ref().err().map(ToString::to_string);
-        if let Err(failure) = &report.outcome {
-            *detail.failures.entry(failure.reason()).or_insert(0) += 1;
-        }
-        let before = self.health.insert((*report.spec).clone(), report.health);
-        if before == Some(report.health) {
-            return false;
-        }
-        let why = match &report.outcome {
-            Ok(()) => format!("passed after {} ms", report.latency.as_millis()),
-            Err(failure) => failure.to_string(),
-        };
-        for server in &self.config.virtual_servers {
-            for real in server
-                .real_servers
-                .iter()
-                .filter(|r| r.checks.contains(&report.spec))
-            {
-                let (virtual_server, real_server) = (&server.name, real.key.to_string());
-                let check = report.spec.to_string();
-                match report.health {
-                    Health::Up => {
-                        info!(virtual_server, real_server, check, "real server up: {why}")
-                    }
-                    Health::Down => {
-                        warn!(
-                            virtual_server,
-                            real_server, check, "real server down: {why}"
-                        );
-                    }
-                    Health::Unknown => {}
-                }
-            }
-        }
-        true
     }
 
     fn take_kernel(&mut self, report: reconcile::Report) {
@@ -386,30 +280,6 @@ impl Director {
         }
         self.repairs += u64::try_from(report.repairs.len()).unwrap_or(0);
         self.kernel = Some(report);
-    }
-
-    fn take_addresses(&mut self, report: addresses::Report) {
-        match report {
-            addresses::Report::Repaired { interface, address } => {
-                self.address_repairs += 1;
-                warn!(interface, %address, "virtual address repaired, somebody had deleted it");
-            }
-            addresses::Report::Refused {
-                interface,
-                address,
-                error,
-            } => {
-                error!(interface, %address, "virtual address refused: {error}");
-                self.refused_addresses.insert((interface, address), error);
-            }
-            addresses::Report::Mended { interface, address } => {
-                info!(interface, %address, "virtual address no longer refused");
-                self.refused_addresses.remove(&(interface, address));
-            }
-            addresses::Report::Changed { added, removed } => {
-                info!(added, removed, "virtual addresses changed");
-            }
-        }
     }
 
     /// Puts `self.config` in force: start and reload are this one path. `before` says what is
@@ -440,64 +310,7 @@ impl Director {
             .extend(self.config.virtual_servers.iter().map(|server| server.key));
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
-        self.facts.clear();
-        self.tell_links();
-        let specs = self.config.vrrp.iter().map(|vrrp| Spec {
-            name: vrrp.name.clone(),
-            interface: vrrp.interface.clone(),
-            parameters: vrrp.parameters.clone(),
-            counters: Arc::clone(self.counters.entry(vrrp.name.clone()).or_default()),
-        });
-        // What follows from the roles follows when the advert path has taken the configuration in.
-        self.vrrp.send(Command::Configure(specs.collect()));
-        self.unconfigured += 1;
-    }
-
-    /// Tells the advert path what is true of its interfaces.
-    fn tell_links(&mut self) {
-        let links = Arc::clone(&self.links.borrow_and_update());
-        let names: BTreeSet<&String> = self.config.vrrp.iter().map(|v| &v.interface).collect();
-        let facts: Vec<LinkFacts> = names
-            .into_iter()
-            .map(|name| {
-                let link = links.named(name);
-                LinkFacts {
-                    interface: name.clone(),
-                    index: link.map(|link| link.index),
-                    up: link.is_some_and(|link| link.up),
-                    source: link.and_then(|link| self.config.advert_source(link)),
-                }
-            })
-            .collect();
-        if facts != self.facts {
-            self.facts.clone_from(&facts);
-            self.vrrp.send(Command::Links(facts));
-        }
-    }
-
-    fn publish_addresses(&mut self) {
-        let Some(sender) = self
-            .wanted_addresses
-            .as_ref()
-            .filter(|_| self.unconfigured == 0)
-        else {
-            return;
-        };
-        let mut wanted = Wanted::new();
-        for vrrp in &self.config.vrrp {
-            let router = self.routers.get(&vrrp.name).map(|router| &router.report);
-            let addresses = RouterAddresses {
-                addresses: vrrp.addresses.clone(),
-                hold: router.is_some_and(|router| router.hold),
-                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
-                announce: router.map_or(0, |router| router.announce),
-                garp: vrrp.garp,
-            };
-            wanted.insert(vrrp.name.clone(), addresses);
-        }
-        if **sender.borrow() != wanted {
-            sender.send_replace(Arc::new(wanted));
-        }
+        self.configure_routers();
     }
 
     fn publish_table(&mut self) {
@@ -514,11 +327,11 @@ impl Director {
             }
         }
         self.quorums = quorums;
-        let master = |router: &Router| router.report.state == vrrp::StateName::Master;
+        // Whoever holds the addresses gets the clients, also for the moment after it was master.
         let roles: Roles = self
             .routers
             .iter()
-            .map(|(name, r)| (name.clone(), master(r)))
+            .map(|(name, router)| (name.clone(), router.report.hold))
             .collect();
         let table = desired::desired(&self.config, &roles, &self.health, &self.quorums);
         self.want(table);
@@ -531,149 +344,6 @@ impl Director {
             resync_interval: self.config.ipvs.resync_interval,
         });
     }
-
-    /// Reads the file again, beside the loop: a slow disk or a slow kernel must not hold up a change
-    /// of role.
-    fn begin_reload(&mut self) {
-        let _ = sd_notify::NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]));
-        let (path, known) = (self.config_path.clone(), self.managed.clone());
-        let wake = self.wake.clone();
-        tokio::task::spawn_blocking(move || {
-            let loaded = load(&path, &known);
-            let _ = wake.send(Wake::Loaded(Box::new(loaded)));
-        });
-    }
-
-    /// Puts what was read in force. What does not validate changes nothing.
-    async fn finish_reload(&mut self, loaded: Result<Loaded, String>) {
-        let result = match loaded {
-            // The listeners are the last thing that can fail, and the first that changes.
-            Ok(loaded) => self
-                .listeners
-                .rebind(&loaded.config.global)
-                .await
-                .map(|()| loaded),
-            Err(why) => Err(why),
-        };
-        let error = match result {
-            Ok(loaded) => {
-                self.replace(loaded);
-                info!(file = %self.config_path.display(), "configuration reloaded");
-                None
-            }
-            Err(why) => {
-                error!("reload refused, nothing changed:\n{why}");
-                Some(why)
-            }
-        };
-        self.last_reload = Some(Reload {
-            at: SystemTime::now(),
-            error,
-        });
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    }
-
-    fn replace(&mut self, loaded: Loaded) {
-        let old = std::mem::replace(&mut self.config, loaded.config);
-        let health = self.health.clone();
-        let before = |server: &VirtualServer, real: &RealServer| {
-            let known = old.virtual_servers.iter().find(|s| s.key == server.key);
-            let known = known.and_then(|s| s.real_servers.iter().find(|r| r.key == real.key));
-            match known {
-                Some(real) => Some(desired::state(real, &health)),
-                None => serves(&loaded.kernel, server, real).then_some(Health::Up),
-            }
-        };
-        self.loaded = SystemTime::now();
-        self.enforce(&before);
-    }
-
-    /// Gives everything up: the peers are told, the addresses go, then the table.
-    async fn stop(&mut self) {
-        self.stopping = true;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        info!("stopping");
-        self.runner.set(BTreeMap::new());
-        self.vrrp.send(Command::Stop);
-        let stopped = tokio::time::timeout(STOP_STEP, async {
-            while let Some(wake) = self.wakes.recv().await {
-                match wake {
-                    Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
-                    // What is being given up is not configured anew.
-                    Wake::Reload | Wake::Loaded(_) | Wake::Stop => {}
-                    Wake::Vrrp(_)
-                    | Wake::Kernel(_)
-                    | Wake::Addresses(_)
-                    | Wake::Status(_)
-                    | Wake::Metrics(_) => self.wake(wake).await,
-                }
-            }
-        });
-        if stopped.await.is_err() {
-            error!("the advert path did not stop in time");
-        }
-        for router in self.routers.values_mut() {
-            router.report.hold = false;
-        }
-        self.unconfigured = 0;
-        self.publish_addresses();
-        // Without anybody to tell it more, the worker finishes what it was told and ends.
-        self.wanted_addresses = None;
-        let position = self.workers.iter().position(|(name, _)| *name == ADDRESSES);
-        let worker = position.map(|position| self.workers.swap_remove(position).1);
-        if let Some(worker) = worker {
-            match tokio::time::timeout(STOP_STEP, worker).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => self.release_addresses().await,
-            }
-        }
-        if self.config.ipvs.on_stop == OnStop::Remove {
-            self.want(Table::new());
-        }
-        let (done, waiting) = oneshot::channel();
-        self.reconciler.stop(move || {
-            let _ = done.send(());
-        });
-        if tokio::time::timeout(STOP_IPVS, waiting).await.is_err() {
-            error!("the IPVS table was not removed in time");
-        }
-        while let Ok(wake) = self.wakes.try_recv() {
-            if !matches!(wake, Wake::Reload | Wake::Loaded(_)) {
-                self.wake(wake).await;
-            }
-        }
-        self.listeners.close();
-        info!("stopped");
-    }
-
-    /// What `vipd release` does, for when the worker for addresses cannot.
-    async fn release_addresses(&self) {
-        error!("the worker for virtual addresses did not finish; releasing them without it");
-        match tokio::time::timeout(STOP_STEP, release::release_addresses(&self.config)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(why)) => error!("{why}"),
-            Err(_) => error!("virtual addresses may still be on an interface"),
-        }
-    }
-}
-
-/// Reads a file for a reload, and what the kernel holds of services that are new in it: they are
-/// adopted as at the start.
-fn load(path: &Path, known: &BTreeSet<ServiceKey>) -> Result<Loaded, String> {
-    let config = Config::load(path).map_err(|error| error.to_string())?;
-    let new = config
-        .virtual_servers
-        .iter()
-        .any(|server| !known.contains(&server.key));
-    let kernel = if new {
-        let dump = reconcile::open()?.dump();
-        dump.map_err(|error| format!("reading the IPVS table: {error}"))?
-            .table
-    } else {
-        Table::new()
-    };
-    Ok(Loaded { config, kernel })
 }
 
 /// Whether a table has a real server with a weight.

@@ -1,18 +1,17 @@
 //! `vipd release`: removes what a dead daemon left behind.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipvs::Table;
 use tokio::net::UnixStream;
-use vrrp::{Advertisement, Family};
 
 use crate::config::{Config, Vrrp};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
-use crate::net::vrrp_socket::VrrpSocket;
 use crate::reconcile;
+use crate::vrrp_loop::{Spec, say_stop};
 
 /// How long the kernel may take for everything.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,28 +86,14 @@ pub(crate) async fn release_addresses(config: &Config) -> Result<Vec<String>, St
 
 /// Sends one advert of priority 0 in the name of a virtual router (RFC 3768 §5.3.4).
 fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, String>> {
-    let parameters = &vrrp.parameters;
-    if parameters.family != Family::V4 {
-        return None;
-    }
     let link = links.named(&vrrp.interface).filter(|link| link.up)?;
-    let source: Ipv4Addr = config.advert_source(link)?;
-    let advertisement = Advertisement {
-        version: parameters.version,
-        family: parameters.family,
-        vrid: parameters.vrid,
-        priority: vrrp::PRIORITY_STOP,
-        interval: parameters.advert_interval,
-        addresses: parameters.addresses.clone(),
-    };
-    let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), parameters.checksum);
-    let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, 1, &message);
-    let sent = VrrpSocket::open(&link.name, link.index).and_then(|socket| socket.send(&packet));
+    let source = config.advert_source(vrrp, link)?;
     let what = format!(
         "router {} (VRID {} on {})",
-        vrrp.name, parameters.vrid, vrrp.interface
+        vrrp.name, vrrp.parameters.vrid, vrrp.interface
     );
-    Some(match sent {
+    let spec = Spec::new(config, vrrp, Arc::default());
+    Some(match say_stop(&spec, link, source) {
         Ok(()) => Ok(format!("told the peers that {what} gives up")),
         Err(error) => Err(format!("telling the peers about {what}: {error}")),
     })

@@ -6,10 +6,14 @@
 //! unbounded channel, counters are atomics. It never logs; what is worth a line is a report.
 
 mod advert_path;
+mod farewell;
 mod outbox;
+mod seat;
+mod station;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,21 +21,37 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
-use vrrp::{Discard, Family, Fault, StateName};
+use vrrp::{Discard, Family, Fault, Notice, StateName};
 
 use self::advert_path::AdvertPath;
+pub use self::farewell::say_stop;
 use self::outbox::Outbox;
+use crate::config::{Config, Heartbeat, Vrrp};
 use crate::counters::{Counters, Lateness};
+use crate::net::sys::Mac;
 
 /// What the rest of the daemon tells the thread.
 #[derive(Debug)]
 pub enum Command {
     /// The whole set of virtual routers from now on.
     Configure(Vec<Spec>),
-    /// What is true of the interfaces that virtual routers use.
-    Links(Vec<LinkFacts>),
+    /// What is true of the interfaces and the virtual routers.
+    Facts(Facts),
+    /// Hand the addresses of that virtual router over to a peer.
+    Yield(String),
+    /// Somebody else answered for a virtual address.
+    Answered {
+        /// Which.
+        address: IpAddr,
+        /// Who.
+        by: Mac,
+    },
     /// Give everything up, tell the peers, and end.
-    Stop,
+    Stop {
+        /// Masters keep their addresses until the successor is heard. A later `Stop` without it
+        /// cuts that short.
+        make_before_break: bool,
+    },
 }
 
 /// A virtual router to run.
@@ -43,11 +63,50 @@ pub struct Spec {
     pub interface: String,
     /// Its parameters.
     pub parameters: vrrp::Parameters,
+    /// Whether its adverts carry the virtual MAC as their Ethernet source.
+    pub virtual_mac: bool,
+    /// Further paths for its adverts.
+    pub heartbeats: Vec<Heartbeat>,
+    /// The sync group it belongs to.
+    pub group: Option<String>,
+    /// Its addresses and the interface of each: what is asked after before a takeover.
+    pub addresses: Arc<[(String, IpAddr)]>,
     /// Where its adverts are counted.
     pub counters: Arc<Counters>,
 }
 
-/// What is true of an interface now.
+impl Spec {
+    /// What the thread needs of a configured virtual router.
+    #[must_use]
+    pub fn new(config: &Config, vrrp: &Vrrp, counters: Arc<Counters>) -> Spec {
+        let mut groups = config.sync_groups.iter();
+        let group = groups.find(|group| group.members.contains(&vrrp.name));
+        let addresses = vrrp.addresses.iter();
+        Spec {
+            name: vrrp.name.clone(),
+            interface: vrrp.interface.clone(),
+            parameters: vrrp.parameters.clone(),
+            virtual_mac: vrrp.virtual_mac.is_some(),
+            heartbeats: vrrp.heartbeats.clone(),
+            group: group.map(|group| group.name.clone()),
+            addresses: addresses
+                .map(|address| (address.interface.clone(), address.ip()))
+                .collect(),
+            counters,
+        }
+    }
+}
+
+/// What is true outside of the protocol. It is the whole truth each time, not what changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Of the interfaces that adverts use.
+    pub links: Vec<LinkFacts>,
+    /// Of the virtual routers.
+    pub routers: Vec<RouterFacts>,
+}
+
+/// What is true of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkFacts {
     /// Its name.
@@ -56,8 +115,39 @@ pub struct LinkFacts {
     pub index: Option<u32>,
     /// Whether packets can leave it.
     pub up: bool,
-    /// The IPv4 address that adverts are sent from.
-    pub source: Option<Ipv4Addr>,
+}
+
+/// What is true of a virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterFacts {
+    /// Its name.
+    pub name: String,
+    /// The address that its adverts are sent from.
+    pub source: Option<IpAddr>,
+    /// The own address on each of its heartbeat interfaces, in the order of its heartbeats; `None`
+    /// also for those to a host, whose socket knows it.
+    pub heartbeat_sources: Vec<Option<IpAddr>>,
+    /// What is wrong with what it tracks, and whether it is out of service.
+    pub faults: BTreeSet<Fault>,
+    /// What its trackers add to its priority.
+    pub priority_offset: i32,
+    /// None of its reference addresses answers.
+    pub references_lost: bool,
+}
+
+impl RouterFacts {
+    /// Nothing is known of it.
+    #[must_use]
+    pub fn unknown(name: String) -> RouterFacts {
+        RouterFacts {
+            name,
+            source: None,
+            heartbeat_sources: Vec::new(),
+            faults: BTreeSet::new(),
+            priority_offset: 0,
+            references_lost: false,
+        }
+    }
 }
 
 /// What the thread tells the rest of the daemon.
@@ -67,6 +157,15 @@ pub enum Report {
     Router(RouterReport),
     /// The last `Configure` is in force, and everything that changed by it has been reported.
     Configured,
+    /// Something worth knowing that is no change of state.
+    Notice {
+        /// Whose.
+        router: String,
+        /// What.
+        notice: Notice,
+    },
+    /// The link is to be asked who has these addresses, at once.
+    Probe(Arc<[(String, IpAddr)]>),
     /// An advert was discarded; at most one a minute for each router and reason.
     Discarded {
         /// Whom it was for, as far as that is known.
@@ -106,6 +205,16 @@ pub struct RouterReport {
     pub hold: bool,
     /// Goes up each time they must be announced.
     pub announce: u64,
+    /// Another master that is heard while this one is master, and its priority.
+    pub rival: Option<(IpAddr, u8)>,
+    /// Who answers for the addresses while no master is heard and it waits because of that.
+    pub suspect: Option<Mac>,
+    /// Whether it handed over by order and leaves the master alone.
+    pub yielded: bool,
+    /// Whether it holds the addresses although it is not master any more.
+    pub lingering: bool,
+    /// A peer of the same VRID whose adverts cannot be accepted, and the name of the reason.
+    pub incompatible: Option<(IpAddr, &'static str)>,
 }
 
 /// The way to the thread.

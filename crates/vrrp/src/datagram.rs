@@ -1,6 +1,6 @@
 //! An IP packet that carries an advert.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::checksum::checksum;
 use crate::discard::Discard;
@@ -97,6 +97,7 @@ pub fn ipv4_packet(
     source: Ipv4Addr,
     destination: Ipv4Addr,
     identification: u16,
+    ttl: u8,
     payload: &[u8],
 ) -> Vec<u8> {
     let total = u16::try_from(payload.len().saturating_add(20)).unwrap_or(u16::MAX);
@@ -105,7 +106,7 @@ pub fn ipv4_packet(
         bytes.extend([0x45, 0xc0]);
         bytes.extend(total.to_be_bytes());
         bytes.extend(identification.to_be_bytes());
-        bytes.extend([0, 0, 255, PROTOCOL]);
+        bytes.extend([0, 0, ttl, PROTOCOL]);
         bytes.extend(sum.to_be_bytes());
         bytes.extend(source.octets());
         bytes.extend(destination.octets());
@@ -113,6 +114,27 @@ pub fn ipv4_packet(
     };
     let mut packet = header(checksum(&header(0), None));
     packet.extend(payload.iter().take(usize::from(total) - 20));
+    packet
+}
+
+/// A whole IPv6 packet around a VRRP message, for a socket with `IPV6_HDRINCL`: traffic class 0xc0
+/// (network control), no flow label, no extension headers, next header 112.
+#[must_use]
+pub fn ipv6_packet(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    let mut packet = Vec::with_capacity(40 + payload.len());
+    // Version 6, traffic class 0xc0, flow label 0 (RFC 8200 §3).
+    packet.extend([0x6c, 0, 0, 0]);
+    packet.extend(length.to_be_bytes());
+    packet.extend([PROTOCOL, hop_limit]);
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    packet.extend(payload.iter().take(usize::from(length)));
     packet
 }
 

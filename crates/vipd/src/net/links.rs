@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +182,20 @@ impl FromIterator<Link> for Links {
 }
 
 impl Link {
+    /// The link-local IPv6 address that adverts are sent from: the first one that is not virtual.
+    pub fn primary_v6(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv6Addr> {
+        self.addresses
+            .iter()
+            .find_map(|known| match known.address.addr() {
+                IpAddr::V6(ip)
+                    if ip.is_unicast_link_local() && !known.ours && !is_virtual(ip.into()) =>
+                {
+                    Some(ip)
+                }
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            })
+    }
+
     /// The IPv4 address that adverts are sent from: the first one that is not a virtual address
     /// (RFC 3768 §5.2.1, "primary IP address").
     pub fn primary_v4(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv4Addr> {

@@ -37,16 +37,17 @@ pub fn schedule_round_robin() -> io::Result<()> {
     }
 }
 
-/// The link-layer address (packet(7)) that sends a frame out of the interface of that index.
+/// The link-layer address (packet(7)) that sends a frame of that Ethernet type out of the interface
+/// of that index.
 #[must_use]
-pub fn link_layer_address(index: u32, destination: Mac) -> SockAddr {
+pub fn link_layer_address(index: u32, protocol: u16, destination: Mac) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: the storage is larger than, and as aligned as, sockaddr_ll, all of whose bit patterns
     // are valid; the length given is that of the structure.
     unsafe {
         let address = storage.view_as::<libc::sockaddr_ll>();
         address.sll_family = AF_PACKET;
-        address.sll_protocol = 0x0806_u16.to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = i32::try_from(index).unwrap_or(0);
         address.sll_halen = 6;
         for (to, from) in address.sll_addr.iter_mut().zip(destination) {

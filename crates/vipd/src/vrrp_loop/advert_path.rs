@@ -1,6 +1,6 @@
-//! What runs on the thread: sockets, deadlines, and the routers between them.
+//! What runs on the thread: deadlines, adverts, and the routers between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,53 +9,49 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Socket, Type};
 use vrrp::{
-    Action, Advertisement, Datagram, Discard, Event, Fault, RouterKey, Routers, VirtualRouter,
+    Action, Advertisement, Datagram, Discard, Event, Fault, Heartbeat, RouterKey, Routers,
+    VirtualRouter,
 };
 
+use super::farewell::destinations;
 use super::outbox::Outbox;
-use super::{Command, LinkFacts, Report, RouterReport, Spec};
-use crate::counters::{Counters, Lateness};
+use super::seat::{Seat, Way, ether_type, group, group_mac};
+use super::station::{Place, Station};
+use super::{Command, Facts, Report, RouterFacts, Spec};
+use crate::config;
+use crate::counters::Lateness;
 use crate::net::sys;
-use crate::net::vrrp_socket::VrrpSocket;
 
 /// The longest sleep: the watchdog sees by it that the thread turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Adverts read from one socket before deadlines are looked at again.
 const RECEIVE_BATCH: usize = 256;
-/// When a socket that could not be opened is tried again.
-const SOCKET_RETRY: Duration = Duration::from_secs(1);
 /// At most one report about the same kind of trouble of the same router in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Larger than any Ethernet frame; VRRP over IPv4 never fragments.
 const PACKET_SIZE: usize = 9216;
+/// The longest wait for successors on a stop, whatever the advert interval.
+const STOP_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) struct AdvertPath {
     routers: Routers,
     seats: BTreeMap<RouterKey, Seat>,
-    /// The position of an interface is its number in [`RouterKey::link`].
-    links: Vec<LinkSlot>,
+    stations: Vec<Station>,
+    facts: Facts,
     outbox: Outbox,
     lateness: Arc<Lateness>,
-    identification: u16,
-    /// When a kind of trouble was last reported: by link, VRID and name.
+    /// Sends frames from virtual MACs.
+    frames: Option<Socket>,
+    /// Differs from one signed advert to the next.
+    stamp: u16,
+    /// The routers of which something may have to be reported; `true`: their faults, too.
+    touched: BTreeMap<RouterKey, bool>,
+    /// When a kind of trouble was last reported: by station, VRID and name.
     reported: BTreeMap<(u32, Option<u8>, &'static str), Instant>,
-}
-
-/// What the loop keeps of a virtual router beside the protocol.
-struct Seat {
-    name: String,
-    counters: Arc<Counters>,
-    why: String,
-    hold: bool,
-    announce: u64,
-    reported: Option<RouterReport>,
-}
-
-struct LinkSlot {
-    facts: LinkFacts,
-    socket: Option<VrrpSocket>,
-    retry_at: Option<Instant>,
+    /// Until when successors are waited for.
+    stop_at: Option<Instant>,
 }
 
 impl AdvertPath {
@@ -63,11 +59,15 @@ impl AdvertPath {
         AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),
-            links: Vec::new(),
+            stations: Vec::new(),
+            facts: Facts::default(),
             outbox,
             lateness,
-            identification: 0,
+            frames: None,
+            stamp: 0,
+            touched: BTreeMap::new(),
             reported: BTreeMap::new(),
+            stop_at: None,
         }
     }
 
@@ -94,115 +94,168 @@ impl AdvertPath {
         commands: &mpsc::Receiver<Command>,
         turns: &AtomicU64,
     ) {
+        let mut buffer = vec![0; PACKET_SIZE];
         loop {
-            self.wait(wake);
+            let readable = self.wait(wake);
             turns.fetch_add(1, Ordering::Relaxed);
-            for command in commands.try_iter() {
-                match command {
-                    Command::Configure(specs) => self.configure(specs),
-                    Command::Links(facts) => self.take_facts(facts),
-                    Command::Stop => return self.stop(),
-                }
-            }
             // Adverts that wait are heard before deadlines are judged: a thread that was late must
             // not call a master dead whose adverts lie in the socket.
-            self.receive();
+            for number in readable {
+                self.receive(number, &mut buffer);
+            }
             self.time_out();
+            for command in commands.try_iter() {
+                self.obey(command);
+            }
             self.reopen_sockets();
+            self.forget_incompatible();
             self.send_reports();
+            if self.stop_at.is_some_and(|at| self.may_stop(at)) {
+                return self.end();
+            }
         }
     }
 
-    fn wait(&self, wake: &OwnedFd) {
+    fn obey(&mut self, command: Command) {
         let now = Instant::now();
-        let retry = self.links.iter().filter_map(|slot| slot.retry_at).min();
-        let due = self.routers.poll_timeout().into_iter().chain(retry).min();
+        match command {
+            Command::Configure(specs) => self.configure(specs),
+            Command::Facts(facts) => self.take_facts(facts),
+            Command::Yield(name) => {
+                let key = self.seats.iter().find(|(_, seat)| seat.name == name);
+                if let Some(key) = key.map(|(key, _)| *key) {
+                    self.tell(now, &key, Event::Yield);
+                }
+            }
+            Command::Answered { address, by } => {
+                let asked = |seat: &Seat| seat.addresses.iter().any(|(_, ip)| *ip == address);
+                let keys: Vec<_> = self
+                    .seats
+                    .iter()
+                    .filter(|(_, seat)| asked(seat))
+                    .map(|(key, _)| *key)
+                    .collect();
+                for key in keys {
+                    self.tell(now, &key, Event::Answered { by });
+                }
+            }
+            Command::Stop { make_before_break } => self.begin_stop(now, make_before_break),
+        }
+    }
+
+    /// Sleeps until something is to be done. Returns the stations that have something to read.
+    fn wait(&self, wake: &OwnedFd) -> Vec<usize> {
+        let retry = self.stations.iter().filter_map(Station::retry_at).min();
+        let due = self.routers.poll_timeout().into_iter();
+        let due = due.chain(retry).chain(self.stop_at).min();
         let sleep = due.map_or(HEARTBEAT, |at| {
-            at.saturating_duration_since(now).min(HEARTBEAT)
+            at.saturating_duration_since(Instant::now()).min(HEARTBEAT)
         });
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(1),
             tv_nsec: i64::from(sleep.subsec_nanos()),
         };
         let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
-        let sockets = self.links.iter().filter_map(|slot| slot.socket.as_ref());
-        fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let mut numbers = Vec::new();
+        for (number, station) in self.stations.iter().enumerate() {
+            if let Some(socket) = &station.socket {
+                fds.push(PollFd::new(socket, PollFlags::IN));
+                numbers.push(number);
+            }
+        }
         // An interrupted or failed wait is a short one; the loop looks at everything anyway.
         let _ = poll(&mut fds, Some(&timeout));
-        let mut count = [0; 8];
-        let _ = rustix::io::read(wake, &mut count);
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next() == Some(true) {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(wake, &mut count);
+        }
+        let ready: Vec<bool> = ready.collect();
+        numbers
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(number, ready)| ready.then_some(number))
+            .collect()
     }
 
-    fn receive(&mut self) {
-        let mut buffer = [0; PACKET_SIZE];
-        for number in 0..self.links.len() {
-            for _ in 0..RECEIVE_BATCH {
-                let Some(slot) = self.links.get_mut(number) else {
-                    break;
-                };
-                let Some(socket) = &slot.socket else { break };
-                match socket.receive(&mut buffer) {
-                    Ok(None) => break,
-                    Ok(Some(packet)) => {
-                        let link = link_number(number);
-                        match Datagram::from_ipv4(packet) {
-                            Ok(datagram) => self.hear(link, &datagram),
-                            Err(discard) => self.discard(link, None, None, discard),
-                        }
+    fn receive(&mut self, number: usize, buffer: &mut [u8]) {
+        for _ in 0..RECEIVE_BATCH {
+            let Some(socket) = self
+                .stations
+                .get(number)
+                .and_then(|station| station.socket.as_ref())
+            else {
+                return;
+            };
+            match socket.receive(buffer) {
+                Ok(None) => return,
+                Ok(Some(Ok(datagram))) => self.hear(station_number(number), &datagram),
+                Ok(Some(Err(discard))) => {
+                    self.discard(station_number(number), None, None, discard);
+                }
+                Err(error) => {
+                    // ENETDOWN is told once when the interface goes down: that is a link fact. An
+                    // unreachable host is silent, which is what its absence means.
+                    let told = [libc::ENETDOWN, libc::EHOSTUNREACH, libc::ECONNREFUSED];
+                    if !error
+                        .raw_os_error()
+                        .is_some_and(|code| told.contains(&code))
+                    {
+                        let what = format!("receiving adverts failed: {error}");
+                        self.trouble(station_number(number), "receive", what);
                     }
-                    Err(error) => {
-                        // ENETDOWN is told once when the interface goes down: that is a link fact.
-                        let down = error.raw_os_error() == Some(libc::ENETDOWN);
-                        if !down {
-                            let what = format!("receiving adverts failed: {error}");
-                            self.trouble(link_number(number), "receive", what);
-                        }
-                        break;
-                    }
+                    return;
                 }
             }
         }
     }
 
-    fn hear(&mut self, link: u32, datagram: &Datagram<'_>) {
+    fn hear(&mut self, station: u32, datagram: &Datagram<'_>) {
         let from = Some(datagram.source);
         match self
             .routers
-            .receive(Instant::now(), wall_time(), link, datagram)
+            .receive(Instant::now(), wall_time(), station, datagram)
         {
             vrrp::Received::Accepted {
                 key,
                 actions,
                 other_addresses,
-                ..
+                form,
             } => {
                 if let Some(seat) = self.seats.get(&key) {
-                    seat.counters.count_received();
+                    seat.counters.count_received(form);
                 }
+                self.touch(key, false);
                 self.perform(actions);
-                if other_addresses && self.is_new((link, Some(key.vrid), "addresses")) {
+                if other_addresses && self.is_new((station, Some(key.vrid), "addresses")) {
                     let (source, vrid) = (datagram.source, key.vrid);
                     let what = format!(
                         "{source} advertises other addresses for VRID {vrid} than are configured \
                          here; the advert counts all the same"
                     );
-                    let interface = self.interface(link);
+                    let interface = self.interface(station);
                     self.outbox.send(Report::Trouble { interface, what });
                 }
             }
-            vrrp::Received::Discarded { key, discard } => self.discard(link, key, from, discard),
+            vrrp::Received::Discarded { key, discard } => self.discard(station, key, from, discard),
         }
     }
 
     /// Counts a discard for the router it was meant for. One that cannot be told (the VRID is
-    /// nobody's, or the packet too broken to have one) counts for every router of the interface.
-    fn discard(&mut self, link: u32, key: Option<RouterKey>, from: Option<IpAddr>, why: Discard) {
+    /// nobody's, or the packet too broken to have one) counts for every router of the station.
+    fn discard(
+        &mut self,
+        station: u32,
+        key: Option<RouterKey>,
+        from: Option<IpAddr>,
+        why: Discard,
+    ) {
         let keys: Vec<RouterKey> = match key {
             Some(key) => vec![key],
             None => self
                 .seats
                 .keys()
-                .filter(|key| key.link == link)
+                .filter(|key| key.link == station)
                 .copied()
                 .collect(),
         };
@@ -213,7 +266,13 @@ impl AdvertPath {
                 routers.push(seat.name.clone());
             }
         }
-        if self.is_new((link, key.map(|key| key.vrid), why.name())) {
+        if let (Some(key), Some(from), true) = (key, from, why.is_incompatibility()) {
+            if let Some(seat) = self.seats.get_mut(&key) {
+                seat.note_incompatible(from, why.name(), Instant::now());
+            }
+            self.touch(key, false);
+        }
+        if self.is_new((station, key.map(|key| key.vrid), why.name())) {
             let discard = why;
             self.outbox.send(Report::Discarded {
                 routers,
@@ -224,16 +283,15 @@ impl AdvertPath {
     }
 
     /// Reports that something does not work that should; it is tried again all the same.
-    fn trouble(&mut self, link: u32, kind: &'static str, what: String) {
-        if self.is_new((link, None, kind)) {
-            let interface = self.interface(link);
+    fn trouble(&mut self, station: u32, kind: &'static str, what: String) {
+        if self.is_new((station, None, kind)) {
+            let interface = self.interface(station);
             self.outbox.send(Report::Trouble { interface, what });
         }
     }
 
-    fn interface(&self, link: u32) -> Option<String> {
-        let slot = usize::try_from(link).ok().and_then(|n| self.links.get(n))?;
-        Some(slot.facts.interface.clone())
+    fn interface(&self, station: u32) -> Option<String> {
+        self.station(station)?.interface().map(str::to_owned)
     }
 
     /// Whether nothing of this kind was reported lately: a stranger's adverts, or a firewall's
@@ -253,335 +311,448 @@ impl AdvertPath {
             return;
         };
         let now = Instant::now();
-        if due > now {
+        if now < due {
             return;
         }
         let actions = self.routers.timeout(now);
+        let sends = actions
+            .iter()
+            .any(|(_, action)| matches!(action, Action::SendAdvertisement(_)));
         self.perform(actions);
-        self.lateness
-            .record(Instant::now().saturating_duration_since(due));
+        if sends {
+            self.lateness
+                .record(Instant::now().saturating_duration_since(due));
+        }
     }
 
-    fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
-        for (key, action) in actions {
-            if let Action::SendAdvertisement(advertisement) = &action {
-                self.send_advert(&key, advertisement);
+    fn tell(&mut self, now: Instant, key: &RouterKey, event: Event) {
+        let faults_may = matches!(event, Event::FaultRaised(_) | Event::FaultCleared(_));
+        let actions = self.routers.handle(now, key, event);
+        self.touch(*key, faults_may);
+        // A fault of one is one of its whole sync group.
+        let group = self.seats.get(key).and_then(|seat| seat.group.clone());
+        if group.is_some() {
+            let members = self.seats.iter().filter(|(_, seat)| seat.group == group);
+            let members: Vec<RouterKey> = members.map(|(key, _)| *key).collect();
+            for member in members {
+                self.touch(member, faults_may);
             }
+        }
+        self.perform(actions);
+    }
+
+    fn touch(&mut self, key: RouterKey, faults_may: bool) {
+        *self.touched.entry(key).or_default() |= faults_may;
+    }
+
+    /// Does what the routers want done. Adverts leave before anything else is even looked at.
+    fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
+        for (key, action) in &actions {
+            if let Action::SendAdvertisement(advertisement) = action {
+                self.send_advert(key, advertisement);
+            }
+        }
+        for (key, action) in actions {
+            if matches!(action, Action::SendAdvertisement(_)) {
+                continue;
+            }
+            self.touch(key, true);
             let Some(seat) = self.seats.get_mut(&key) else {
                 continue;
             };
             match action {
-                Action::SendAdvertisement(_) | Action::ProbeAddresses | Action::Notice(_) => {}
+                Action::SendAdvertisement(_) => {}
                 Action::InstallAddresses => seat.hold = true,
                 Action::RemoveAddresses => seat.hold = false,
                 Action::Announce => seat.announce += 1,
+                Action::ProbeAddresses => {
+                    self.outbox.send(Report::Probe(Arc::clone(&seat.addresses)));
+                }
+                Action::Notice(notice) => {
+                    let router = seat.name.clone();
+                    self.outbox.send(Report::Notice { router, notice });
+                }
                 Action::StateChanged { why, .. } => seat.why = why.to_string(),
             }
         }
     }
 
     fn send_advert(&mut self, key: &RouterKey, advertisement: &Advertisement) {
-        let Some(router) = self.routers.get(key) else {
+        let ways = self.ways(key);
+        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get_mut(key)) else {
             return;
         };
-        let Some(slot) = usize::try_from(key.link)
-            .ok()
-            .and_then(|n| self.links.get_mut(n))
-        else {
-            return;
-        };
-        let (Some(source), Some(socket)) = (slot.facts.source, &slot.socket) else {
-            return;
-        };
-        self.identification = self.identification.wrapping_add(1).max(1);
-        let form = router.parameters().checksum;
-        let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), form);
-        let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, self.identification, &message);
-        match socket.send(&packet) {
-            Ok(()) => {
-                if let Some(seat) = self.seats.get(key) {
-                    seat.counters.count_sent();
+        self.stamp = self.stamp.wrapping_add(1);
+        let stamp = (wall_time(), self.stamp);
+        let (ways, packets) = seat.render(advertisement, router.parameters(), ways, stamp);
+        let (mut sent, mut failed) = (false, Vec::new());
+        for (way, packet) in ways.iter().zip(packets) {
+            let station = usize::try_from(way.station).ok();
+            let Some(station) = station.and_then(|number| self.stations.get(number)) else {
+                continue;
+            };
+            let result = if way.frame {
+                send_frame(&mut self.frames, station, way, packet)
+            } else {
+                match &station.socket {
+                    Some(socket) => socket.send(packet, way.destination),
+                    None => continue,
                 }
-            }
-            // A link that just went down is a fault by itself, reported by the kernel's event.
-            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-            Err(error) => {
-                let what = format!("an advert of VRID {} was not sent: {error}", key.vrid);
-                self.trouble(key.link, "send", what);
+            };
+            match result {
+                Ok(()) => sent = true,
+                // A link that just went down is a fault by itself, reported by the kernel's event.
+                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+                Err(error) => failed.push((way.station, error)),
             }
         }
+        if sent {
+            seat.counters.count_sent();
+        }
+        for (station, error) in failed {
+            let what = format!("an advert of VRID {} was not sent: {error}", key.vrid);
+            self.trouble(station, "send", what);
+        }
+    }
+
+    /// Where the adverts of a virtual router go: its link first, then its heartbeats.
+    fn ways(&self, key: &RouterKey) -> Vec<Way> {
+        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get(key)) else {
+            return Vec::new();
+        };
+        let link = router.source().into_iter().flat_map(|source| {
+            let destinations = destinations(router.parameters()).into_iter();
+            destinations.map(move |destination| Way {
+                station: key.link,
+                source,
+                destination,
+                frame: seat.virtual_mac && destination.is_multicast(),
+            })
+        });
+        let further = self.heartbeats(seat).into_iter();
+        let further = further.map(|(station, Heartbeat { own, peer })| Way {
+            station,
+            source: own,
+            destination: peer.unwrap_or(group(key.family)),
+            frame: false,
+        });
+        link.chain(further).collect()
+    }
+
+    /// The further paths of a virtual router whose own address is known.
+    fn heartbeats(&self, seat: &Seat) -> Vec<(u32, Heartbeat)> {
+        let own_of = |index: usize| {
+            let sources = &seat.facts.as_ref()?.heartbeat_sources;
+            sources.get(index).copied().flatten()
+        };
+        let paths = seat.heartbeats.iter().enumerate();
+        paths
+            .filter_map(|(index, (number, peer))| {
+                let own = match peer {
+                    Some(_) => self.station(*number)?.own,
+                    None => own_of(index),
+                };
+                let own = own?;
+                Some((*number, Heartbeat { own, peer: *peer }))
+            })
+            .collect()
     }
 
     fn configure(&mut self, specs: Vec<Spec>) {
         let now = Instant::now();
         let mut wanted = BTreeMap::new();
         for spec in specs {
-            let link = self.link_of(&spec.interface);
-            let key = RouterKey {
-                link,
-                family: spec.parameters.family,
-                vrid: spec.parameters.vrid,
-            };
-            wanted.insert(key, spec);
+            let family = spec.parameters.family;
+            let link = self.station_of(Place::Interface(spec.interface.clone()), family);
+            let vrid = spec.parameters.vrid;
+            wanted.insert(RouterKey { link, family, vrid }, spec);
         }
-        // What is gone, or speaks another version, gives up before anything new begins. Its addresses
-        // stay until `Configured`: one that moves to another router of this host is not missed.
-        let leaving: Vec<RouterKey> = self
-            .seats
-            .keys()
-            .copied()
-            .filter(|key| {
-                wanted.get(key).is_none_or(|spec| {
-                    let running = self.routers.get(key).map(|r| r.parameters().version);
-                    running != Some(spec.parameters.version)
-                })
-            })
-            .collect();
-        for key in leaving {
-            let actions = self.routers.handle(
-                now,
-                &key,
-                Event::Shutdown {
-                    make_before_break: false,
-                },
-            );
-            self.perform(actions);
-            self.routers.remove(&key);
-            self.seats.remove(&key);
-        }
+        self.give_up_others(&wanted, now);
+        let mut added = Vec::new();
         for (key, spec) in wanted {
+            let heartbeats = self.heartbeat_stations(&spec);
+            let parameters = spec.parameters.clone();
             if let Some(seat) = self.seats.get_mut(&key) {
-                seat.name = spec.name;
-                seat.counters = spec.counters;
-                let same =
-                    self.routers.get(&key).map(VirtualRouter::parameters) == Some(&spec.parameters);
-                if !same {
-                    let event = Event::Reconfigured(spec.parameters);
-                    let actions = self.routers.handle(now, &key, event);
-                    self.perform(actions);
+                seat.configure(spec);
+                seat.heartbeats = heartbeats;
+                let running = self.routers.get(&key).map(VirtualRouter::parameters);
+                if running != Some(&parameters) {
+                    self.tell(now, &key, Event::Reconfigured(parameters));
                 }
+                self.touch(key, true);
                 continue;
             }
-            self.seats.insert(
-                key,
-                Seat {
-                    name: spec.name,
-                    counters: spec.counters,
-                    why: String::new(),
-                    hold: false,
-                    announce: 0,
-                    reported: None,
-                },
-            );
-            self.routers
-                .insert(key, VirtualRouter::new(spec.parameters));
-            self.judge_link(key, now);
-            let actions = self.routers.handle(now, &key, Event::Startup);
-            self.perform(actions);
+            let mut seat = Seat::new(spec);
+            seat.heartbeats = heartbeats;
+            self.seats.insert(key, seat);
+            self.routers.insert(key, VirtualRouter::new(parameters));
+            added.push(key);
         }
-        self.close_unused_sockets();
+        self.set_groups();
+        self.use_stations(now);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.judge(key, now);
+        }
+        for key in added {
+            self.tell(now, &key, Event::Startup);
+        }
+        let actions = self.routers.settle(now);
+        self.perform(actions);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.touch(key, true);
+        }
         self.send_reports();
         self.outbox.send(Report::Configured);
     }
 
-    /// The number of an interface, which it keeps for the life of the daemon.
-    fn link_of(&mut self, interface: &str) -> u32 {
-        let known = self
-            .links
-            .iter()
-            .position(|slot| slot.facts.interface == interface);
-        let number = known.unwrap_or_else(|| {
-            let interface = interface.to_owned();
-            let facts = LinkFacts {
-                interface,
-                index: None,
-                up: false,
-                source: None,
-            };
-            self.links.push(LinkSlot {
-                facts,
-                socket: None,
-                retry_at: None,
-            });
-            self.links.len() - 1
-        });
-        link_number(number)
+    /// What is gone, or speaks another version, gives up before anything new begins. Its addresses
+    /// stay until `Configured`: one that moves to another router of this host is not missed.
+    fn give_up_others(&mut self, wanted: &BTreeMap<RouterKey, Spec>, now: Instant) {
+        let stays = |key: &RouterKey| {
+            wanted.get(key).is_some_and(|spec| {
+                let running = self.routers.get(key).map(|r| r.parameters().version);
+                running == Some(spec.parameters.version)
+            })
+        };
+        let leaving: Vec<RouterKey> = self.seats.keys().copied().filter(|k| !stays(k)).collect();
+        // Without its group nobody follows the one that leaves.
+        self.routers.set_groups(Vec::new());
+        for key in leaving {
+            let make_before_break = false;
+            self.tell(now, &key, Event::Shutdown { make_before_break });
+            self.routers.remove(&key);
+            self.seats.remove(&key);
+            self.touched.remove(&key);
+        }
     }
 
-    fn take_facts(&mut self, facts: Vec<LinkFacts>) {
+    fn set_groups(&mut self) {
+        let mut groups: BTreeMap<&str, BTreeSet<RouterKey>> = BTreeMap::new();
+        for (key, seat) in &self.seats {
+            if let Some(group) = &seat.group {
+                groups.entry(group).or_default().insert(*key);
+            }
+        }
+        let groups = groups.into_values().collect();
+        self.routers.set_groups(groups);
+    }
+
+    fn heartbeat_stations(&mut self, spec: &Spec) -> Vec<(u32, Option<IpAddr>)> {
+        let family = spec.parameters.family;
+        spec.heartbeats
+            .iter()
+            .map(|heartbeat| match heartbeat {
+                config::Heartbeat::Interface(name) => (
+                    self.station_of(Place::Interface(name.clone()), family),
+                    None,
+                ),
+                config::Heartbeat::Peer { peer, source } => {
+                    let place = Place::Peer {
+                        peer: *peer,
+                        source: *source,
+                    };
+                    (self.station_of(place, family), Some(*peer))
+                }
+            })
+            .collect()
+    }
+
+    /// The number of a station, which it keeps for the life of the daemon.
+    fn station_of(&mut self, place: Place, family: vrrp::Family) -> u32 {
+        let known = self
+            .stations
+            .iter()
+            .position(|station| station.place == place && station.family == family);
+        let number = known.unwrap_or_else(|| {
+            let mut station = Station::new(place, family);
+            let facts = station.interface().and_then(|name| {
+                let mut links = self.facts.links.iter();
+                links.find(|link| link.interface == name).cloned()
+            });
+            if let Some(facts) = &facts {
+                station.take(facts);
+            }
+            self.stations.push(station);
+            self.stations.len() - 1
+        });
+        station_number(number)
+    }
+
+    fn station(&self, number: u32) -> Option<&Station> {
+        self.stations.get(usize::try_from(number).ok()?)
+    }
+
+    fn take_facts(&mut self, facts: Facts) {
         let now = Instant::now();
-        for facts in facts {
-            let link = self.link_of(&facts.interface);
-            let Some(slot) = usize::try_from(link)
-                .ok()
-                .and_then(|n| self.links.get_mut(n))
-            else {
+        for link in &facts.links {
+            for station in &mut self.stations {
+                if station.interface() == Some(&link.interface) {
+                    station.take(link);
+                }
+            }
+        }
+        self.facts = facts;
+        self.use_stations(now);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.judge(key, now);
+        }
+    }
+
+    /// Opens the sockets that are needed, closes the others, and tells the routers which further
+    /// paths they have.
+    fn use_stations(&mut self, now: Instant) {
+        let links = self.seats.keys().map(|key| key.link);
+        let further = self.seats.values().flat_map(|seat| &seat.heartbeats);
+        let used: BTreeSet<u32> = links.chain(further.map(|(number, _)| *number)).collect();
+        for number in 0..self.stations.len() {
+            let Some(station) = self.stations.get_mut(number) else {
                 continue;
             };
-            if slot.facts != facts {
-                // The socket belongs to the interface of that index; a recreated one needs its own.
-                if slot.facts.index != facts.index {
-                    slot.socket = None;
-                    slot.retry_at = None;
-                }
-                slot.facts = facts;
-            }
-            self.open_socket(link, now);
-            self.judge_links(link, now);
-        }
-        self.send_reports();
-    }
-
-    fn open_socket(&mut self, link: u32, now: Instant) {
-        let used = self.seats.keys().any(|key| key.link == link);
-        let Some(slot) = usize::try_from(link)
-            .ok()
-            .and_then(|n| self.links.get_mut(n))
-        else {
-            return;
-        };
-        let due = slot.retry_at.is_none_or(|at| at <= now);
-        if !used || slot.socket.is_some() || !due {
-            return;
-        }
-        let Some(index) = slot.facts.index else {
-            return;
-        };
-        match VrrpSocket::open(&slot.facts.interface, index) {
-            Ok(socket) => {
-                slot.socket = Some(socket);
-                slot.retry_at = None;
-            }
-            Err(error) => {
-                slot.retry_at = Some(now + SOCKET_RETRY);
-                self.trouble(link, "socket", format!("no socket for adverts: {error}"));
+            station.used = used.contains(&station_number(number));
+            if let Err(error) = station.open(now) {
+                let what = format!("no socket for adverts: {error}");
+                self.trouble(station_number(number), "socket", what);
             }
         }
+        let paths = self.seats.iter().flat_map(|(key, seat)| {
+            let paths = self.heartbeats(seat).into_iter();
+            paths.map(|(number, heartbeat)| (number, *key, heartbeat))
+        });
+        let paths = paths.collect();
+        self.routers.set_heartbeats(paths);
     }
 
     fn reopen_sockets(&mut self) {
         let now = Instant::now();
-        for number in 0..self.links.len() {
-            let due = self
-                .links
-                .get(number)
-                .is_some_and(|slot| slot.retry_at.is_some_and(|at| at <= now));
-            if due {
-                if let Some(slot) = self.links.get_mut(number) {
-                    slot.retry_at = None;
-                }
-                self.open_socket(link_number(number), now);
-                self.judge_links(link_number(number), now);
-            }
+        let due = |station: &Station| station.retry_at().is_some_and(|at| at <= now);
+        if !self.stations.iter().any(due) {
+            return;
+        }
+        self.use_stations(now);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.judge(key, now);
         }
     }
 
-    fn close_unused_sockets(&mut self) {
-        for (number, slot) in self.links.iter_mut().enumerate() {
-            if !self.seats.keys().any(|key| key.link == link_number(number)) {
-                slot.socket = None;
-                slot.retry_at = None;
-            }
-        }
-    }
-
-    fn judge_links(&mut self, link: u32, now: Instant) {
-        let keys: Vec<_> = self
-            .seats
-            .keys()
-            .filter(|key| key.link == link)
-            .copied()
-            .collect();
-        for key in keys {
-            self.judge_link(key, now);
-        }
-    }
-
-    /// Brings the link faults of a router in step with the facts: they follow from what is true
+    /// Brings what a router knows of the world in step with the facts: it follows from what is true
     /// now, not from what happened.
-    fn judge_link(&mut self, key: RouterKey, now: Instant) {
-        self.open_socket(key.link, now);
-        let Some(slot) = usize::try_from(key.link)
-            .ok()
-            .and_then(|n| self.links.get(n))
-        else {
+    fn judge(&mut self, key: RouterKey, now: Instant) {
+        let Some(seat) = self.seats.get_mut(&key) else {
             return;
         };
-        let missing = slot.facts.index.is_none();
-        let truths = [
+        let name = seat.name.clone();
+        let facts = self.facts.routers.iter().find(|facts| facts.name == name);
+        let facts = facts.cloned();
+        seat.facts.clone_from(&facts);
+        let Some(station) = self.station(key.link) else {
+            return;
+        };
+        let missing = station.index.is_none();
+        let source = facts.as_ref().and_then(|facts| facts.source);
+        let mut wanted: BTreeSet<Fault> = [
             (Fault::InterfaceMissing, missing),
-            (Fault::InterfaceDown, !missing && !slot.facts.up),
-            (Fault::NoAddress, !missing && slot.facts.source.is_none()),
-            (Fault::NoSocket, !missing && slot.socket.is_none()),
-        ];
-        let mut events = Vec::new();
-        if let Some(source) = slot.facts.source {
-            events.push(Event::SourceChanged(source.into()));
-        }
-        let raised = self
-            .routers
-            .get(&key)
-            .map(|r| r.faults().clone())
-            .unwrap_or_default();
-        for (fault, holds) in truths {
-            match (holds, raised.contains(&fault)) {
-                (true, false) => events.push(Event::FaultRaised(fault)),
-                (false, true) => events.push(Event::FaultCleared(fault)),
-                (true, true) | (false, false) => {}
-            }
-        }
+            (Fault::InterfaceDown, !missing && !station.up),
+            (Fault::NoAddress, !missing && source.is_none()),
+            (Fault::NoSocket, !missing && station.socket.is_none()),
+        ]
+        .into_iter()
+        .filter_map(|(fault, holds)| holds.then_some(fault))
+        .collect();
+        let RouterFacts {
+            faults,
+            priority_offset,
+            references_lost,
+            ..
+        } = facts.unwrap_or_else(|| RouterFacts::unknown(name));
+        wanted.extend(faults);
+        let raised = self.routers.get(&key).map(|router| router.faults().clone());
+        let raised = raised.unwrap_or_default();
+        let mut events: Vec<Event> = source.map(Event::SourceChanged).into_iter().collect();
+        events.push(Event::PriorityOffset(priority_offset));
+        events.push(Event::ReferencesLost(references_lost));
+        let new = wanted.difference(&raised).cloned();
+        events.extend(new.map(Event::FaultRaised));
+        // These two are the router's own conclusions.
+        let own = |fault: &&Fault| !matches!(fault, Fault::SyncGroup | Fault::Unreachable);
+        let gone = raised.difference(&wanted).filter(own).cloned();
+        events.extend(gone.map(Event::FaultCleared));
         for event in events {
-            let actions = self.routers.handle(now, &key, event);
-            self.perform(actions);
+            self.tell(now, &key, event);
+        }
+    }
+
+    fn forget_incompatible(&mut self) {
+        let now = Instant::now();
+        for (key, seat) in &mut self.seats {
+            let interval = self.routers.get(key).map(|r| r.parameters().interval());
+            if seat.forget_incompatible(interval.unwrap_or_default(), now) {
+                self.touched.entry(*key).or_default();
+            }
         }
     }
 
     fn send_reports(&mut self) {
-        for (key, seat) in &mut self.seats {
-            let Some(router) = self.routers.get(key) else {
+        for (key, faults_may) in std::mem::take(&mut self.touched) {
+            let (Some(seat), Some(router)) = (self.seats.get_mut(&key), self.routers.get(&key))
+            else {
                 continue;
             };
-            let report = RouterReport {
-                name: seat.name.clone(),
-                state: router.state_name(),
-                why: seat.why.clone(),
-                faults: router.faults().iter().cloned().collect(),
-                effective_priority: router.effective_priority(),
-                master: router.master(),
-                hold: seat.hold,
-                announce: seat.announce,
-            };
-            if seat.reported.as_ref() != Some(&report) {
-                seat.reported = Some(report.clone());
+            if let Some(report) = seat.report(router, faults_may) {
                 self.outbox.send(Report::Router(report));
             }
         }
     }
 
-    fn stop(&mut self) {
+    fn begin_stop(&mut self, now: Instant, make_before_break: bool) {
+        self.routers.set_groups(Vec::new());
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.tell(now, &key, Event::Shutdown { make_before_break });
+        }
+        let until = now + STOP_WAIT;
+        self.stop_at = Some(self.stop_at.unwrap_or(until));
+    }
+
+    fn may_stop(&self, at: Instant) -> bool {
+        let lingers = self.routers.iter().any(|(_, router)| router.is_lingering());
+        !lingers || Instant::now() >= at
+    }
+
+    fn end(&mut self) {
         let now = Instant::now();
-        let keys: Vec<_> = self.seats.keys().copied().collect();
-        for key in keys {
-            let actions = self.routers.handle(
-                now,
-                &key,
-                Event::Shutdown {
-                    make_before_break: false,
-                },
-            );
-            self.perform(actions);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            let make_before_break = false;
+            self.tell(now, &key, Event::Shutdown { make_before_break });
         }
         self.send_reports();
         self.outbox.send(Report::Stopped);
     }
 }
 
-fn link_number(position: usize) -> u32 {
+/// Sends an advert as a frame of its own, so that it carries the virtual MAC whether or not an
+/// interface of that address is up.
+pub(super) fn send_frame(
+    frames: &mut Option<Socket>,
+    station: &Station,
+    way: &Way,
+    frame: &[u8],
+) -> std::io::Result<()> {
+    let socket = match frames {
+        Some(socket) => socket,
+        // Protocol 0: the socket receives nothing.
+        None => frames.insert(Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?),
+    };
+    let index = station.index.unwrap_or_default();
+    let protocol = ether_type(station.family);
+    let to = sys::link_layer_address(index, protocol, group_mac(way.destination));
+    socket.send_to(frame, &to).map(|_| ())
+}
+
+fn station_number(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
 
 /// The time since 1970, which signed adverts carry.
-fn wall_time() -> Duration {
+pub(super) fn wall_time() -> Duration {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()

@@ -1,0 +1,64 @@
+//! Verdicts of checks.
+
+use health::Health;
+use tracing::{info, warn};
+
+use super::Director;
+
+impl Director {
+    pub(super) fn take_checks(&mut self, first: health::Report) {
+        let mut transitions = false;
+        transitions |= self.take_check(first);
+        // A wave of verdicts is one new table.
+        while let Ok(report) = self.checks.try_recv() {
+            transitions |= self.take_check(report);
+        }
+        if transitions {
+            self.publish_table();
+        }
+    }
+
+    pub(super) fn take_check(&mut self, report: health::Report) -> bool {
+        // A probe that was on its way when its check was dropped by a reload has no say any more.
+        if !self.health.contains_key(&*report.spec) {
+            return false;
+        }
+        let detail = self.details.entry((*report.spec).clone()).or_default();
+        detail.last_latency = Some(report.latency);
+        detail.last_error = report.outcome.as_ref().err().map(ToString::to_string);
+        if let Err(failure) = &report.outcome {
+            *detail.failures.entry(failure.reason()).or_insert(0) += 1;
+        }
+        let before = self.health.insert((*report.spec).clone(), report.health);
+        if before == Some(report.health) {
+            return false;
+        }
+        let why = match &report.outcome {
+            Ok(()) => format!("passed after {} ms", report.latency.as_millis()),
+            Err(failure) => failure.to_string(),
+        };
+        for server in &self.config.virtual_servers {
+            for real in server
+                .real_servers
+                .iter()
+                .filter(|r| r.checks.contains(&report.spec))
+            {
+                let (virtual_server, real_server) = (&server.name, real.key.to_string());
+                let check = report.spec.to_string();
+                match report.health {
+                    Health::Up => {
+                        info!(virtual_server, real_server, check, "real server up: {why}")
+                    }
+                    Health::Down => {
+                        warn!(
+                            virtual_server,
+                            real_server, check, "real server down: {why}"
+                        );
+                    }
+                    Health::Unknown => {}
+                }
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,270 @@
+//! The virtual routers as the director sees them: what they are told, what they report, and what
+//! follows for addresses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+use vrrp::StateName;
+
+use super::{Director, Router};
+use crate::config::{Heartbeat, Vrrp};
+use crate::net::addresses::{self, RouterAddresses, Wanted};
+use crate::net::links::Links;
+use crate::vrrp_loop::{self, Command, Facts, LinkFacts, RouterFacts, RouterReport, Spec};
+
+/// A switchover whose outcome is not known yet.
+pub(super) struct Switchover {
+    router: String,
+    begun: Instant,
+    /// It is not master any more, or was not for a moment.
+    left: bool,
+    reply: oneshot::Sender<Result<String, String>>,
+}
+
+impl Director {
+    pub(super) fn take_vrrp(&mut self, report: vrrp_loop::Report) {
+        match report {
+            vrrp_loop::Report::Router(report) => self.take_router(report),
+            vrrp_loop::Report::Configured => {
+                self.unconfigured = self.unconfigured.saturating_sub(1);
+                if self.unconfigured == 0 {
+                    let configured = |name: &String| self.config.vrrp(name).is_some();
+                    self.routers.retain(|name, _| configured(name));
+                }
+                self.publish_addresses();
+                self.publish_table();
+            }
+            vrrp_loop::Report::Discarded {
+                routers,
+                from,
+                discard,
+            } => {
+                let from = from.map_or("somebody".to_owned(), |from| from.to_string());
+                let reason = discard.name();
+                warn!(
+                    routers = routers.join(","),
+                    from, reason, "advert discarded: {discard}"
+                );
+            }
+            vrrp_loop::Report::Trouble { interface, what } => {
+                warn!(interface, "{what}");
+            }
+            vrrp_loop::Report::Notice { router, notice } => warn!(router, "{notice}"),
+            // Goes straight to the link.
+            vrrp_loop::Report::Probe(_) | vrrp_loop::Report::Stopped => {}
+        }
+    }
+
+    pub(super) fn take_router(&mut self, report: RouterReport) {
+        self.judge_switchovers(&report);
+        let name = report.name.clone();
+        let before = self.routers.get(&name);
+        let held = before.is_some_and(|before| before.report.hold);
+        let hold_changed = held != report.hold;
+        let changed = before.is_none_or(|before| before.report.state != report.state);
+        if changed {
+            let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
+            let why = &report.why;
+            info!(router = name, from, to = %report.state, why, "virtual router is {}", report.state);
+        }
+        // The first report of a router that has not started yet is no change of state.
+        let moved = changed && (before.is_some() || report.state != StateName::Initialize);
+        let router = Router {
+            since: before
+                .filter(|_| !changed)
+                .map_or_else(SystemTime::now, |b| b.since),
+            transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
+            report,
+        };
+        self.routers.insert(name, router);
+        self.publish_addresses();
+        if changed || hold_changed {
+            self.publish_table();
+        }
+    }
+
+    /// Tells the advert path which virtual routers there are.
+    pub(super) fn configure_routers(&mut self) {
+        self.counters
+            .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
+        // What is true of them must be there before them.
+        self.facts = Facts::default();
+        self.tell_facts();
+        let specs = self.config.vrrp.iter().map(|vrrp| {
+            let counters = self.counters.entry(vrrp.name.clone()).or_default();
+            Spec::new(&self.config, vrrp, Arc::clone(counters))
+        });
+        // What follows from the roles follows when the advert path has taken the configuration in.
+        self.vrrp.send(Command::Configure(specs.collect()));
+        self.unconfigured += 1;
+    }
+
+    /// Tells the advert path what is true of its interfaces and routers, if that is another than
+    /// before.
+    pub(super) fn tell_facts(&mut self) {
+        let links = Arc::clone(&self.links.borrow_and_update());
+        let own = self.config.vrrp.iter().map(|vrrp| &vrrp.interface);
+        let further = self.config.vrrp.iter().flat_map(|vrrp| &vrrp.heartbeats);
+        let further = further.filter_map(|heartbeat| match heartbeat {
+            Heartbeat::Interface(name) => Some(name),
+            Heartbeat::Peer { .. } => None,
+        });
+        let names: BTreeSet<&String> = own.chain(further).collect();
+        let link_facts = names.into_iter().map(|name| {
+            let link = links.named(name);
+            LinkFacts {
+                interface: name.clone(),
+                index: link.map(|link| link.index),
+                up: link.is_some_and(|link| link.up),
+            }
+        });
+        let facts = Facts {
+            links: link_facts.collect(),
+            routers: self
+                .config
+                .vrrp
+                .iter()
+                .map(|vrrp| self.router_facts(vrrp, &links))
+                .collect(),
+        };
+        if facts != self.facts {
+            self.facts.clone_from(&facts);
+            self.vrrp.send(Command::Facts(facts));
+        }
+    }
+
+    fn router_facts(&self, vrrp: &Vrrp, links: &Links) -> RouterFacts {
+        let link = links.named(&vrrp.interface);
+        let heartbeat_source = |heartbeat: &Heartbeat| match heartbeat {
+            Heartbeat::Interface(name) => links
+                .named(name)
+                .and_then(|link| self.config.own_address(link, vrrp.parameters.family)),
+            Heartbeat::Peer { .. } => None,
+        };
+        RouterFacts {
+            source: link.and_then(|link| self.config.advert_source(vrrp, link)),
+            heartbeat_sources: vrrp.heartbeats.iter().map(heartbeat_source).collect(),
+            ..RouterFacts::unknown(vrrp.name.clone())
+        }
+    }
+
+    /// Hands a virtual router over; the answer waits for what becomes of it.
+    pub(super) fn begin_switchover(
+        &mut self,
+        name: &str,
+        reply: oneshot::Sender<Result<String, String>>,
+    ) {
+        let refusal = match self.routers.get(name).map(|router| &router.report) {
+            None => {
+                let known: Vec<&str> = self.config.vrrp.iter().map(|v| v.name.as_str()).collect();
+                let known = known.join(", ");
+                format!("there is no virtual router {name:?}; there is {known}")
+            }
+            Some(report) if report.state == StateName::Master => String::new(),
+            Some(report) => {
+                let state = report.state;
+                let master = report.master.map_or(String::new(), |(master, priority)| {
+                    format!("; {master} (priority {priority}) is master")
+                });
+                format!("{name} is not master here, but {state}{master}")
+            }
+        };
+        if !refusal.is_empty() {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        info!(router = name, "switchover: handing over");
+        self.switchovers.push(Switchover {
+            router: name.to_owned(),
+            begun: Instant::now(),
+            left: false,
+            reply,
+        });
+        self.vrrp.send(Command::Yield(name.to_owned()));
+    }
+
+    /// Answers those whose switchover has come to an end.
+    fn judge_switchovers(&mut self, report: &RouterReport) {
+        let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.switchovers)
+            .into_iter()
+            .partition(|switchover| switchover.router == report.name);
+        self.switchovers = others;
+        for mut switchover in mine {
+            let name = &report.name;
+            let took = switchover.begun.elapsed().as_millis();
+            let outcome = match (report.state, report.master) {
+                (StateName::Backup, Some((master, priority))) => Some(Ok(format!(
+                    "{name}: {master} (priority {priority}) is master; handed over in {took} ms"
+                ))),
+                (StateName::Backup, None) => {
+                    switchover.left = true;
+                    None
+                }
+                (StateName::Master, _) if switchover.left => Some(Err(format!(
+                    "{name}: nobody took over; this director is master again and kept the addresses"
+                ))),
+                (StateName::Master, _) => None,
+                (StateName::Fault | StateName::Initialize, _) => Some(Err(format!(
+                    "{name} is {} meanwhile: {}",
+                    report.state, report.why
+                ))),
+            };
+            match outcome {
+                Some(outcome) => drop(switchover.reply.send(outcome)),
+                None => self.switchovers.push(switchover),
+            }
+        }
+    }
+
+    pub(super) fn publish_addresses(&mut self) {
+        let Some(sender) = self
+            .wanted_addresses
+            .as_ref()
+            .filter(|_| self.unconfigured == 0)
+        else {
+            return;
+        };
+        let mut wanted = Wanted::new();
+        for vrrp in &self.config.vrrp {
+            let router = self.routers.get(&vrrp.name).map(|router| &router.report);
+            let addresses = RouterAddresses {
+                addresses: vrrp.addresses.clone(),
+                hold: router.is_some_and(|router| router.hold),
+                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
+                announce: router.map_or(0, |router| router.announce),
+                garp: vrrp.garp,
+            };
+            wanted.insert(vrrp.name.clone(), addresses);
+        }
+        if **sender.borrow() != wanted {
+            sender.send_replace(Arc::new(wanted));
+        }
+    }
+
+    pub(super) fn take_addresses(&mut self, report: addresses::Report) {
+        match report {
+            addresses::Report::Repaired { interface, address } => {
+                self.address_repairs += 1;
+                warn!(interface, %address, "virtual address repaired, somebody had deleted it");
+            }
+            addresses::Report::Refused {
+                interface,
+                address,
+                error,
+            } => {
+                error!(interface, %address, "virtual address refused: {error}");
+                self.refused_addresses.insert((interface, address), error);
+            }
+            addresses::Report::Mended { interface, address } => {
+                info!(interface, %address, "virtual address no longer refused");
+                self.refused_addresses.remove(&(interface, address));
+            }
+            addresses::Report::Changed { added, removed } => {
+                info!(added, removed, "virtual addresses changed");
+            }
+        }
+    }
+}

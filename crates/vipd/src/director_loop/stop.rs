@@ -1,0 +1,98 @@
+//! The graceful stop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipvs::Table;
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{ADDRESSES, Director, Wake};
+use crate::config::OnStop;
+use crate::release;
+use crate::vrrp_loop::{self, Command};
+
+/// How long a graceful stop waits for each of its steps.
+const STOP_STEP: Duration = Duration::from_secs(5);
+/// How long it waits for the peers to take over.
+const STOP_ADVERTS: Duration = Duration::from_secs(15);
+/// How long it waits for the kernel to lose a large IPVS table.
+const STOP_IPVS: Duration = Duration::from_secs(30);
+
+impl Director {
+    /// Gives everything up: the peers are told, the addresses go, then the table.
+    pub(super) async fn stop(&mut self) {
+        self.stopping = true;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        info!("stopping");
+        // A successor is on its way: the addresses stay until it is there.
+        self.vrrp.send(Command::Stop {
+            make_before_break: true,
+        });
+        let stopped = tokio::time::timeout(STOP_ADVERTS, async {
+            while let Some(wake) = self.wakes.recv().await {
+                match wake {
+                    Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
+                    // What is being given up is not configured anew.
+                    Wake::Reload | Wake::Loaded(_) => {}
+                    // Asked twice: somebody is in a hurry.
+                    Wake::Stop => self.vrrp.send(Command::Stop {
+                        make_before_break: false,
+                    }),
+                    Wake::Vrrp(_)
+                    | Wake::Kernel(_)
+                    | Wake::Addresses(_)
+                    | Wake::Status(_)
+                    | Wake::Switchover { .. }
+                    | Wake::Metrics(_) => self.wake(wake).await,
+                }
+            }
+        });
+        if stopped.await.is_err() {
+            error!("the advert path did not stop in time");
+        }
+        self.runner.set(BTreeMap::new());
+        for router in self.routers.values_mut() {
+            router.report.hold = false;
+        }
+        self.unconfigured = 0;
+        self.publish_addresses();
+        // Without anybody to tell it more, the worker finishes what it was told and ends.
+        self.wanted_addresses = None;
+        let position = self.workers.iter().position(|(name, _)| *name == ADDRESSES);
+        let worker = position.map(|position| self.workers.swap_remove(position).1);
+        if let Some(worker) = worker {
+            match tokio::time::timeout(STOP_STEP, worker).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => self.release_addresses().await,
+            }
+        }
+        if self.config.ipvs.on_stop == OnStop::Remove {
+            self.want(Table::new());
+        }
+        let (done, waiting) = oneshot::channel();
+        self.reconciler.stop(move || {
+            let _ = done.send(());
+        });
+        if tokio::time::timeout(STOP_IPVS, waiting).await.is_err() {
+            error!("the IPVS table was not removed in time");
+        }
+        while let Ok(wake) = self.wakes.try_recv() {
+            if !matches!(wake, Wake::Reload | Wake::Loaded(_)) {
+                self.wake(wake).await;
+            }
+        }
+        self.listeners.close();
+        info!("stopped");
+    }
+
+    /// What `vipd release` does, for when the worker for addresses cannot.
+    pub(super) async fn release_addresses(&self) {
+        error!("the worker for virtual addresses did not finish; releasing them without it");
+        match tokio::time::timeout(STOP_STEP, release::release_addresses(&self.config)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(why)) => error!("{why}"),
+            Err(_) => error!("virtual addresses may still be on an interface"),
+        }
+    }
+}
