@@ -20,9 +20,25 @@ pub(crate) fn open() -> Result<u8> {
     run("open")
 }
 
+/// `cargo xtask bench`.
+pub(crate) fn bench(names: &[String]) -> Result<u8> {
+    provision::install()?;
+    build(&["--release"])?;
+    let here = std::env::current_exe()?;
+    let target = here.parent().and_then(std::path::Path::parent);
+    let lab = target.context("no target folder")?.join("release/lab");
+    let mut bench = Command::new(lab);
+    let status = bench
+        .arg("bench")
+        .args(names)
+        .status()
+        .context("the benchmark cannot be run")?;
+    Ok(u8::from(!status.success()))
+}
+
 fn run(arguments: &str) -> Result<u8> {
     provision::install()?;
-    build()?;
+    build(&[])?;
     let command = format!(
         "{} {arguments}",
         quote_one(&built("lab")?.to_string_lossy())
@@ -45,7 +61,7 @@ fn built(name: &str) -> Result<PathBuf> {
 }
 
 /// Builds the binaries that the lab drives.
-pub(crate) fn build() -> Result<()> {
+pub(crate) fn build(options: &[&str]) -> Result<()> {
     say("building vipd, vipctl and the lab");
     let start = Instant::now();
     let mut build = Command::new("cargo");
@@ -59,6 +75,7 @@ pub(crate) fn build() -> Result<()> {
         "--bins",
     ]);
     let status = build
+        .args(options)
         .current_dir(workspace())
         .status()
         .context("cargo cannot be run")?;

@@ -26,6 +26,11 @@ enum Command {
     },
     /// Runs every test; the last line is `N passed, N failed`.
     Test,
+    /// Measures the advert path beside keepalived, in namespaces of this machine, with release builds.
+    Bench {
+        /// Which benchmarks; none: all.
+        names: Vec<String>,
+    },
     /// Opens the lab (client, two directors, two real servers) with a shell in the client.
     Lab,
     /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept) and ends
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => lab::demo(keep),
         Command::Test => stages::run().map(|passed| u8::from(!passed)),
+        Command::Bench { names } => lab::bench(&names),
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     ("cpio", "/usr/bin/cpio"),
     ("curl", "/usr/bin/curl"),
+    ("frr", "/usr/lib/frr/vrrpd"),
     ("gcc", "/usr/bin/cc"),
     ("iproute2", "/bin/ip"),
     ("ipvsadm", "/sbin/ipvsadm"),
@@ -30,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("tcpdump", "/usr/bin/tcpdump"),
+    ("tshark", "/usr/bin/tshark"),
     ("util-linux", "/usr/bin/setpriv"),
 ];
 

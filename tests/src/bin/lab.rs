@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lab::advert::Forged;
-use lab::demo;
+use lab::{bench, demo};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -23,6 +23,14 @@ enum Command {
     },
     /// Brings the cluster up and opens a shell in the client.
     Open,
+    /// Measures the advert path beside keepalived.
+    Bench {
+        /// Which benchmarks; none: all.
+        names: Vec<String>,
+    },
+    /// Sends adverts as fast as the kernel takes them (for the benchmark).
+    #[command(hide = true)]
+    RawSend,
     /// Sends one forged advert out of eth0 (for tests).
     #[command(hide = true)]
     Advert {
@@ -41,6 +49,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
         Command::Open => demo::open().map(|()| true),
+        Command::Bench { names } => bench::run(&names).map(|()| true),
+        Command::RawSend => bench::raw_send().map(|()| true),
         Command::Advert { words } => Forged::from_words(&words)
             .and_then(|forged| forged.send())
             .map(|()| true),
