@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<bool> {
         .concat(),
     );
     // The lab drives the built binaries, so they come before the tests that use them.
-    sum.count_result("build", lab::build());
+    sum.count_result("build", lab::build(&[]));
     match build_tests() {
         Err(error) => sum.count_result("tests", Err(error)),
         Ok(targets) => {
