@@ -86,17 +86,13 @@ pub fn start(
     let (watched, to_watch) = watch::channel(Watched::new());
     let (asker_is_gone, stop) = io::pipe()?;
     let (listening, listener_ended) = oneshot::channel();
-    let listener = Listener::new(
-        [Arc::clone(&arp), Arc::clone(&ndp)],
-        links.clone(),
-        to_watch,
-        report,
-    );
+    let listener = Listener::new(links.clone(), to_watch, report);
+    let (heard_arp, heard_ndp) = (Arc::clone(&arp), Arc::clone(&ndp));
     std::thread::Builder::new()
         .name("neighbours".to_owned())
         .spawn(move || {
             let _listening: oneshot::Sender<()> = listening;
-            listener.run(&asker_is_gone);
+            listener.run(&heard_arp, &heard_ndp, &asker_is_gone);
         })?;
     let (sender, orders) = mpsc::unbounded_channel();
     let asker = Asker {
@@ -145,7 +141,12 @@ impl Asker {
             match order {
                 None => return,
                 Some(Order::Watch(addresses)) => {
-                    self.watched.send_replace(addresses);
+                    // The same again forgets nothing of what was reported lately.
+                    self.watched.send_if_modified(|known| {
+                        let changed = *known != addresses;
+                        *known = addresses;
+                        changed
+                    });
                 }
                 Some(Order::Probe(addresses)) => self.probe(&addresses).await,
             }

@@ -27,9 +27,10 @@ const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// that somebody has the address is known then.
 const CLAIMANTS: usize = 4;
 
+/// What a packet says, given the Ethernet address it came from.
+type Parse = fn(&[u8], Option<Mac>) -> Option<Heard>;
+
 pub(super) struct Listener<R> {
-    arp: Arc<Socket>,
-    ndp: Arc<Socket>,
     links: watch::Receiver<Arc<Links>>,
     watched: watch::Receiver<Watched>,
     report: R,
@@ -39,15 +40,12 @@ pub(super) struct Listener<R> {
 
 impl<R: Fn(Claim)> Listener<R> {
     pub(super) fn new(
-        [arp, ndp]: [Arc<Socket>; 2],
         mut links: watch::Receiver<Arc<Links>>,
         watched: watch::Receiver<Watched>,
         report: R,
     ) -> Listener<R> {
         let hosts = Hosts::new(&links.borrow_and_update());
         Listener {
-            arp,
-            ndp,
             links,
             watched,
             report,
@@ -57,53 +55,27 @@ impl<R: Fn(Claim)> Listener<R> {
     }
 
     /// Listens until the other end of the pipe is closed.
-    pub(super) fn run(mut self, stop: &PipeReader) {
+    pub(super) fn run(mut self, arp: &Socket, ndp: &Socket, stop: &PipeReader) {
         let mut buffer = [0; PACKET_SIZE];
-        while !self.wait(stop) {
-            self.follow();
-            for _ in 0..BATCH {
-                let Ok(Some(received)) = sys::receive(&*self.arp, &mut buffer) else {
-                    break;
-                };
-                let packet = buffer.get(..received.length).unwrap_or_default();
-                self.hear(received, arp::heard(packet));
-            }
-            for _ in 0..BATCH {
-                let Ok(Some(received)) = sys::receive(&*self.ndp, &mut buffer) else {
-                    break;
-                };
-                let packet = buffer.get(..received.length).unwrap_or_default();
-                self.hear(received, ndp::heard(packet, received.source));
+        let sources: [(&Socket, Parse); 2] =
+            [(arp, |packet, _| arp::heard(packet)), (ndp, ndp::heard)];
+        while !wait(arp, ndp, stop) {
+            for (socket, parse) in sources {
+                for _ in 0..BATCH {
+                    let Ok(Some(received)) = sys::receive(socket, &mut buffer) else {
+                        break;
+                    };
+                    let packet = buffer.get(..received.length).unwrap_or_default();
+                    if let Some(heard) = parse(packet, received.source) {
+                        self.hear(received, heard);
+                    }
+                }
             }
         }
     }
 
-    /// Returns whether this is the end.
-    fn wait(&self, stop: &PipeReader) -> bool {
-        let mut fds = [
-            PollFd::new(stop, PollFlags::IN),
-            PollFd::new(&*self.arp, PollFlags::IN),
-            PollFd::new(&*self.ndp, PollFlags::IN),
-        ];
-        // An interrupted wait is a short one; the sockets are looked at anyway.
-        let _ = poll(&mut fds, None);
-        let [stop, ..] = &fds;
-        !stop.revents().is_empty()
-    }
-
-    /// Takes in what changed since the last packet.
-    fn follow(&mut self) {
-        // Whoever kept the picture may be gone: the last one holds then.
-        if self.links.has_changed().unwrap_or(false) {
-            self.hosts = Hosts::new(&self.links.borrow_and_update());
-        }
-        if self.watched.has_changed().unwrap_or(false) {
-            self.seats = Seats::new(&self.watched.borrow_and_update());
-        }
-    }
-
-    fn hear(&mut self, received: Received, heard: Option<Heard>) {
-        let Some(heard) = heard else { return };
+    fn hear(&mut self, received: Received, heard: Heard) {
+        self.follow();
         if !came_in(received.packet_type) || !self.hosts.is_foreign(heard.mac) {
             return;
         }
@@ -119,6 +91,31 @@ impl<R: Fn(Claim)> Listener<R> {
             });
         }
     }
+
+    /// Takes in what changed, before each packet: the answer to a question must not meet what was
+    /// watched before it was asked.
+    fn follow(&mut self) {
+        // Whoever kept the picture may be gone: the last one holds then.
+        if self.links.has_changed().unwrap_or(false) {
+            self.hosts = Hosts::new(&self.links.borrow_and_update());
+        }
+        if self.watched.has_changed().unwrap_or(false) {
+            self.seats = Seats::new(&self.watched.borrow_and_update());
+        }
+    }
+}
+
+/// Waits for packets. Returns whether this is the end instead.
+fn wait(arp: &Socket, ndp: &Socket, stop: &PipeReader) -> bool {
+    let mut fds = [
+        PollFd::new(stop, PollFlags::IN),
+        PollFd::new(arp, PollFlags::IN),
+        PollFd::new(ndp, PollFlags::IN),
+    ];
+    // An interrupted wait is a short one; the sockets are looked at anyway.
+    let _ = poll(&mut fds, None);
+    let [stop, ..] = &fds;
+    !stop.revents().is_empty()
 }
 
 /// Whether a packet came in for this host. What was sent to another host only an interface in

@@ -161,8 +161,9 @@ fn a_flood_of_claims_is_a_few_reports_and_the_thread_survives_it() {
             peer.send(&gratuitous(THERE, 1), "far", BROADCAST);
             peer.send(&gratuitous([2, 0, 1, 0, high, low], 2), "far", BROADCAST);
         }
-        thread::sleep(Duration::from_millis(200));
-        let claims: Vec<Claim> = lab.claims.try_iter().collect();
+        let pause = Duration::from_millis(300);
+        let claims = std::iter::from_fn(|| lab.claims.recv_timeout(pause).ok());
+        let claims: Vec<Claim> = claims.collect();
         // Four claimants in each begun tenth of a second, and one claim in each begun second.
         let seconds = begin.elapsed().as_secs_f64();
         let answers = claims.iter().filter(|claim| claim.answer).count();
