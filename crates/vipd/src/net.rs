@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod announcer;
 pub mod links;
+pub mod neighbours;
 pub mod sys;
 pub mod vrrp_socket;
 

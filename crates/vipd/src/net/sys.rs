@@ -5,7 +5,9 @@
 )]
 
 use std::io;
+use std::os::fd::AsFd;
 
+use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{SockAddr, SockAddrStorage};
 
 /// An Ethernet address.
@@ -55,6 +57,74 @@ pub fn link_layer_address(index: u32, protocol: u16, destination: Mac) -> SockAd
         }
         SockAddr::new(storage, SOCKADDR_LL_LENGTH)
     }
+}
+
+/// The link-layer address (packet(7)) of a protocol (`ETH_P_*`): bound to, it receives that protocol
+/// (index 0: on every interface); sent to, it is where the kernel puts a packet of that protocol.
+#[must_use]
+pub fn protocol_address(protocol: u16, index: u32, destination: Mac) -> SockAddr {
+    let mut storage = link_layer_address(index, destination).as_storage();
+    // SAFETY: as in `link_layer_address`, which filled the storage.
+    unsafe {
+        storage.view_as::<libc::sockaddr_ll>().sll_protocol = protocol.to_be();
+        SockAddr::new(storage, SOCKADDR_LL_LENGTH)
+    }
+}
+
+/// What the kernel says of a packet that came in over a packet socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// How much of the buffer it fills.
+    pub length: usize,
+    /// The index of the interface.
+    pub index: u32,
+    /// `PACKET_HOST`, `PACKET_BROADCAST`, ...: for whom it is.
+    pub packet_type: u8,
+    /// The Ethernet address of its sender.
+    pub source: Option<Mac>,
+}
+
+/// Takes one packet from a non-blocking packet socket; `None` when no more are waiting.
+///
+/// # Errors
+///
+/// The kernel's; `EINVAL` if the socket is not a packet socket.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    let (_, length, from) = match rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::empty()) {
+        Ok(received) => received,
+        Err(rustix::io::Errno::AGAIN) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let from = from
+        .as_ref()
+        .and_then(link_layer)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    let source = from
+        .sll_addr
+        .first_chunk()
+        .filter(|_| from.sll_halen == 6)
+        .copied();
+    Ok(Some(Received {
+        length,
+        index: u32::try_from(from.sll_ifindex).unwrap_or(0),
+        packet_type: from.sll_pkttype,
+        source,
+    }))
+}
+
+fn link_layer(address: &SocketAddrAny) -> Option<libc::sockaddr_ll> {
+    let complete = address.addr_len() >= SOCKADDR_LL_LENGTH;
+    if !complete || address.address_family().as_raw() != AF_PACKET {
+        return None;
+    }
+    // SAFETY: the pointer is to at least `addr_len` initialised bytes, which is enough for the
+    // structure, all of whose bit patterns are valid; it is copied out.
+    Some(unsafe {
+        address
+            .as_ptr()
+            .cast::<libc::sockaddr_ll>()
+            .read_unaligned()
+    })
 }
 
 /// `AF_PACKET` as `sa_family_t`.
