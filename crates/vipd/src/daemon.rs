@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::control::server::Api;
 use crate::director_loop::{self, Director, Ended, Parts, Wake};
 use crate::listeners::Listeners;
-use crate::net::{addresses, announcer, links};
+use crate::net::{addresses, announcer, links, neighbours};
 use crate::reconcile::{self, Reconciler};
-use crate::vrrp_loop::VrrpThread;
+use crate::vrrp_loop::{self, VrrpThread};
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config_path: &Path) -> ExitCode {
@@ -109,8 +109,20 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Addresses(report)));
         addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?
     };
+    let (neighbours, watching) = {
+        let wake = wake.clone();
+        let report = move |claim| drop(wake.send(Wake::Claim(claim)));
+        neighbours::start(links.clone(), report).map_err(failed("packet sockets"))?
+    };
     let director_wake = wake.clone();
-    let report = move |report| drop(wake.send(Wake::Vrrp(report)));
+    let probes = neighbours.clone();
+    let report = move |report| match report {
+        // The advert path asks shortly before its deadline: this does not wait for the director.
+        vrrp_loop::Report::Probe(addresses) => {
+            let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
+        }
+        report => drop(wake.send(Wake::Vrrp(report))),
+    };
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
     let director = Director::start(Parts {
@@ -122,11 +134,13 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         reconciler,
         links,
         wanted_addresses,
+        neighbours,
         listeners,
         workers: vec![
             ("interfaces", monitor),
             (director_loop::ADDRESSES, addressing),
             ("gratuitous ARP", announcing),
+            ("neighbours", watching),
         ],
         adopted,
     });

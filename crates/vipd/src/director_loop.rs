@@ -10,6 +10,7 @@ mod routers;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +28,8 @@ use crate::desired::{self, HealthTable, Quorums, Roles};
 use crate::listeners::Listeners;
 use crate::net::addresses::{self, Wanted};
 use crate::net::links::Links;
+use crate::net::neighbours::{self, Claim};
+use crate::net::sys::Mac;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
@@ -45,6 +48,8 @@ pub enum Wake {
     Kernel(reconcile::Report),
     /// From the addresses.
     Addresses(addresses::Report),
+    /// Somebody on the link says that a virtual address is theirs.
+    Claim(Claim),
     /// Somebody wants to know.
     Status(oneshot::Sender<Status>),
     /// Somebody scrapes.
@@ -98,6 +103,7 @@ pub(crate) struct Parts {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) links: watch::Receiver<Arc<Links>>,
     pub(crate) wanted_addresses: watch::Sender<Arc<Wanted>>,
+    pub(crate) neighbours: mpsc::UnboundedSender<neighbours::Order>,
     pub(crate) listeners: Listeners,
     /// Tasks without which the director is none: if one ends, so does the daemon.
     pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
@@ -137,6 +143,10 @@ pub struct Director {
     links: watch::Receiver<Arc<Links>>,
     /// `None` once it has been told to finish.
     wanted_addresses: Option<watch::Sender<Arc<Wanted>>>,
+    neighbours: mpsc::UnboundedSender<neighbours::Order>,
+    /// Who claims an address that this host holds, and when that was last heard.
+    pub(crate) conflicts: BTreeMap<(IpAddr, Mac), Instant>,
+    pub(crate) address_conflicts: u64,
     listeners: Listeners,
     wake: mpsc::UnboundedSender<Wake>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
@@ -182,6 +192,9 @@ impl Director {
             reconciler: parts.reconciler,
             links: parts.links,
             wanted_addresses: Some(parts.wanted_addresses),
+            neighbours: parts.neighbours,
+            conflicts: BTreeMap::new(),
+            address_conflicts: 0,
             listeners: parts.listeners,
             wake: parts.wake,
             workers: parts.workers,
@@ -247,6 +260,7 @@ impl Director {
             Wake::Vrrp(report) => self.take_vrrp(report),
             Wake::Kernel(report) => self.take_kernel(report),
             Wake::Addresses(report) => self.take_addresses(report),
+            Wake::Claim(claim) => self.take_claim(&claim),
             // Whoever asked has given up.
             Wake::Status(reply) if reply.is_closed() => {}
             Wake::Metrics(reply) if reply.is_closed() => {}

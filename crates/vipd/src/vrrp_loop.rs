@@ -26,7 +26,7 @@ use vrrp::{Discard, Family, Fault, Notice, StateName};
 use self::advert_path::AdvertPath;
 pub use self::farewell::say_stop;
 use self::outbox::Outbox;
-use crate::config::{Config, Heartbeat, Vrrp};
+use crate::config::{Config, Heartbeat, VirtualAddress, Vrrp};
 use crate::counters::{Counters, Lateness};
 use crate::net::sys::Mac;
 
@@ -81,6 +81,11 @@ impl Spec {
     pub fn new(config: &Config, vrrp: &Vrrp, counters: Arc<Counters>) -> Spec {
         let mut groups = config.sync_groups.iter();
         let group = groups.find(|group| group.members.contains(&vrrp.name));
+        // A backup's macvlan is down: the link is asked from the interface below.
+        let asked_on = |address: &VirtualAddress| match &vrrp.virtual_mac {
+            Some(macvlan) if *macvlan == address.interface => vrrp.interface.clone(),
+            Some(_) | None => address.interface.clone(),
+        };
         let addresses = vrrp.addresses.iter();
         Spec {
             name: vrrp.name.clone(),
@@ -90,7 +95,7 @@ impl Spec {
             heartbeats: vrrp.heartbeats.clone(),
             group: group.map(|group| group.name.clone()),
             addresses: addresses
-                .map(|address| (address.interface.clone(), address.ip()))
+                .map(|address| (asked_on(address), address.ip()))
                 .collect(),
             counters,
         }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -13,7 +14,17 @@ use super::{Director, Router};
 use crate::config::{Heartbeat, Vrrp};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::Links;
+use crate::net::neighbours::{self, Claim};
+use crate::net::sys::{Mac, mac_text};
 use crate::vrrp_loop::{self, Command, Facts, LinkFacts, RouterFacts, RouterReport, Spec};
+
+/// How long after a change of role an address may have two holders.
+const SETTLED: Duration = Duration::from_secs(1);
+/// How long a claim counts after it was heard.
+const CONFLICT_MEMORY: Duration = Duration::from_secs(60);
+
+/// Claims that are remembered; somebody may make up any number of Ethernet addresses.
+const CONFLICTS_MAX: usize = 1024;
 
 /// A switchover whose outcome is not known yet.
 pub(super) struct Switchover {
@@ -97,8 +108,11 @@ impl Director {
             let counters = self.counters.entry(vrrp.name.clone()).or_default();
             Spec::new(&self.config, vrrp, Arc::clone(counters))
         });
+        let specs: Vec<Spec> = specs.collect();
+        let watched = specs.iter().flat_map(|spec| spec.addresses.iter().cloned());
+        let _ = self.neighbours.send(neighbours::Order::Watch(watched.collect()));
         // What follows from the roles follows when the advert path has taken the configuration in.
-        self.vrrp.send(Command::Configure(specs.collect()));
+        self.vrrp.send(Command::Configure(specs));
         self.unconfigured += 1;
     }
 
@@ -149,6 +163,53 @@ impl Director {
             heartbeat_sources: vrrp.heartbeats.iter().map(heartbeat_source).collect(),
             ..RouterFacts::unknown(vrrp.name.clone())
         }
+    }
+
+    /// Somebody says that a virtual address is theirs: news for a backup that wonders whether the
+    /// master lives, and a conflict for whoever holds the address.
+    pub(super) fn take_claim(&mut self, claim: &Claim) {
+        let (address, by) = (claim.address, claim.mac);
+        if claim.answer {
+            self.vrrp.send(Command::Answered { address, by });
+        }
+        let has = |vrrp: &&Vrrp| vrrp.addresses.iter().any(|known| known.ip() == address);
+        let holder = self.config.vrrp.iter().find(has);
+        let holder = holder.and_then(|vrrp| self.routers.get(&vrrp.name));
+        // While a role moves, the old and the new holder are both right for a moment.
+        let settled = |router: &Router| {
+            let in_state = router.since.elapsed().unwrap_or_default();
+            router.report.hold && !router.report.lingering && in_state >= SETTLED
+        };
+        let Some(router) = holder.filter(|router| settled(router)) else {
+            return;
+        };
+        let now = Instant::now();
+        self.address_conflicts += 1;
+        if self.conflicts.len() >= CONFLICTS_MAX {
+            self.conflicts
+                .retain(|_, at| now.saturating_duration_since(*at) < CONFLICT_MEMORY);
+        }
+        if self.conflicts.len() >= CONFLICTS_MAX {
+            return;
+        }
+        let known = self.conflicts.insert((address, by), now);
+        if known.is_none_or(|at| now.saturating_duration_since(at) >= CONFLICT_MEMORY) {
+            let (router, interface) = (&router.report.name, &claim.interface);
+            let by = mac_text(by);
+            warn!(router, interface, %address, by, "another host claims a virtual address");
+        }
+    }
+
+    /// Who claims addresses of that virtual router, as far as it was heard lately.
+    pub(crate) fn conflicts_of(&self, vrrp: &Vrrp) -> Vec<(IpAddr, Mac)> {
+        let recent = self
+            .conflicts
+            .iter()
+            .filter(|(_, at)| at.elapsed() < CONFLICT_MEMORY);
+        recent
+            .map(|(conflict, _)| *conflict)
+            .filter(|(ip, _)| vrrp.addresses.iter().any(|known| known.ip() == *ip))
+            .collect()
     }
 
     /// Hands a virtual router over; the answer waits for what becomes of it.

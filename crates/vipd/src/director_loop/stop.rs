@@ -42,6 +42,7 @@ impl Director {
                     Wake::Vrrp(_)
                     | Wake::Kernel(_)
                     | Wake::Addresses(_)
+                    | Wake::Claim(_)
                     | Wake::Status(_)
                     | Wake::Switchover { .. }
                     | Wake::Metrics(_) => self.wake(wake).await,

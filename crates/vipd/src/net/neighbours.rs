@@ -115,7 +115,7 @@ fn open(protocol: u16, filter: &[SockFilter]) -> io::Result<Socket> {
         socket.attach_filter(filter)?;
     }
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(&sys::protocol_address(protocol, 0, [0; 6]))?;
+    socket.bind(&sys::link_layer_address(0, protocol, [0; 6]))?;
     Ok(socket)
 }
 
@@ -177,12 +177,12 @@ impl Asker {
     fn ask(&self, index: u32, mac: Mac, address: IpAddr) -> io::Result<usize> {
         match address {
             IpAddr::V4(address) => {
-                let to = sys::protocol_address(ARP, index, [0xff; 6]);
+                let to = sys::link_layer_address(index, ARP, [0xff; 6]);
                 self.arp.send_to(&arp::probe(mac, address), &to)
             }
             IpAddr::V6(address) => {
                 let group = ndp::solicited_node(address);
-                let to = sys::protocol_address(IPV6, index, multicast_mac(group));
+                let to = sys::link_layer_address(index, IPV6, multicast_mac(group));
                 self.ndp.send_to(&ndp::probe(address), &to)
             }
         }

@@ -13,6 +13,12 @@ use socket2::{SockAddr, SockAddrStorage};
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
+/// An Ethernet address as people write it.
+#[must_use]
+pub fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Gives the calling thread the real-time policy `SCHED_RR` at its lowest priority, so that ordinary
 /// load does not delay it (sched(7)).
 ///
@@ -39,8 +45,8 @@ pub fn schedule_round_robin() -> io::Result<()> {
     }
 }
 
-/// The link-layer address (packet(7)) that sends a frame of that Ethernet type out of the interface
-/// of that index.
+/// The link-layer address (packet(7)) of an Ethernet type: sent to, a frame leaves by the interface
+/// of that index for that destination; bound to, the type is received (index 0: on every interface).
 #[must_use]
 pub fn link_layer_address(index: u32, protocol: u16, destination: Mac) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
@@ -55,18 +61,6 @@ pub fn link_layer_address(index: u32, protocol: u16, destination: Mac) -> SockAd
         for (to, from) in address.sll_addr.iter_mut().zip(destination) {
             *to = from;
         }
-        SockAddr::new(storage, SOCKADDR_LL_LENGTH)
-    }
-}
-
-/// The link-layer address (packet(7)) of a protocol (`ETH_P_*`): bound to, it receives that protocol
-/// (index 0: on every interface); sent to, it is where the kernel puts a packet of that protocol.
-#[must_use]
-pub fn protocol_address(protocol: u16, index: u32, destination: Mac) -> SockAddr {
-    let mut storage = link_layer_address(index, destination).as_storage();
-    // SAFETY: as in `link_layer_address`, which filled the storage.
-    unsafe {
-        storage.view_as::<libc::sockaddr_ll>().sll_protocol = protocol.to_be();
         SockAddr::new(storage, SOCKADDR_LL_LENGTH)
     }
 }

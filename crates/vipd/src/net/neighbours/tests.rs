@@ -217,7 +217,7 @@ fn of_ipv6_only_advertisements_reach_user_space() {
         let mut advertisement = ndp::probe(VIP6.parse().unwrap());
         advertisement[40] = 136;
         for packet in [&udp, &ndp::probe(VIP6.parse().unwrap()), &advertisement] {
-            let to = sys::protocol_address(IPV6, peer.index("far"), BROADCAST);
+            let to = sys::link_layer_address(peer.index("far"), IPV6, BROADCAST);
             peer.0.send_to(packet, &to).unwrap();
         }
         thread::sleep(Duration::from_millis(100));
@@ -339,7 +339,7 @@ impl Lab {
 
 impl Wire {
     fn send(&self, packet: &[u8], interface: &str, destination: Mac) {
-        let to = sys::protocol_address(ARP, self.index(interface), destination);
+        let to = sys::link_layer_address(self.index(interface), ARP, destination);
         self.0.send_to(packet, &to).unwrap();
     }
 
