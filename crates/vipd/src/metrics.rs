@@ -80,6 +80,12 @@ fn collect(director: &Director) -> Collector {
         )
         .push((none(), director.address_repairs));
     families
+        .counter(
+            "vipd_address_conflicts",
+            "Claims of other hosts to virtual addresses that this one holds",
+        )
+        .push((none(), director.address_conflicts));
+    families
         .gauge(
             "vipd_config_last_reload_successful",
             "Whether the last reload took effect",
@@ -115,6 +121,34 @@ fn routers(director: &Director, families: &mut Families) {
         families
             .counter("vipd_vrrp_transitions", "Changes of state")
             .push((labels(), router.map_or(0, |r| r.transitions)));
+        let report = router.map(|router| &router.report);
+        for (name, help, holds) in [
+            (
+                "vipd_vrrp_rival",
+                "Whether another master is heard while this one is master",
+                report.is_some_and(|report| report.rival.is_some()),
+            ),
+            (
+                "vipd_vrrp_suspect",
+                "Whether it waits because somebody answers for the addresses of a silent master",
+                report.is_some_and(|report| report.suspect.is_some()),
+            ),
+            (
+                "vipd_vrrp_incompatible_peer",
+                "Whether a peer is heard whose adverts cannot be accepted",
+                report.is_some_and(|report| report.incompatible.is_some()),
+            ),
+        ] {
+            families
+                .gauge(name, help)
+                .push((labels(), u64::from(holds)));
+        }
+        families
+            .gauge("vipd_vrrp_priority", "The priority in its adverts")
+            .push((
+                labels(),
+                report.map_or(0, |r| u64::from(r.effective_priority)),
+            ));
         if let Some(counters) = director.counters.get(&vrrp.name) {
             families
                 .counter("vipd_vrrp_adverts_sent", "Adverts sent")
@@ -122,6 +156,14 @@ fn routers(director: &Director, families: &mut Families) {
             families
                 .counter("vipd_vrrp_adverts_received", "Adverts accepted")
                 .push((labels(), counters.received()));
+            for (form, count) in counters.forms() {
+                families
+                    .counter(
+                        "vipd_vrrp_adverts_checksum",
+                        "Adverts of version 3 over IPv4 accepted, by the form of their checksum",
+                    )
+                    .push((with("form", form), count));
+            }
             for (reason, count) in counters.discarded() {
                 families
                     .counter(

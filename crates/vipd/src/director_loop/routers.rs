@@ -2,8 +2,8 @@
 //! follows for addresses.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
@@ -110,7 +110,9 @@ impl Director {
         });
         let specs: Vec<Spec> = specs.collect();
         let watched = specs.iter().flat_map(|spec| spec.addresses.iter().cloned());
-        let _ = self.neighbours.send(neighbours::Order::Watch(watched.collect()));
+        let _ = self
+            .neighbours
+            .send(neighbours::Order::Watch(watched.collect()));
         // What follows from the roles follows when the advert path has taken the configuration in.
         self.vrrp.send(Command::Configure(specs));
         self.unconfigured += 1;
