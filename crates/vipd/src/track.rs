@@ -320,7 +320,11 @@ impl Tracker {
         let report: Reporter = Arc::new(report);
         let (processes, names) = watch::channel(BTreeSet::new());
         // It ends when the sender is gone.
-        tokio::spawn(process::keep_counting(names, Arc::clone(&report)));
+        tokio::spawn(process::keep_counting(
+            names,
+            process::PERIOD,
+            Arc::clone(&report),
+        ));
         Tracker {
             report,
             scripts: Tasks::default(),
@@ -340,7 +344,7 @@ impl Tracker {
         });
         let files = wanted.files.iter().map(|path| (path.clone(), ()));
         self.files.set(files.collect(), |path, ()| {
-            file::keep_reading(path, Arc::clone(&self.report))
+            file::keep_reading(path, file::PERIOD, Arc::clone(&self.report))
         });
         self.reachable
             .set(wanted.reachable.clone(), |router, reachable| {

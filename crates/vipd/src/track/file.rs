@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Report, Reporter, words};
 
 /// From one look to the next.
-const PERIOD: Duration = Duration::from_millis(500);
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
 /// A file system that takes longer counts as unreadable.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any number has digits.
@@ -33,7 +33,7 @@ pub enum Content {
 }
 
 /// Reads a file over and over.
-pub(super) async fn keep_reading(path: PathBuf, report: Reporter) {
+pub(super) async fn keep_reading(path: PathBuf, period: Duration, report: Reporter) {
     let mut told = None;
     let mut tell = |content: Content| {
         if told.as_ref() != Some(&content) {
@@ -43,7 +43,7 @@ pub(super) async fn keep_reading(path: PathBuf, report: Reporter) {
         }
     };
     let mut was_empty = false;
-    let mut beat = interval(PERIOD);
+    let mut beat = interval(period);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
@@ -166,6 +166,7 @@ mod tests {
         let (sender, mut reports) = unbounded_channel();
         let task = tokio::spawn(keep_reading(
             path.clone(),
+            Duration::from_millis(50),
             Arc::new(move |report| drop(sender.send(report))),
         ));
         assert_eq!(next(&mut reports).await, Content::Missing);
@@ -177,7 +178,11 @@ mod tests {
             next(&mut reports).await,
             Content::Unreadable("it is empty".to_owned())
         );
-        assert!(emptied.elapsed() >= PERIOD, "{:?}", emptied.elapsed());
+        assert!(
+            emptied.elapsed() >= Duration::from_millis(50),
+            "{:?}",
+            emptied.elapsed()
+        );
         fs::rename(folder.with("replacement", "0"), &path).unwrap();
         assert_eq!(next(&mut reports).await, Content::Number(0));
         task.abort();

@@ -353,7 +353,19 @@ mod tests {
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(test(&peer));
+            runtime.block_on(async {
+                // For a moment after the link is up, IPv6 does not work yet.
+                let patience = Duration::from_millis(100);
+                for family in ["10.99.0.2", "2001:db8:99::2"] {
+                    let address = [family.parse().unwrap()];
+                    let mut tries = 0;
+                    while ask(&address, patience).await != Round::Answered {
+                        tries += 1;
+                        assert!(tries < 100, "{family} never answers");
+                    }
+                }
+                test(&peer).await;
+            });
         });
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);

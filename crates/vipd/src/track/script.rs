@@ -128,9 +128,13 @@ impl Running {
             // For root, setting the user drops the supplementary groups too.
             command.gid(user.group).uid(user.id);
         }
-        let child = command
-            .spawn()
-            .map_err(|error| format!("cannot run {program}: {}", words(&error)))?;
+        let child = command.spawn().map_err(|error| {
+            // Whether it is allowed depends on who does it.
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let who = denied.then(|| format!(" as {}", script.user));
+            let who = who.unwrap_or_default();
+            format!("cannot run {program}{who}: {}", words(&error))
+        })?;
         let group = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Running {
             child,
