@@ -16,4 +16,5 @@ pub mod net;
 pub mod reconcile;
 pub mod release;
 pub mod status;
+pub mod track;
 pub mod vrrp_loop;
