@@ -19,7 +19,10 @@ use tracing::{error, info, warn};
 use crate::config::{Config, OnStop, RealServer, VirtualServer};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
+use crate::director_status::{health_name, real_server_name};
+use crate::events::{Events, Kind};
 use crate::listeners::Listeners;
+use crate::maintenance;
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::Links;
 use crate::reconcile::{self, Reconciler};
@@ -47,6 +50,21 @@ pub enum Wake {
     Status(oneshot::Sender<Status>),
     /// Somebody scrapes.
     Metrics(oneshot::Sender<String>),
+    /// An operator wants a virtual router handed over; the answer is one sentence.
+    Switchover {
+        /// Its name.
+        router: String,
+        /// Whom to tell how it went.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// An operator wants everything given up, or taken part in again; the answer is a line for each
+    /// virtual router.
+    Maintenance {
+        /// Which of the two.
+        on: bool,
+        /// Whom to tell what happens.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// SIGHUP.
     Reload,
     /// The file has been read again for a reload.
@@ -96,6 +114,7 @@ pub(crate) struct Parts {
     pub(crate) links: watch::Receiver<Arc<Links>>,
     pub(crate) wanted_addresses: watch::Sender<Arc<Wanted>>,
     pub(crate) listeners: Listeners,
+    pub(crate) events: Arc<Events>,
     /// Tasks without which the director is none: if one ends, so does the daemon.
     pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
     /// What the kernel held of the configured services at the start.
@@ -118,6 +137,9 @@ pub struct Director {
     pub(crate) repairs: u64,
     pub(crate) address_repairs: u64,
     pub(crate) vrrp: VrrpThread,
+    pub(crate) events: Arc<Events>,
+    /// Whether this director takes no part until an operator says otherwise.
+    pub(crate) maintenance: bool,
     /// Virtual addresses that the kernel refuses, and why.
     pub(crate) refused_addresses: BTreeMap<(String, IpNet), String>,
     /// Configurations that the advert path has not taken in yet. Until it has, its reports speak of
@@ -152,6 +174,7 @@ impl Director {
     /// Puts the first configuration in force.
     pub(crate) fn start(parts: Parts) -> Director {
         let (reports, checks) = mpsc::unbounded_channel();
+        let maintenance = maintenance::read(&parts.config.global.state_dir);
         let mut director = Director {
             config_path: parts.config_path,
             config: parts.config,
@@ -167,6 +190,8 @@ impl Director {
             repairs: 0,
             address_repairs: 0,
             vrrp: parts.vrrp,
+            events: parts.events,
+            maintenance,
             refused_addresses: BTreeMap::new(),
             unconfigured: 0,
             stopping: false,
@@ -251,6 +276,13 @@ impl Director {
             Wake::Metrics(reply) => {
                 let _ = reply.send(crate::metrics::encode(self));
             }
+            Wake::Switchover { router, reply } => {
+                let refused = self.switchover_refused(&router);
+                let _ = reply.send(Err(refused.unwrap_or_else(|| "not connected".to_owned())));
+            }
+            Wake::Maintenance { on, reply } => {
+                let _ = reply.send(self.set_maintenance(on));
+            }
             Wake::Reload => self.begin_reload(),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
             Wake::Stop => {}
@@ -263,7 +295,8 @@ impl Director {
             vrrp_loop::Report::Configured => {
                 self.unconfigured = self.unconfigured.saturating_sub(1);
                 if self.unconfigured == 0 {
-                    let configured = |name: &String| self.config.vrrp(name).is_some();
+                    let configured =
+                        |name: &String| self.config.vrrp(name).is_some() && !self.maintenance;
                     self.routers.retain(|name, _| configured(name));
                 }
                 self.publish_addresses();
@@ -295,7 +328,14 @@ impl Director {
         if changed {
             let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
             let why = &report.why;
-            info!(router = name, from, to = %report.state, why, "virtual router is {}", report.state);
+            let kind = match report.state {
+                vrrp::StateName::Initialize => Kind::VrrpInitialize,
+                vrrp::StateName::Backup => Kind::VrrpBackup,
+                vrrp::StateName::Master => Kind::VrrpMaster,
+                vrrp::StateName::Fault => Kind::VrrpFault,
+            };
+            let message = format!("{}, was {from}: {why}", report.state);
+            self.events.record(kind, &name, message);
         }
         // The first report of a router that has not started yet is no change of state.
         let moved = changed && (before.is_some() || report.state != vrrp::StateName::Initialize);
@@ -350,20 +390,14 @@ impl Director {
                 .iter()
                 .filter(|r| r.checks.contains(&report.spec))
             {
-                let (virtual_server, real_server) = (&server.name, real.key.to_string());
-                let check = report.spec.to_string();
-                match report.health {
-                    Health::Up => {
-                        info!(virtual_server, real_server, check, "real server up: {why}")
-                    }
-                    Health::Down => {
-                        warn!(
-                            virtual_server,
-                            real_server, check, "real server down: {why}"
-                        );
-                    }
-                    Health::Unknown => {}
-                }
+                let kind = match report.health {
+                    Health::Up => Kind::RealServerUp,
+                    Health::Down => Kind::RealServerDown,
+                    Health::Unknown => continue,
+                };
+                let object = format!("{}/{}", server.name, real_server_name(real.key));
+                let message = format!("{}: {} {why}", health_name(report.health), report.spec);
+                self.events.record(kind, object, message);
             }
         }
         true
@@ -374,7 +408,8 @@ impl Director {
             info!("ipvs: {change}");
         }
         for repair in &report.repairs {
-            warn!("ipvs repaired, somebody else had changed it: {repair}");
+            let message = format!("somebody else had changed it: {repair}");
+            self.events.record(Kind::IpvsRepaired, "ipvs", message);
         }
         let known = self.kernel.as_ref().map(|kernel| &kernel.refused);
         for refused in report
@@ -382,7 +417,7 @@ impl Director {
             .iter()
             .filter(|r| known.is_none_or(|k| !k.contains(r)))
         {
-            error!("ipvs: {refused}");
+            self.events.record(Kind::IpvsRefused, "ipvs", refused);
         }
         self.repairs += u64::try_from(report.repairs.len()).unwrap_or(0);
         self.kernel = Some(report);
@@ -392,14 +427,18 @@ impl Director {
         match report {
             addresses::Report::Repaired { interface, address } => {
                 self.address_repairs += 1;
-                warn!(interface, %address, "virtual address repaired, somebody had deleted it");
+                let message = format!("put back on {interface}, somebody had deleted it");
+                self.events
+                    .record(Kind::AddressRepaired, address.to_string(), message);
             }
             addresses::Report::Refused {
                 interface,
                 address,
                 error,
             } => {
-                error!(interface, %address, "virtual address refused: {error}");
+                let message = format!("refused on {interface}: {error}");
+                self.events
+                    .record(Kind::AddressRefused, address.to_string(), message);
                 self.refused_addresses.insert((interface, address), error);
             }
             addresses::Report::Mended { interface, address } => {
@@ -442,7 +481,13 @@ impl Director {
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.facts.clear();
         self.tell_links();
-        let specs = self.config.vrrp.iter().map(|vrrp| Spec {
+        self.configure_routers();
+    }
+
+    /// Tells the advert path which virtual routers to run: in maintenance none.
+    fn configure_routers(&mut self) {
+        let running = self.config.vrrp.iter().filter(|_| !self.maintenance);
+        let specs = running.map(|vrrp| Spec {
             name: vrrp.name.clone(),
             interface: vrrp.interface.clone(),
             parameters: vrrp.parameters.clone(),
@@ -507,11 +552,14 @@ impl Director {
         }
         let quorums = desired::quorums(&self.config, &self.health, &self.quorums);
         for (name, up) in &quorums {
-            match (self.quorums.get(name), up) {
-                (Some(true), false) => warn!(virtual_server = name, "quorum lost"),
-                (Some(false), true) => info!(virtual_server = name, "quorum gained"),
-                (_, _) => {}
-            }
+            let kind = match (self.quorums.get(name), up) {
+                (Some(true), false) => Kind::QuorumLost,
+                (Some(false), true) => Kind::QuorumGained,
+                (_, _) => continue,
+            };
+            let server = self.config.virtual_server(name);
+            let message = server.map_or_else(String::new, |s| self.quorum_words(s));
+            self.events.record(kind, name, message);
         }
         self.quorums = quorums;
         let master = |router: &Router| router.report.state == vrrp::StateName::Master;
@@ -556,14 +604,17 @@ impl Director {
                 .map(|()| loaded),
             Err(why) => Err(why),
         };
+        let file = self.config_path.display().to_string();
         let error = match result {
             Ok(loaded) => {
                 self.replace(loaded);
-                info!(file = %self.config_path.display(), "configuration reloaded");
+                self.events
+                    .record(Kind::ConfigReloaded, file, "configuration reloaded");
                 None
             }
             Err(why) => {
-                error!("reload refused, nothing changed:\n{why}");
+                let message = format!("reload refused, nothing changed:\n{why}");
+                self.events.record(Kind::ConfigRefused, file, message);
                 Some(why)
             }
         };
@@ -589,6 +640,24 @@ impl Director {
         self.enforce(&before);
     }
 
+    fn set_maintenance(&mut self, on: bool) -> Result<String, String> {
+        let state_dir = &self.config.global.state_dir;
+        maintenance::write(state_dir, on)
+            .map_err(|error| format!("nothing changed: {}: {error}", state_dir.display()))?;
+        let words = self.maintenance_words(on);
+        if self.maintenance != on {
+            self.maintenance = on;
+            let (kind, message) = if on {
+                (Kind::MaintenanceOn, "gives everything up until it is off")
+            } else {
+                (Kind::MaintenanceOff, "takes part again")
+            };
+            self.events.record(kind, &self.config.global.name, message);
+            self.configure_routers();
+        }
+        Ok(words)
+    }
+
     /// Gives everything up: the peers are told, the addresses go, then the table.
     async fn stop(&mut self) {
         self.stopping = true;
@@ -601,7 +670,11 @@ impl Director {
                 match wake {
                     Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
                     // What is being given up is not configured anew.
-                    Wake::Reload | Wake::Loaded(_) | Wake::Stop => {}
+                    Wake::Reload
+                    | Wake::Loaded(_)
+                    | Wake::Switchover { .. }
+                    | Wake::Maintenance { .. }
+                    | Wake::Stop => {}
                     Wake::Vrrp(_)
                     | Wake::Kernel(_)
                     | Wake::Addresses(_)
@@ -639,7 +712,10 @@ impl Director {
             error!("the IPVS table was not removed in time");
         }
         while let Ok(wake) = self.wakes.try_recv() {
-            if !matches!(wake, Wake::Reload | Wake::Loaded(_)) {
+            if !matches!(
+                wake,
+                Wake::Reload | Wake::Loaded(_) | Wake::Switchover { .. } | Wake::Maintenance { .. }
+            ) {
                 self.wake(wake).await;
             }
         }

@@ -106,6 +106,14 @@ pub struct RouterReport {
     pub hold: bool,
     /// Goes up each time they must be announced.
     pub announce: u64,
+    /// The other master that is heard while this one is master, and its priority.
+    pub rival: Option<(IpAddr, u8)>,
+    /// Who answers for the addresses although no master is heard, while it waits because of that.
+    pub suspect: Option<[u8; 6]>,
+    /// Whether it handed over by order and waits for its turn.
+    pub yielded: bool,
+    /// Whether the addresses are still held although it is not master any more.
+    pub lingering: bool,
 }
 
 /// The way to the thread.

@@ -550,6 +550,10 @@ impl AdvertPath {
                 master: router.master(),
                 hold: seat.hold,
                 announce: seat.announce,
+                rival: router.rival(),
+                suspect: router.suspect(),
+                yielded: router.has_yielded(),
+                lingering: router.is_lingering(),
             };
             if seat.reported.as_ref() != Some(&report) {
                 seat.reported = Some(report.clone());
