@@ -210,6 +210,11 @@ impl Director {
         let before = |server: &VirtualServer, real: &RealServer| {
             serves(&parts.adopted, server, real).then_some(Health::Up)
         };
+        if director.maintenance {
+            let name = &director.config.global.name;
+            let message = "still in maintenance: takes no part until it is off";
+            director.events.record(Kind::MaintenanceOn, name, message);
+        }
         director.enforce(&before);
         director
     }
@@ -328,14 +333,8 @@ impl Director {
         if changed {
             let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
             let why = &report.why;
-            let kind = match report.state {
-                vrrp::StateName::Initialize => Kind::VrrpInitialize,
-                vrrp::StateName::Backup => Kind::VrrpBackup,
-                vrrp::StateName::Master => Kind::VrrpMaster,
-                vrrp::StateName::Fault => Kind::VrrpFault,
-            };
             let message = format!("{}, was {from}: {why}", report.state);
-            self.events.record(kind, &name, message);
+            self.events.record(report.state.into(), &name, message);
         }
         // The first report of a router that has not started yet is no change of state.
         let moved = changed && (before.is_some() || report.state != vrrp::StateName::Initialize);
@@ -648,9 +647,12 @@ impl Director {
         if self.maintenance != on {
             self.maintenance = on;
             let (kind, message) = if on {
-                (Kind::MaintenanceOn, "gives everything up until it is off")
+                (
+                    Kind::MaintenanceOn,
+                    "maintenance: gives everything up until it is off",
+                )
             } else {
-                (Kind::MaintenanceOff, "takes part again")
+                (Kind::MaintenanceOff, "maintenance is off: takes part again")
             };
             self.events.record(kind, &self.config.global.name, message);
             self.configure_routers();

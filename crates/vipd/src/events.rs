@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{Level, error, info, warn};
+use vrrp::{Notice, StateName};
 
 use crate::net::sys;
 
@@ -177,6 +178,28 @@ impl Kind {
             | Kind::AddressRefused
             | Kind::IpvsRefused
             | Kind::ConfigRefused => Level::ERROR,
+        }
+    }
+}
+
+impl From<StateName> for Kind {
+    fn from(state: StateName) -> Kind {
+        match state {
+            StateName::Initialize => Kind::VrrpInitialize,
+            StateName::Backup => Kind::VrrpBackup,
+            StateName::Master => Kind::VrrpMaster,
+            StateName::Fault => Kind::VrrpFault,
+        }
+    }
+}
+
+impl From<&Notice> for Kind {
+    fn from(notice: &Notice) -> Kind {
+        match notice {
+            Notice::Rival { .. } => Kind::VrrpRival,
+            Notice::RivalGone { .. } => Kind::VrrpRivalGone,
+            Notice::Suspect { .. } => Kind::VrrpSuspect,
+            Notice::TakesOverAnswered { .. } => Kind::VrrpTakeoverAnswered,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The control API and `vipctl`: the real routes and the real client, before a director that answers
 //! by the book.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod fixture;
 

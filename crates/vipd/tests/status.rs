@@ -1,5 +1,9 @@
 //! `vipctl status` for people: fits the terminal, says what is wrong first, colours only when asked.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod fixture;
 
