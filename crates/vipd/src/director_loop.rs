@@ -395,7 +395,7 @@ impl Director {
                     Health::Unknown => continue,
                 };
                 let object = format!("{}/{}", server.name, real_server_name(real.key));
-                let message = format!("{}: {} {why}", health_name(report.health), report.spec);
+                let message = format!("{}: {why} ({})", health_name(report.health), report.spec);
                 self.events.record(kind, object, message);
             }
         }
