@@ -17,6 +17,7 @@ mod value;
 mod virtual_router;
 mod virtual_server;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -228,6 +229,18 @@ pub enum Tracked {
     },
     /// A virtual server has quorum.
     VirtualServer(String),
+}
+
+impl fmt::Display for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tracked::Interface(name) => write!(f, "interface {name}"),
+            Tracked::Script(name) => write!(f, "script {name}"),
+            Tracked::File(path) => write!(f, "file {}", path.display()),
+            Tracked::Process { name, .. } => write!(f, "process {name}"),
+            Tracked::VirtualServer(name) => write!(f, "virtual server {name}"),
+        }
+    }
 }
 
 /// `[[sync_group]]`: virtual routers that are master together or not at all.

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::control::server::Api;
 use crate::director_loop::{self, Director, Ended, Parts, Wake};
+use crate::events::Events;
 use crate::listeners::Listeners;
 use crate::net::{addresses, announcer, links, neighbours};
 use crate::reconcile::{self, Reconciler};
@@ -96,8 +97,10 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
+    let events = Arc::new(Events::default());
     let api = Api {
         director: wake.clone(),
+        events: Arc::clone(&events),
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
@@ -136,6 +139,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         wanted_addresses,
         neighbours,
         listeners,
+        events,
         workers: vec![
             ("interfaces", monitor),
             (director_loop::ADDRESSES, addressing),

@@ -34,7 +34,11 @@ impl Director {
                 match wake {
                     Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
                     // What is being given up is not configured anew.
-                    Wake::Reload | Wake::Loaded(_) => {}
+                    Wake::Reload
+                    | Wake::Loaded(_)
+                    | Wake::Switchover { .. }
+                    | Wake::Maintenance { .. }
+                    | Wake::MaintenanceWritten { .. } => {}
                     // Asked twice: somebody is in a hurry.
                     Wake::Stop => self.vrrp.send(Command::Stop {
                         make_before_break: false,
@@ -44,7 +48,7 @@ impl Director {
                     | Wake::Addresses(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
-                    | Wake::Switchover { .. }
+                    | Wake::Track(_)
                     | Wake::Metrics(_) => self.wake(wake).await,
                 }
             }
@@ -79,7 +83,15 @@ impl Director {
             error!("the IPVS table was not removed in time");
         }
         while let Ok(wake) = self.wakes.try_recv() {
-            if !matches!(wake, Wake::Reload | Wake::Loaded(_)) {
+            let order = matches!(
+                wake,
+                Wake::Reload
+                    | Wake::Loaded(_)
+                    | Wake::Switchover { .. }
+                    | Wake::Maintenance { .. }
+                    | Wake::MaintenanceWritten { .. }
+            );
+            if !order {
                 self.wake(wake).await;
             }
         }
