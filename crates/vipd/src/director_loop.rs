@@ -5,6 +5,7 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,13 +16,14 @@ use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
+use vrrp::Family;
 
-use crate::config::{Config, OnStop, RealServer, VirtualServer};
+use crate::config::{Config, OnStop, RealServer, VirtualServer, Vrrp};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
 use crate::listeners::Listeners;
 use crate::net::addresses::{self, RouterAddresses, Wanted};
-use crate::net::links::Links;
+use crate::net::links::{Link, Links};
 use crate::reconcile::{self, Reconciler};
 use crate::release;
 use crate::status::Status;
@@ -465,13 +467,23 @@ impl Director {
                     interface: name.clone(),
                     index: link.map(|link| link.index),
                     up: link.is_some_and(|link| link.up),
-                    source: link.and_then(|link| self.config.advert_source(link)),
+                    source: link.and_then(|link| self.source_v4(link)),
                 }
             })
             .collect();
         if facts != self.facts {
             self.facts.clone_from(&facts);
             self.vrrp.send(Command::Links(facts));
+        }
+    }
+
+    /// Where adverts over IPv4 come from.
+    fn source_v4(&self, link: &Link) -> Option<Ipv4Addr> {
+        let v4 = |v: &&Vrrp| v.interface == link.name && v.parameters.family == Family::V4;
+        let vrrp = self.config.vrrp.iter().find(v4)?;
+        match self.config.advert_source(vrrp, link)? {
+            IpAddr::V4(source) => Some(source),
+            IpAddr::V6(_) => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `vipd release`: removes what a dead daemon left behind.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipvs::Table;
@@ -92,7 +92,9 @@ fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, 
         return None;
     }
     let link = links.named(&vrrp.interface).filter(|link| link.up)?;
-    let source: Ipv4Addr = config.advert_source(link)?;
+    let IpAddr::V4(source) = config.advert_source(vrrp, link)? else {
+        return None;
+    };
     let advertisement = Advertisement {
         version: parameters.version,
         family: parameters.family,

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
+use super::secret;
+
 /// Problems kept in full; a file that has more is not a configuration, and the rest is counted.
 const KEPT_MAX: usize = 500;
 /// Bytes of one source line that are shown around a problem; real lines are far shorter.
@@ -52,8 +54,14 @@ pub(super) struct Found {
 }
 
 impl Problems {
-    /// Puts the findings in the order of the file, each only once.
-    pub(super) fn new(file_name: &str, source: &str, mut found: Vec<Found>) -> Problems {
+    /// Puts the findings in the order of the file, each only once. What is kept of the source has no
+    /// `secrets`.
+    pub(super) fn new(
+        file_name: &str,
+        source: &str,
+        secrets: &[Range<usize>],
+        mut found: Vec<Found>,
+    ) -> Problems {
         found.sort_by_key(|found| found.span.start);
         found.dedup();
         let count = found.len();
@@ -72,7 +80,7 @@ impl Problems {
         });
         Problems {
             file_name: file_name.to_owned(),
-            source: source.to_owned(),
+            source: secret::hide(source, secrets),
             list: list.collect(),
             count,
         }
