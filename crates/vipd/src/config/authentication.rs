@@ -69,7 +69,7 @@ fn password(v: &Value<'_>) -> Option<Password> {
     if password.is_none() {
         v.report(
             if printable {
-                format!("a password of {} bytes does not fit", bytes.len())
+                format!("a password has 1 to 8 bytes, this one has {}", bytes.len())
             } else {
                 "a password has only printable ASCII characters".to_owned()
             },
@@ -152,8 +152,8 @@ fn key(v: &Value<'_>) -> Option<Key> {
     let key = Key::new(bytes);
     if key.is_none() {
         v.report(
-            format!("a key of {length} bytes is too {}", if length < 32 { "short" } else { "long" }),
-            "write 32 to 64 bytes, such as \"hex:\" and what `openssl rand -hex 32` prints, the same on both directors",
+            format!("a key has 32 to 64 bytes, this one has {length}"),
+            "write \"hex:\" and what `openssl rand -hex 32` prints, the same on both directors",
         );
     }
     key

@@ -63,7 +63,7 @@ impl Config {
             return match config {
                 Some(config) if found.is_empty() => Ok(config),
                 Some(_) | None => {
-                    let secrets = secret::parsed(root.get_ref());
+                    let secrets = secret::parsed(source, root.get_ref());
                     Err(Problems::new(file_name, source, &secrets, found))
                 }
             };
@@ -75,7 +75,7 @@ impl Config {
             let sink = Sink::new(true);
             read_root(Section::root(&sink, root.get_ref()));
             found.extend(sink.into_found());
-            secrets.extend(secret::parsed(root.get_ref()));
+            secrets.extend(secret::parsed(source, root.get_ref()));
         }
         Err(Problems::new(file_name, source, &secrets, found))
     }
@@ -133,15 +133,9 @@ fn read(path: &Path) -> io::Result<String> {
 fn read_root(mut s: Section<'_>) -> Option<Config> {
     let global = s.or("global", Global::default(), |v| Global::read(v.section()?));
     let ipvs = s.or("ipvs", Ipvs::default(), |v| Ipvs::read(v.section()?));
-    let mut scripts = track_script::Reader::new();
-    let track_scripts: Vec<_> = s
-        .sections("track_script", "track_script", "name")
-        .into_iter()
-        .map(|section| scripts.read(section))
-        .collect();
-    let server_names = s.names("virtual_server");
+    let (script_names, server_names) = (s.names("track_script"), s.names("virtual_server"));
     let mut routers = virtual_router::Reader::new(track::Known {
-        scripts: &scripts.known,
+        scripts: &script_names,
         virtual_servers: &server_names,
     });
     let vrrp: Vec<_> = s
@@ -154,6 +148,12 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         .sections("sync_group", "sync_group", "name")
         .into_iter()
         .map(|section| groups.read(section))
+        .collect();
+    let mut scripts = track_script::Reader::new();
+    let track_scripts: Vec<_> = s
+        .sections("track_script", "track_script", "name")
+        .into_iter()
+        .map(|section| scripts.read(section))
         .collect();
     let mut servers = virtual_server::Reader::new(&routers.known);
     let virtual_servers: Vec<_> = s

@@ -34,7 +34,7 @@ pub struct Problem {
 
 /// Everything that is wrong with one file, in the order of the file; never empty. Of more than 500
 /// the first 500 are kept, and the others are counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Problems {
     file_name: String,
     source: String,
@@ -183,6 +183,17 @@ impl Problems {
                 .span(start..end)
                 .label(label.map(Cow::Owned)),
         )
+    }
+}
+
+// Not the source: a comment in it may be about a secret.
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problems")
+            .field("file_name", &self.file_name)
+            .field("list", &self.list)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,13 +15,20 @@ use super::text;
 pub(super) const FILE: &str = "file:";
 /// What else stands in `authentication`.
 const OPEN: [&str; 5] = ["type", "key_id", "id", "mode", "window"];
-/// What the name of a secret, or of its table, contains.
+/// What a line contains that may be about a secret.
 const WORDS: [&str; 5] = ["auth", "entication", "key", "pass", "secret"];
 
-/// Where the secrets of a file stand that was parsed.
-pub(super) fn parsed(root: &DeTable<'_>) -> Vec<Range<usize>> {
+/// Where the secrets of a file stand that was parsed, and the comments behind them.
+pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     in_table(root, false, &mut found);
+    let comment = |secret: &Range<usize>| {
+        let rest = source.get(secret.end..)?.lines().next()?;
+        let begin = secret.end.saturating_add(rest.find('#')?);
+        Some(begin..secret.end.saturating_add(rest.len()))
+    };
+    let comments: Vec<_> = found.iter().filter_map(comment).collect();
+    found.extend(comments);
     found
 }
 
@@ -54,8 +61,13 @@ fn in_value(value: &Spanned<DeValue<'_>>, secret: bool, found: &mut Vec<Range<us
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    WORDS.iter().any(|word| key.contains(word))
-        || text::closest(&key, &["authentication", "keys"]).is_some()
+    key.starts_with("auth")
+        || key.contains("pass")
+        || key.contains("secret")
+        || key
+            .split(['_', '-'])
+            .any(|word| word == "key" || word == "keys")
+        || text::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
 }
 
 /// Where secrets may stand in a file that is not TOML: from a line that speaks of one to the next
@@ -66,25 +78,39 @@ pub(super) fn unparsed(source: &str) -> Vec<Range<usize>> {
     let mut at: usize = 0;
     for line in source.split_inclusive('\n') {
         let written = line.trim_start();
-        let is_header = written.starts_with('[');
-        let is_comment = written.starts_with('#');
+        let is_header = is_header(written);
+        // Not a key that is switched off: a string of more lines may have begun there.
+        let is_comment = written.starts_with("# ");
         let speaks = !is_comment
             && WORDS
                 .iter()
                 .any(|word| line.to_ascii_lowercase().contains(word));
         inside = speaks || (inside && !is_header);
         let end = at.saturating_add(line.len());
-        let value = match line.find('=') {
-            Some(equals) => Some(equals.saturating_add(1)),
-            None if is_header => None,
-            None => Some(line.len().saturating_sub(written.len())),
+        let shown = match line.split_once('=') {
+            // What looks like a key is shown.
+            Some((key, _)) if is_plain(key) => key.len().saturating_add(1),
+            None if is_header => line.len(),
+            Some(_) | None => 0,
         };
-        if let Some(value) = value.filter(|_| inside) {
-            found.push(at.saturating_add(value)..end);
+        if inside {
+            found.push(at.saturating_add(shown)..end);
         }
         at = end;
     }
     found
+}
+
+/// A header of vipd's own tables; what else is in brackets may be a list of secrets.
+fn is_header(line: &str) -> bool {
+    let name = line.trim_start_matches('[').split(']').next();
+    line.starts_with('[') && name.is_some_and(is_plain)
+}
+
+/// Whether it looks like one of vipd's keys and not like something random.
+fn is_plain(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_lowercase() || c == '_' || c == '.' || c.is_whitespace())
 }
 
 /// The source with an asterisk for every byte of its secrets; what else stands in it stays where it is.
@@ -92,7 +118,7 @@ pub(super) fn hide(source: &str, secrets: &[Range<usize>]) -> String {
     let mut bytes = source.as_bytes().to_vec();
     for secret in secrets {
         for byte in bytes.get_mut(secret.clone()).unwrap_or_default() {
-            if !byte.is_ascii_whitespace() {
+            if !matches!(byte, b'\n' | b'\r') {
                 *byte = b'*';
             }
         }

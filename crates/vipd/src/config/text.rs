@@ -161,7 +161,7 @@ pub(super) fn host_address(text: &str) -> Result<IpAddr, Complaint> {
 
 /// A virtual address as interfaces carry it: `192.168.1.10/24`, without a length /32 or /128.
 pub(super) fn virtual_address(text: &str) -> Result<IpNet, Complaint> {
-    let example = "write an address and its prefix length, such as \"192.168.1.10/24\"";
+    let example = "write an address and its prefix length, such as \"192.168.1.10/24\" or \"2001:db8::10/64\"";
     let Some(net) = net(text) else {
         return complain(format!("{text:?} is not an IP address"), example);
     };
@@ -191,7 +191,7 @@ fn not_a_host_of(net: IpNet) -> Option<&'static str> {
     match net {
         IpNet::V4(net) if net.addr() == net.network() => Some("network address"),
         IpNet::V4(net) if net.addr() == net.broadcast() => Some("broadcast address"),
-        IpNet::V6(net) if net.addr() == net.network() => Some("address of the routers (anycast)"),
+        IpNet::V6(net) if net.addr() == net.network() => Some("subnet-router anycast address"),
         IpNet::V4(_) | IpNet::V6(_) => None,
     }
 }
@@ -273,13 +273,13 @@ pub(super) fn process(text: &str) -> Result<String, Complaint> {
         );
     }
     if text.len() > PROCESS_NAME_MAX {
+        let kept = text.char_indices().map_while(|(at, c)| {
+            let end = at.saturating_add(c.len_utf8());
+            (end <= PROCESS_NAME_MAX).then_some(c)
+        });
         return complain(
             format!("the kernel keeps only {PROCESS_NAME_MAX} bytes of the name of a process"),
-            format!(
-                "write {:?}",
-                text.get(..text.floor_char_boundary(PROCESS_NAME_MAX))
-                    .unwrap_or_default()
-            ),
+            format!("write {:?}", kept.collect::<String>()),
         );
     }
     Ok(text.to_owned())

@@ -21,8 +21,6 @@ pub(super) struct Reader {
     names: Seen<String>,
     /// The users of this host; `None`: they cannot be read.
     users: Option<String>,
-    /// The names of all of them, also of those with problems.
-    pub(super) known: Vec<String>,
 }
 
 impl Reader {
@@ -32,14 +30,12 @@ impl Reader {
             users: fs::read(USERS)
                 .ok()
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            known: Vec::new(),
         }
     }
 
     pub(super) fn read(&mut self, mut s: Section<'_>) -> Option<TrackScript> {
         let name = s.need("name", "\"...\"", |v| {
             let name = v.parse(text::name)?;
-            self.known.push(name.clone());
             self.names.note(
                 name.clone(),
                 v,

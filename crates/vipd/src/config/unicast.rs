@@ -95,7 +95,7 @@ fn peer(
         {
             v.report(
                 format!("is below `min_ttl`, {min}"),
-                format!("write {min} to 255, or a lower min_ttl (default 255)"),
+                format!("write {min} or more, or a lower `min_ttl` (default 255)"),
             );
             return None;
         }

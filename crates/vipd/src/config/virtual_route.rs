@@ -167,7 +167,7 @@ fn family_of(net: IpNet) -> Family {
     Family::of(net.addr())
 }
 
-/// The address of a host, of the family of what stands before it.
+/// The address of a host, of the family of the rest.
 fn host(v: &Value<'_>, family: Option<Family>) -> Option<IpAddr> {
     let address = v.parse(text::ip_address)?;
     of_family(v, address, family)?;
@@ -179,7 +179,7 @@ fn of_family(v: &Value<'_>, address: IpAddr, family: Option<Family>) -> Option<(
         Some(family) if Family::of(address) != family => {
             let family = text::family(family);
             v.report(
-                format!("{address} is not {family}, as what stands before it is"),
+                format!("{address} is not {family} like the rest of it"),
                 format!("write an {family} address"),
             );
             None
@@ -192,15 +192,10 @@ fn of_family(v: &Value<'_>, address: IpAddr, family: Option<Family>) -> Option<(
 fn table(v: &Value<'_>) -> Option<u32> {
     let table = if v.is_integer() {
         v.integer(1..=u32::MAX)?
+    } else if v.text()? == "local" {
+        TABLE_LOCAL
     } else {
-        v.choice(
-            &[
-                ("main", TABLE_MAIN),
-                ("default", TABLE_DEFAULT),
-                ("local", TABLE_LOCAL),
-            ],
-            &[],
-        )?
+        v.choice(&[("main", TABLE_MAIN), ("default", TABLE_DEFAULT)], &[])?
     };
     if table == TABLE_LOCAL {
         v.report(
