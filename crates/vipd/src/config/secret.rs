@@ -24,7 +24,7 @@ pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
     in_table(root, false, &mut found);
     let comment = |secret: &Range<usize>| {
         let rest = source.get(secret.end..)?.lines().next()?;
-        let begin = secret.end.saturating_add(rest.find('#')?);
+        let begin = secret.end.saturating_add(rest.find('#')?).saturating_add(1);
         Some(begin..secret.end.saturating_add(rest.len()))
     };
     let comments: Vec<_> = found.iter().filter_map(comment).collect();
