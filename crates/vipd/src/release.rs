@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipvs::Table;
 use tokio::net::UnixStream;
@@ -101,8 +101,16 @@ fn resign(vrrp: &Vrrp, links: &Links, config: &Config) -> Option<Result<String, 
         interval: parameters.advert_interval,
         addresses: parameters.addresses.clone(),
     };
-    let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), parameters.checksum);
-    let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, 1, &message);
+    let group = vrrp::GROUP_V4;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let message = advertisement.render(
+        parameters,
+        source.into(),
+        group.into(),
+        wall.unwrap_or_default(),
+        0,
+    );
+    let packet = vrrp::ipv4_packet(source, group, 255, 1, &message);
     let sent = VrrpSocket::open(&link.name, link.index).and_then(|socket| socket.send(&packet));
     let what = format!(
         "router {} (VRID {} on {})",

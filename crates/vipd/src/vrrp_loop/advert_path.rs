@@ -294,9 +294,15 @@ impl AdvertPath {
             return;
         };
         self.identification = self.identification.wrapping_add(1).max(1);
-        let form = router.parameters().checksum;
-        let message = advertisement.emit(source.into(), vrrp::GROUP_V4.into(), form);
-        let packet = vrrp::ipv4_packet(source, vrrp::GROUP_V4, self.identification, &message);
+        let (group, number) = (vrrp::GROUP_V4, self.identification);
+        let message = advertisement.render(
+            router.parameters(),
+            source.into(),
+            group.into(),
+            wall_time(),
+            number,
+        );
+        let packet = vrrp::ipv4_packet(source, group, 255, number, &message);
         match socket.send(&packet) {
             Ok(()) => {
                 if let Some(seat) = self.seats.get(key) {
