@@ -77,11 +77,8 @@ impl Advertisement {
         let end = bytes.len();
         if let Authentication::Hmac(hmac) = &parameters.authentication {
             let stamp = Stamp::new(wall, counter);
-            bytes.extend(
-                trailer::sign(hmac, self.version, &bytes, source, stamp)
-                    .iter()
-                    .flatten(),
-            );
+            let trailer = trailer::sign(hmac, self.version, &bytes, source, stamp);
+            bytes.extend(trailer.iter().flatten());
         }
         let covered = covers_pseudo_header(self.version, self.family, parameters.checksum);
         let pseudo_header = covered.then_some((source, destination));
@@ -99,20 +96,27 @@ impl Advertisement {
             (Version::V2, Authentication::None | Authentication::Hmac(_)) => {
                 (0, Some(&[0; PASSWORD]))
             }
-            (Version::V3, _) => (0, None),
+            (
+                Version::V3,
+                Authentication::None | Authentication::Password(_) | Authentication::Hmac(_),
+            ) => (0, None),
         };
         // v2: the authentication type and 8 bits of seconds; v3: 4 reserved bits and 12 bits of
         // centiseconds.
         let interval = self.version.interval_field(self.interval);
         let interval = interval | u16::from(authentication) << 8;
-        let mut bytes = vec![self.version.number() << 4 | TYPE, self.vrid, self.priority];
         let listed = || {
             self.addresses
                 .iter()
                 .filter(|a| Family::of(**a) == self.family)
                 .take(255)
         };
-        bytes.extend(u8::try_from(listed().count()));
+        let mut bytes = vec![
+            self.version.number() << 4 | TYPE,
+            self.vrid,
+            self.priority,
+            u8::try_from(listed().count()).unwrap_or(u8::MAX),
+        ];
         bytes.extend(interval.to_be_bytes());
         bytes.extend([0; 2]);
         for address in listed() {
