@@ -35,6 +35,10 @@ const PACKET_SIZE: usize = 9216;
 /// The longest wait for successors on a stop, whatever the advert interval.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
+/// A step back of the clock that peers do not notice: less than the smallest default window of an
+/// authentication by digest.
+const CLOCK_STEP: Duration = Duration::from_secs(4);
+
 pub(super) struct AdvertPath {
     routers: Routers,
     seats: BTreeMap<RouterKey, Seat>,
@@ -44,8 +48,9 @@ pub(super) struct AdvertPath {
     lateness: Arc<Lateness>,
     /// Sends frames from virtual MACs.
     frames: Option<Socket>,
-    /// Differs from one signed advert to the next.
-    stamp: u16,
+    /// The time and number of the last advert: a signed one carries them, and peers take none that
+    /// is older than the one before.
+    stamp: (Duration, u16),
     /// The routers of which something may have to be reported; `true`: their faults, too.
     touched: BTreeMap<RouterKey, bool>,
     /// When a kind of trouble was last reported: by station, VRID and name.
@@ -64,7 +69,7 @@ impl AdvertPath {
             outbox,
             lateness,
             frames: None,
-            stamp: 0,
+            stamp: (Duration::ZERO, 0),
             touched: BTreeMap::new(),
             reported: BTreeMap::new(),
             stop_at: None,
@@ -382,8 +387,14 @@ impl AdvertPath {
         let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get_mut(key)) else {
             return;
         };
-        self.stamp = self.stamp.wrapping_add(1);
-        let stamp = (wall_time(), self.stamp);
+        let (wall, before) = (wall_time(), self.stamp.0);
+        // A clock that is set back a little must not silence us.
+        let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
+        self.stamp = (
+            if stands { before } else { wall },
+            self.stamp.1.wrapping_add(1),
+        );
+        let stamp = self.stamp;
         let (ways, packets) = seat.render(advertisement, router.parameters(), ways, stamp);
         let (mut sent, mut failed) = (false, Vec::new());
         for (way, packet) in ways.iter().zip(packets) {

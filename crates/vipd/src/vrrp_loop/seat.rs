@@ -223,7 +223,7 @@ pub(super) fn packet(
     let message = advertisement.render(parameters, source, destination, stamp.0, stamp.1);
     let packet = match (source, destination) {
         // Identification 0: the kernel chooses one.
-        (IpAddr::V4(source), IpAddr::V4(to)) => vrrp::ipv4_packet(source, to, 0, ttl, &message),
+        (IpAddr::V4(source), IpAddr::V4(to)) => vrrp::ipv4_packet(source, to, ttl, 0, &message),
         (IpAddr::V6(source), IpAddr::V6(to)) => vrrp::ipv6_packet(source, to, ttl, &message),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Vec::new(),
     };
