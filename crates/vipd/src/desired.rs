@@ -331,6 +331,8 @@ mod tests {
                 resync_interval: Duration::from_secs(10),
                 on_stop: OnStop::Remove,
             },
+            sync_groups: Vec::new(),
+            track_scripts: Vec::new(),
             vrrp: Vec::new(),
             virtual_servers: vec![server],
         }
