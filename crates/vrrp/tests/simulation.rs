@@ -15,11 +15,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use vrrp::{
-    Event, Fault, PRIORITY_OWNER, Parameters, StateName, TakeoverProbe, Version, VirtualRouter,
-    master_down_interval, skew_time,
+    PRIORITY_OWNER, Parameters, StateName, TakeoverProbe, Version, VirtualRouter,
+    master_down_interval,
 };
 
 #[path = "simulation/dice.rs"]
+#[allow(dead_code, reason = "the properties need more of it")]
 mod dice;
 #[path = "simulation/lan.rs"]
 mod lan;
@@ -27,22 +28,26 @@ mod lan;
 use dice::Dice;
 use lan::{Change, Lan, Trouble, parameters};
 
-/// The longest travel of an advert in the focused properties, in microseconds.
+/// The longest travel of a frame, in microseconds.
 const DELAY: u64 = 5_000;
 const SCRIPTS: u64 = 10_000;
-/// How many random cases a focused property runs.
-const CASES: u64 = 300;
 
 // W1, W2, W5, W7, W8, W9, W10
 #[test]
 fn whatever_happened_once_it_is_quiet_each_partition_has_one_master_the_best() {
-    let number = |name| std::env::var(name).ok().map(|n: String| n.parse::<u64>().unwrap());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|n: String| n.parse::<u64>().unwrap())
+    };
     if let Some(seed) = number("VIPD_SIMULATION_SEED") {
         return random_script(seed, true);
     }
     let known = include_str!("simulation/seeds.txt").lines();
     let known = known.filter_map(|line| line.split_whitespace().next());
-    run_seeds(known.map(|seed| seed.parse().unwrap()), |seed| random_script(seed, false));
+    run_seeds(known.map(|seed| seed.parse().unwrap()), |seed| {
+        random_script(seed, false)
+    });
     let count = number("VIPD_SIMULATION").unwrap_or(SCRIPTS);
     let half = count / 2;
     std::thread::scope(|scope| {
@@ -95,15 +100,27 @@ impl Script {
         let count = 2 + dice.index(7);
         let hosts = (0..count).map(|_| {
             let preempt = dice.percent(80);
-            let preempt_delay = if dice.percent(25) { base * small(dice, 10) } else { Duration::ZERO };
-            let start_delay = if dice.percent(10) { base * small(dice, 5) } else { Duration::ZERO };
+            let preempt_delay = if dice.percent(25) {
+                base * small(dice, 10)
+            } else {
+                Duration::ZERO
+            };
+            let start_delay = if dice.percent(10) {
+                base * small(dice, 5)
+            } else {
+                Duration::ZERO
+            };
             let factor = match version {
                 Version::V2 => 1,
                 Version::V3 => dice.pick(&[1, 1, 1, 2]),
             };
             let seat = |link| Parameters {
                 priority: one_priority.unwrap_or_else(|| {
-                    if dice.percent(5) { PRIORITY_OWNER } else { dice.priority() }
+                    if dice.percent(5) {
+                        PRIORITY_OWNER
+                    } else {
+                        dice.priority()
+                    }
                 }),
                 advert_interval: base * factor,
                 preempt,
@@ -186,9 +203,14 @@ impl Script {
                 let able = segment.iter().copied().filter(|host| lan.able(*host, link));
                 let able: Vec<usize> = able.collect();
                 let masters = lan.masters(link);
-                let masters: Vec<usize> =
-                    masters.into_iter().filter(|host| segment.contains(host)).collect();
-                assert!(masters.iter().all(|host| able.contains(host)), "{masters:?} of {able:?}");
+                let masters: Vec<usize> = masters
+                    .into_iter()
+                    .filter(|host| segment.contains(host))
+                    .collect();
+                assert!(
+                    masters.iter().all(|host| able.contains(host)),
+                    "{masters:?} of {able:?}"
+                );
                 assert!(masters.len() <= 1, "W1, W2: two masters, {masters:?}");
                 let wanted = usize::from(!able.is_empty());
                 // A group that has a better peer in one part only waits for it in both.
@@ -203,9 +225,14 @@ impl Script {
         }
         for host in 0..lan.hosts.len() {
             let states: Vec<_> = (0..lan.links()).map(|link| lan.state(host, link)).collect();
-            assert!(states.iter().all(|state| *state == states[0]), "W10: {states:?}");
+            assert!(
+                states.iter().all(|state| *state == states[0]),
+                "W10: {states:?}"
+            );
             for link in 0..lan.links() {
-                let lingers = lan.router(host, link).is_some_and(VirtualRouter::is_lingering);
+                let lingers = lan
+                    .router(host, link)
+                    .is_some_and(VirtualRouter::is_lingering);
                 assert!(!lingers, "W5: nothing lingers in the quiet");
             }
         }

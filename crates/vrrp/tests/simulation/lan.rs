@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use vrrp::{
-    Action, Datagram, Event, Family, Fault, GROUP_V4, Parameters, Reason, Received, RouterKey,
-    Routers, StateName, TakeoverProbe, Version, VirtualRouter, ipv4_packet, master_down_interval,
-    skew_time,
+    Action, Advertisement, Datagram, Event, Family, Fault, GROUP_V4, Parameters, Reason, Received,
+    RouterKey, Routers, StateName, TakeoverProbe, Version, VirtualRouter, ipv4_packet,
+    master_down_interval, skew_time,
 };
 
 use super::dice::Dice;
@@ -75,7 +75,9 @@ pub(crate) struct Host {
     asleep_until: Option<Instant>,
     inbox: Vec<(usize, Frame)>,
     references_lost: bool,
-    pub(crate) yields: bool,
+    /// It was told to hand over and has not been master since.
+    yields: bool,
+    woke_at: Option<Instant>,
 }
 
 /// What a host has of one virtual router.
@@ -88,6 +90,10 @@ pub(crate) struct Seat {
     pub(crate) rival_heard: Option<Instant>,
     pub(crate) installed: bool,
     down: bool,
+    /// When it last heard a living master, of which priority, and how often that one speaks.
+    heard: Option<(Instant, u8, Duration)>,
+    /// It was master when it fell asleep, and slept for longer than anybody waits.
+    overslept: bool,
     suspects_since: Option<Instant>,
     lingers_since: Option<Instant>,
 }
@@ -144,6 +150,8 @@ impl Lan {
             rival_heard: None,
             installed: false,
             down: false,
+            heard: None,
+            overslept: false,
             suspects_since: None,
             lingers_since: None,
         };
@@ -156,6 +164,7 @@ impl Lan {
             inbox: Vec::new(),
             references_lost: false,
             yields: false,
+            woke_at: None,
         });
         Lan {
             now,
@@ -215,13 +224,25 @@ impl Lan {
             Trouble::Stop(host) => {
                 if self.listens(host) {
                     for link in 0..self.links() {
-                        self.feed(host, link, Event::Shutdown { make_before_break: true });
+                        self.feed(
+                            host,
+                            link,
+                            Event::Shutdown {
+                                make_before_break: true,
+                            },
+                        );
                     }
                     self.hosts[host].running = false;
+                    self.hosts[host].yields = false;
                 }
             }
             Trouble::Sleep(host, time) => {
-                if self.hosts[host].asleep_until.is_none() {
+                if self.listens(host) {
+                    for link in 0..self.links() {
+                        let long = time > self.longest_silence(host, link);
+                        let master = self.state(host, link) == StateName::Master;
+                        self.hosts[host].seats[link].overslept = master && long;
+                    }
                     self.hosts[host].asleep_until = Some(self.now + time);
                 }
             }
@@ -237,10 +258,21 @@ impl Lan {
                 }
                 self.tell(host, link, Event::FaultCleared(Fault::InterfaceDown));
             }
-            Trouble::Yield(host, link) => self.tell(host, link, Event::Yield),
+            Trouble::Yield(host, link) => {
+                let master = self.state(host, link) == StateName::Master;
+                self.tell(host, link, Event::Yield);
+                if self.listens(host) && master {
+                    assert_ne!(self.state(host, link), StateName::Master, "it hands over");
+                    self.hosts[host].yields = true;
+                }
+            }
             Trouble::Maintenance(host, on) => {
                 for link in 0..self.links() {
-                    let event = if on { Event::FaultRaised } else { Event::FaultCleared };
+                    let event = if on {
+                        Event::FaultRaised
+                    } else {
+                        Event::FaultCleared
+                    };
                     self.tell(host, link, event(Fault::Maintenance));
                 }
             }
@@ -314,18 +346,28 @@ impl Lan {
     /// and the reference addresses answer.
     pub(crate) fn able(&self, host: usize, link: usize) -> bool {
         let well = |router: &VirtualRouter| router.has_started() && router.faults().is_empty();
-        let links = if self.grouped { 0..self.links() } else { link..link + 1 };
+        let links = if self.grouped {
+            0..self.links()
+        } else {
+            link..link + 1
+        };
         let mut links = links;
-        !self.hosts[host].references_lost && links.all(|link| self.router(host, link).is_some_and(well))
+        !self.hosts[host].references_lost
+            && links.all(|link| self.router(host, link).is_some_and(well))
     }
 
     /// The hosts that hear each other on a link.
     pub(crate) fn segments(&self, link: usize) -> Vec<Vec<usize>> {
         let side = |bit: bool| {
             let hosts = 0..self.hosts.len();
-            hosts.filter(|host| self.segment(link, *host) == bit).collect::<Vec<_>>()
+            hosts
+                .filter(|host| self.segment(link, *host) == bit)
+                .collect::<Vec<_>>()
         };
-        [side(false), side(true)].into_iter().filter(|hosts| !hosts.is_empty()).collect()
+        [side(false), side(true)]
+            .into_iter()
+            .filter(|hosts| !hosts.is_empty())
+            .collect()
     }
 
     pub(crate) fn is_split(&self) -> bool {
@@ -334,12 +376,20 @@ impl Lan {
 
     /// Changes of state of all virtual routers so far.
     pub(crate) fn changes(&self) -> usize {
-        self.hosts.iter().flat_map(|host| &host.seats).map(|seat| seat.history.len()).sum()
+        self.hosts
+            .iter()
+            .flat_map(|host| &host.seats)
+            .map(|seat| seat.history.len())
+            .sum()
     }
 
     fn key(&self, link: usize) -> RouterKey {
         let number = u8::try_from(link).unwrap();
-        RouterKey { link: u32::from(number), family: Family::V4, vrid: 51 + number }
+        RouterKey {
+            link: u32::from(number),
+            family: Family::V4,
+            vrid: 51 + number,
+        }
     }
 
     fn address(&self, host: usize, link: usize) -> Ipv4Addr {
@@ -358,12 +408,14 @@ impl Lan {
         let host = &mut self.hosts[host];
         host.routers = Routers::default();
         host.running = false;
+        host.yields = false;
         host.asleep_until = None;
         host.inbox.clear();
         host.references_lost = false;
         for seat in &mut host.seats {
             seat.suspects_since = None;
             seat.lingers_since = None;
+            seat.heard = None;
         }
     }
 
@@ -438,6 +490,7 @@ impl Lan {
         for host in 0..self.hosts.len() {
             if self.hosts[host].asleep_until.is_some_and(is_due) {
                 self.hosts[host].asleep_until = None;
+                self.hosts[host].woke_at = Some(now);
                 self.note(&format_args!("host {host} wakes"));
                 for (link, frame) in std::mem::take(&mut self.hosts[host].inbox) {
                     self.hear(host, link, &frame);
@@ -448,7 +501,10 @@ impl Lan {
                 let actions = self.hosts[host].routers.timeout(now);
                 self.perform(host, actions);
                 let due = self.hosts[host].routers.poll_timeout();
-                assert!(due.is_none_or(|at| at > now), "W7: no deadline left in the past");
+                assert!(
+                    due.is_none_or(|at| at > now),
+                    "W7: no deadline left in the past"
+                );
             }
         }
     }
@@ -474,10 +530,18 @@ impl Lan {
         let datagram = Datagram::from_ipv4(packet).expect("what is sent is an IPv4 packet");
         let was_master = self.state(host, link) == StateName::Master;
         let number = self.key(link).link;
-        match self.hosts[host].routers.receive(self.now, WALL, number, &datagram) {
+        match self.hosts[host]
+            .routers
+            .receive(self.now, WALL, number, &datagram)
+        {
             Received::Accepted { actions, .. } => {
+                let (advert, _) = Advertisement::parse(&datagram).unwrap();
+                let seat = &mut self.hosts[host].seats[link];
                 if was_master {
-                    self.hosts[host].seats[link].rival_heard = Some(self.now);
+                    seat.rival_heard = Some(self.now);
+                }
+                if advert.priority > 0 {
+                    seat.heard = Some((self.now, advert.priority, advert.interval));
                 }
                 self.perform(host, actions);
             }
@@ -502,7 +566,11 @@ impl Lan {
                     continue;
                 }
                 Action::ProbeAddresses => {
-                    assert_eq!(self.state(host, link), StateName::Backup, "only a backup asks");
+                    assert_eq!(
+                        self.state(host, link),
+                        StateName::Backup,
+                        "only a backup asks"
+                    );
                     self.send_all(host, link, &Frame::Question(host));
                 }
                 Action::InstallAddresses => self.hosts[host].seats[link].installed = true,
@@ -517,12 +585,15 @@ impl Lan {
                 }
                 Action::Notice(_) => {}
                 Action::StateChanged { from, to, why } => {
-                    let preempts = matches!(why, Reason::Preempts { .. });
-                    assert!(!(preempts && self.hosts[host].yields), "who handed over preempts nobody");
+                    if *to == StateName::Master {
+                        self.check_takeover(host, link, why);
+                    }
                     let seat = &mut self.hosts[host].seats[link];
                     assert_ne!(from, to);
                     let last = seat.history.last().map(|(_, state)| *state);
-                    assert!(last.is_none_or(|last| last == *from || *from == StateName::Initialize));
+                    assert!(
+                        last.is_none_or(|last| last == *from || *from == StateName::Initialize)
+                    );
                     seat.history.push((self.now, *to));
                 }
             }
@@ -531,18 +602,43 @@ impl Lan {
         self.check(host);
     }
 
+    /// Nobody becomes master without cause.
+    fn check_takeover(&mut self, host: usize, link: usize, why: &Reason) {
+        let router = self.router(host, link).unwrap();
+        let (own, down_adverts) = (
+            router.effective_priority(),
+            router.parameters().down_adverts,
+        );
+        if let Reason::Preempts { priority, .. } = why {
+            assert!(!self.hosts[host].yields, "who handed over preempts nobody");
+            assert!(own > *priority, "who is not better preempts nobody");
+        }
+        let heard = self.hosts[host].seats[link].heard;
+        if let Reason::MasterSilent { master: Some(_) } = why
+            && let Some((at, _, interval)) = heard.filter(|(_, priority, _)| *priority >= own)
+        {
+            let silent = self.now - at;
+            let wanted = interval * u32::from(down_adverts);
+            assert!(silent > wanted, "who was heard {silent:?} ago is not dead");
+        }
+        if link + 1 == self.links() {
+            self.hosts[host].yields = false;
+        }
+    }
+
     /// What holds of a host at every moment.
     fn check(&mut self, host: usize) {
         let now = self.now;
-        self.hosts[host].yields = (0..self.links()).any(|link| {
-            self.router(host, link).is_some_and(VirtualRouter::has_yielded)
-        });
-        let longest = (0..self.links()).map(|link| self.longest_silence(host, link)).max();
+        let longest = (0..self.links())
+            .map(|link| self.longest_silence(host, link))
+            .max();
         let longest = longest.unwrap_or_default();
         let awake = self.hosts[host].asleep_until.is_none();
         let mut states = BTreeSet::new();
         for link in 0..self.links() {
-            let Some(router) = self.router(host, link) else { continue };
+            let Some(router) = self.router(host, link) else {
+                continue;
+            };
             let state = router.state_name();
             states.insert(state);
             let (lingers, suspect) = (router.is_lingering(), router.suspect().is_some());
@@ -550,22 +646,41 @@ impl Lan {
             let listens = matches!(state, StateName::Master | StateName::Backup);
             let seat = &mut self.hosts[host].seats[link];
             let holds = state == StateName::Master || lingers;
-            assert_eq!(seat.installed, holds, "W5: installed while master, or on its way out");
-            assert!(!(lingers && state == StateName::Master), "W5: a master does not linger");
+            assert_eq!(
+                seat.installed, holds,
+                "W5: installed while master, or on its way out"
+            );
+            assert!(
+                !(lingers && state == StateName::Master),
+                "W5: a master does not linger"
+            );
             assert!(due || !(listens || lingers), "W7: a deadline");
-            let since = |running: bool, since: Option<Instant>| running.then(|| since.unwrap_or(now));
+            let since =
+                |running: bool, since: Option<Instant>| running.then(|| since.unwrap_or(now));
             seat.suspects_since = since(suspect, seat.suspects_since);
             seat.lingers_since = since(lingers, seat.lingers_since);
             let lasted = |since: Option<Instant>| since.map_or(Duration::ZERO, |at| now - at);
             if awake {
-                assert!(lasted(seat.suspects_since) <= longest * 2, "suspicion is bounded");
-                assert!(lasted(seat.lingers_since) <= longest, "W5: lingering is bounded");
+                assert!(
+                    lasted(seat.suspects_since) <= longest * 2,
+                    "suspicion is bounded"
+                );
+                assert!(
+                    lasted(seat.lingers_since) <= longest,
+                    "W5: lingering is bounded"
+                );
             } else {
                 seat.suspects_since = seat.suspects_since.map(|_| now);
                 seat.lingers_since = seat.lingers_since.map(|_| now);
             }
         }
-        if self.grouped && self.hosts[host].running && !self.hosts[host].routers.iter().any(|(_, r)| !r.has_started()) {
+        if self.grouped
+            && self.hosts[host].running
+            && !self.hosts[host]
+                .routers
+                .iter()
+                .any(|(_, r)| !r.has_started())
+        {
             let split = states.contains(&StateName::Master) && states.contains(&StateName::Fault);
             assert!(!split, "W10: a fault of one moves all");
         }
@@ -573,7 +688,10 @@ impl Lan {
 
     /// No shorter than the longest wait of that router.
     fn longest_silence(&self, host: usize, link: usize) -> Duration {
-        let intervals = self.hosts.iter().map(|h| h.seats[link].parameters.interval());
+        let intervals = self
+            .hosts
+            .iter()
+            .map(|h| h.seats[link].parameters.interval());
         let parameters = &self.hosts[host].seats[link].parameters;
         // An interval that was reloaded may still be on its way.
         let interval = intervals.max().unwrap_or_default() * 3;
@@ -585,7 +703,16 @@ impl Lan {
     fn send_advert(&mut self, from: usize, link: usize, packet: &[u8]) {
         let number = self.sent;
         self.sent += 1;
-        self.note(&format_args!("host {from} link {link}: advert {number}, priority {}", packet[22]));
+        self.note(&format_args!(
+            "host {from} link {link}: advert {number}, priority {}",
+            packet[22]
+        ));
+        let overslept = std::mem::take(&mut self.hosts[from].seats[link].overslept);
+        let waking = self.hosts[from].woke_at == Some(self.now);
+        assert!(
+            !(overslept && waking && packet[22] > 0),
+            "W9: a sleeper looks first"
+        );
         if !self.lost.contains(&number) {
             self.send_all(from, link, &Frame::Advert(packet.to_vec()));
         }
@@ -619,7 +746,8 @@ impl Lan {
             }
             *last = at;
             self.frames += 1;
-            self.wire.insert((at, self.frames), (to, link, frame.clone()));
+            self.wire
+                .insert((at, self.frames), (to, link, frame.clone()));
         }
     }
 
