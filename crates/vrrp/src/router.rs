@@ -42,9 +42,6 @@ pub struct Listening {
     armed_at: Instant,
     /// What it waits for, and so how long.
     wait: Wait,
-    /// It is not ready before then, whoever gives up: its sync group gave way to one that gave way,
-    /// too, and the two must not come back at the same moment.
-    patience: Option<Instant>,
     /// The master that is heard, and its priority.
     master: Option<(IpAddr, u8)>,
     /// When the link is asked who has the addresses.

@@ -63,9 +63,19 @@ pub struct Routers {
     routers: BTreeMap<RouterKey, Member>,
     /// Every deadline, the next one first.
     deadlines: BTreeSet<(Instant, RouterKey)>,
-    groups: Vec<BTreeSet<RouterKey>>,
+    groups: Vec<Group>,
     /// The virtual router that each further path belongs to. The key has the path's own link.
     heartbeats: BTreeMap<RouterKey, Vec<(RouterKey, Heartbeat)>>,
+}
+
+/// A sync group.
+#[derive(Debug, Clone)]
+struct Group {
+    keys: BTreeSet<RouterKey>,
+    /// When its members last stopped being masters because of one of them.
+    gave_way_at: Option<Instant>,
+    /// They are not masters again before then.
+    patience: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -118,15 +128,22 @@ impl Routers {
     /// Sets the sync groups: the members of each are master together or not at all. A router is in
     /// one group at most: the first that names it. To be followed by [`Routers::settle`].
     pub fn set_groups(&mut self, groups: Vec<BTreeSet<RouterKey>>) {
-        self.groups = groups;
+        self.groups = groups
+            .into_iter()
+            .map(|keys| Group {
+                keys,
+                gave_way_at: None,
+                patience: None,
+            })
+            .collect();
         for (key, member) in &mut self.routers {
-            member.group = self.groups.iter().position(|group| group.contains(key));
+            member.group = self.groups.iter().position(|g| g.keys.contains(key));
             member.router.set_grouped(member.group.is_some());
         }
     }
 
     fn group_of(&self, key: &RouterKey) -> Option<usize> {
-        self.groups.iter().position(|group| group.contains(key))
+        self.groups.iter().position(|g| g.keys.contains(key))
     }
 
     /// Sets the further paths: by the link on which their adverts come in, with the family and VRID
@@ -291,8 +308,14 @@ impl Routers {
         let (group, before) = (member.group, Standing::of(&member.router));
         self.act(key, actions, |router| router.handle(now, event));
         // Most adverts and deadlines change nothing that the others of a large group would ask.
-        let after = self.get(&key).map(Standing::of);
-        group.filter(|_| after != Some(before))
+        let changed = self.get(&key).map(Standing::of) != Some(before);
+        group.filter(|group| {
+            let waits = self
+                .groups
+                .get(*group)
+                .is_some_and(|g| g.patience.is_some());
+            changed || waits
+        })
     }
 
     fn act(
@@ -330,11 +353,14 @@ impl Routers {
             .map(|(key, _)| *key)
             .collect();
         self.share_faults(now, &keys, actions);
-        self.give_way(now, &keys, actions);
-        let all_ready = keys.iter().filter_map(|key| self.get(key));
-        if all_ready.clone().all(VirtualRouter::is_ready) {
-            for key in keys {
-                self.act(key, actions, |router| router.promote(now));
+        let gave_way = self.give_way(now, &keys, actions);
+        if self.must_wait(now, group, &keys, gave_way) {
+            return;
+        }
+        let members = || keys.iter().filter_map(|key| self.get(key));
+        if members().all(VirtualRouter::is_ready) {
+            for key in &keys {
+                self.act(*key, actions, |router| router.promote(now));
             }
         }
     }
@@ -369,17 +395,19 @@ impl Routers {
         }
     }
 
-    /// Where one follows a better master, or has handed over by order, none is master.
+    /// Where one follows a better master, or has handed over by order, none is master. Returns
+    /// whether a master was among them.
     fn give_way(
         &mut self,
         now: Instant,
         keys: &[RouterKey],
         actions: &mut Vec<(RouterKey, Action)>,
-    ) {
+    ) -> bool {
         let members = || keys.iter().filter_map(|key| self.get(key));
         let yielded = members().any(VirtualRouter::has_yielded);
-        if !yielded && !members().any(VirtualRouter::follows) {
-            return;
+        let is_master = |router: &VirtualRouter| router.state_name() == StateName::Master;
+        if !(yielded || members().any(VirtualRouter::follows)) || !members().any(is_master) {
+            return false;
         }
         let why = if yielded {
             Reason::Yielded
@@ -389,27 +417,44 @@ impl Routers {
         for key in keys {
             self.act(*key, actions, |router| router.hand_over(now, why.clone()));
         }
-        // Two hosts that became masters in the same moment, each better in another member, both
-        // give way. Of those the one comes back first that is better in the first member, which is
-        // the same one on either host: exactly one of them is.
+        !yielded
+    }
+
+    /// Hosts that become masters in the same moment, each better in another member, all give way,
+    /// and would do so again and again. The one comes back first that nobody outranks in the first
+    /// member, which is the same one on every host: there is exactly one such host.
+    fn must_wait(
+        &mut self,
+        now: Instant,
+        group: usize,
+        keys: &[RouterKey],
+        gave_way: bool,
+    ) -> bool {
         let members = || keys.iter().filter_map(|key| self.get(key));
         let first = members().min_by_key(|router| {
             let parameters = router.parameters();
-            (
-                parameters.vrid,
-                parameters.family,
-                parameters.addresses.clone(),
-            )
+            let addresses = parameters.addresses.clone();
+            (parameters.vrid, parameters.family, addresses)
         });
-        if !yielded && first.is_some_and(VirtualRouter::follows) {
-            let longest = members().map(|router| router.parameters().interval()).max();
-            for key in keys {
-                self.act(*key, actions, |router| {
-                    router.be_patient(longest.unwrap_or_default() * 2);
-                    Vec::new()
-                });
-            }
+        let outranked = first.is_some_and(VirtualRouter::is_outranked);
+        // Who is outranked in every member has simply lost.
+        let beaten = members().all(VirtualRouter::is_outranked);
+        let longest = members().map(|router| router.parameters().interval()).max();
+        let slowest = members().map(VirtualRouter::succession).max();
+        let (longest, slowest) = (longest.unwrap_or_default(), slowest.unwrap_or_default());
+        let Some(group) = self.groups.get_mut(group) else {
+            return false;
+        };
+        if gave_way {
+            group.gave_way_at = Some(now);
         }
+        if let Some(at) = group.gave_way_at.filter(|at| now < *at + longest)
+            && outranked
+        {
+            group.patience = Some(at + slowest + longest * 2).filter(|_| !beaten);
+        }
+        group.patience = group.patience.filter(|until| now < *until);
+        group.patience.is_some()
     }
 }
 

@@ -70,19 +70,6 @@ impl VirtualRouter {
         ]
     }
 
-    /// Where it waits for a successor it does so for that much longer, once.
-    pub(crate) fn be_patient(&mut self, patience: Duration) {
-        if let State::Backup(listening) = &mut self.state
-            && listening.wait == Wait::Successor
-            && listening.patience.is_none()
-            && listening.ready.is_none()
-        {
-            let until = listening.master_down_at + patience;
-            listening.patience = Some(until);
-            listening.master_down_at = until;
-        }
-    }
-
     /// A master becomes backup and keeps the addresses until somebody else has them.
     fn await_successor(&mut self, now: Instant) {
         self.listen(now, self.parameters.interval(), None, None);
@@ -96,7 +83,7 @@ impl VirtualRouter {
 
     /// The longest that a successor may take: its skew time is less than the interval (in version 2
     /// less than a second).
-    pub(super) fn succession(&self) -> Duration {
+    pub(crate) fn succession(&self) -> Duration {
         let interval = self.parameters.interval();
         self.skew_time(interval) + interval
     }

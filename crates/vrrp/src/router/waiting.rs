@@ -32,7 +32,6 @@ impl VirtualRouter {
             preempt_at,
             armed_at: now,
             wait: Wait::Silence,
-            patience: None,
             master,
             probe_at: None,
             probed: false,
@@ -61,7 +60,7 @@ impl VirtualRouter {
         };
         if let State::Backup(listening) = &mut self.state {
             let at = now.max(listening.armed_at + wait);
-            listening.master_down_at = listening.patience.map_or(at, |until| until.max(at));
+            listening.master_down_at = at;
             let waits_for_successor = listening.wait == Wait::Successor;
             // The deadline comes first: whoever takes the addresses back must not lose them before.
             if let Some(until) = &mut self.linger_until
@@ -244,6 +243,16 @@ impl VirtualRouter {
                     && listening.preempt_at.is_none()
                     && listening.ready.is_none()
             }
+        }
+    }
+
+    /// Whether the master that it hears would win the election against it.
+    pub(crate) fn is_outranked(&self) -> bool {
+        match &self.state {
+            State::Initialize | State::Master(_) => false,
+            State::Backup(listening) => listening.master.is_some_and(|(from, priority)| {
+                (priority, Some(from)) > (self.effective_priority(), self.source)
+            }),
         }
     }
 
