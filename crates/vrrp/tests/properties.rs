@@ -7,11 +7,15 @@
     reason = "a test fails by panicking"
 )]
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use vrrp::{Parameters, StateName, TakeoverProbe, Version, master_down_interval, skew_time};
+use vrrp::{
+    Action, Advertisement, Event, Family, Fault, Parameters, Path, StateName, TakeoverProbe,
+    Version, VirtualRouter, master_down_interval, skew_time,
+};
 
 #[path = "simulation/dice.rs"]
 mod dice;
@@ -335,6 +339,108 @@ fn a_fault_of_one_member_moves_all_and_they_come_back_by_themselves() {
         assert_eq!(holders(&lan), [[0], [0], [0]]);
         assert_eq!(count_masters(&lan), 9);
     });
+}
+
+// W5, W7: whatever comes, in whatever order and however late, the addresses are held while master or
+// lingering, no deadline is left behind, and nothing panics.
+#[test]
+fn any_event_in_any_state_keeps_the_addresses_and_the_deadlines_right() {
+    each(|dice| {
+        #[expect(clippy::disallowed_methods, reason = "any instant serves as the start")]
+        let mut now = Instant::now();
+        let version = dice.pick(&[Version::V2, Version::V3]);
+        let mut router = VirtualRouter::new(random_parameters(dice, version));
+        let mut installed = false;
+        for _ in 0..400 {
+            let due = router.poll_timeout();
+            now = match dice.roll(4) {
+                0 => now,
+                1 => now + Duration::from_micros(dice.roll(6_000_000)),
+                _ => due.map_or(now, |due| due.max(now)),
+            };
+            let event = if dice.percent(50) {
+                Event::Timeout
+            } else {
+                random_event(dice, version)
+            };
+            let timeout = event == Event::Timeout;
+            for action in router.handle(now, event) {
+                match action {
+                    Action::InstallAddresses => installed = true,
+                    Action::RemoveAddresses => {
+                        assert!(installed, "what is removed was there");
+                        installed = false;
+                    }
+                    Action::Announce => assert!(installed, "what is announced is there"),
+                    Action::StateChanged { from, to, .. } => assert_ne!(from, to),
+                    Action::SendAdvertisement(_) | Action::ProbeAddresses | Action::Notice(_) => {}
+                }
+            }
+            let state = router.state_name();
+            let master = state == StateName::Master;
+            assert_eq!(installed, master || router.is_lingering());
+            let due = router.poll_timeout();
+            assert!(due.is_some() || !(installed || state == StateName::Backup));
+            assert!(!timeout || due.is_none_or(|due| due > now));
+            assert!(router.suspect().is_none() || state == StateName::Backup);
+        }
+    });
+}
+
+fn random_parameters(dice: &mut Dice, version: Version) -> Parameters {
+    let duration = |dice: &mut Dice| {
+        let millis = Duration::from_millis(dice.roll(9_000));
+        dice.pick(&[Duration::ZERO, millis, millis, millis, Duration::MAX])
+    };
+    Parameters {
+        priority: dice.pick(&[0, 1, 50, 100, 200, 254, 255]),
+        advert_interval: duration(dice),
+        preempt: dice.percent(70),
+        preempt_delay: duration(dice),
+        start_delay: dice.pick(&[Duration::ZERO, Duration::ZERO, Duration::from_secs(1)]),
+        down_adverts: dice.pick(&[0, 1, 3, 3, 3, 100, 255]),
+        takeover_probe: dice.pick(&[TakeoverProbe::Off, TakeoverProbe::Warn, TakeoverProbe::Hold]),
+        ..parameters(dice.index(2), version)
+    }
+}
+
+fn random_event(dice: &mut Dice, version: Version) -> Event {
+    let address = |dice: &mut Dice| IpAddr::from([192, 0, 2, dice.pick(&[1, 2, 3])]);
+    let faults = [
+        Fault::InterfaceDown,
+        Fault::Maintenance,
+        Fault::SyncGroup,
+        Fault::Unreachable,
+    ];
+    match dice.roll(16) {
+        0 | 1 => Event::Startup,
+        2 => Event::Shutdown {
+            make_before_break: dice.percent(50),
+        },
+        3 => Event::FaultRaised(dice.pick(&faults)),
+        4..=6 => Event::FaultCleared(dice.pick(&faults)),
+        7 => Event::Reconfigured(random_parameters(dice, version)),
+        8 => Event::SourceChanged(address(dice)),
+        9 => Event::PriorityOffset(dice.pick(&[0, -50, 50, i32::MIN, i32::MAX])),
+        10 => Event::Yield,
+        11 => Event::Answered { by: [2; 6] },
+        12 => Event::ReferencesLost(dice.percent(30)),
+        _ => Event::Advertisement {
+            from: address(dice),
+            advertisement: Advertisement {
+                version,
+                family: Family::V4,
+                vrid: 51,
+                priority: dice.pick(&[0, 1, 50, 100, 200, 255]),
+                interval: Duration::from_millis(dice.pick(&[10, 1_000, 40_950])),
+                addresses: [].into(),
+            },
+            path: match dice.roll(4) {
+                0 => Path::Heartbeat { own: address(dice) },
+                _ => Path::Link,
+            },
+        },
+    }
 }
 
 /// Runs all cases, so that one run shows every seed that fails.

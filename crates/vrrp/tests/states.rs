@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/script.rs"]
+#[allow(dead_code, reason = "the other tests need more of it")]
 mod script;
 
 use std::net::IpAddr;
@@ -69,7 +70,11 @@ fn before_the_startup_nothing_else_does_anything() {
     script.feed(0, Event::Reconfigured(v3(200)), "");
     script.feed(0, Event::SourceChanged(LOWER), "");
     script.feed(0, Event::FaultCleared(BARE), "");
+    for event in new_events() {
+        script.feed(0, event, "");
+    }
     script.state(StateName::Initialize);
+    assert_eq!(script.router.poll_timeout(), None);
     assert_eq!(
         (script.router.since(), script.router.transitions()),
         (None, 0)
@@ -136,7 +141,23 @@ fn in_fault_nothing_else_does_anything() {
     script.feed(S, Event::Reconfigured(v3(255)), "");
     script.feed(S, Event::SourceChanged(LOWER), "");
     script.feed(S, Event::FaultCleared(BARE), "");
+    for event in new_events() {
+        script.feed(S, event, "");
+    }
     script.state(StateName::Fault);
+    assert_eq!(script.router.poll_timeout(), None);
+}
+
+/// Those that change nothing where there is no state to change, the last of a kind as at the start.
+fn new_events() -> [Event; 6] {
+    [
+        Event::PriorityOffset(20),
+        Event::PriorityOffset(0),
+        Event::Yield,
+        Event::Answered { by: [2; 6] },
+        Event::ReferencesLost(true),
+        Event::ReferencesLost(false),
+    ]
 }
 
 // Backup
@@ -593,6 +614,25 @@ fn master_of_version_2_is_silent_about_a_losing_advert() {
     let mut script = Script::master(v2(100));
     script.feed(MASTER_AT + S / 2, advert(GREATER, 99), RIVAL);
     script.due((MASTER_AT + S) * 1_000);
+}
+
+#[test]
+fn an_owner_that_hears_another_owner_says_so_and_the_greater_address_stays() {
+    for version in [Version::V2, Version::V3] {
+        let owner = script::parameters(version, 255);
+        let mut script = Script::new(owner.clone());
+        let started = "advert 255; initialize -> master: started; install; announce";
+        script.feed(0, Event::Startup, started);
+        let answer = if version == Version::V3 {
+            "advert 255; "
+        } else {
+            ""
+        };
+        let wanted = format!("{answer}(192.0.2.4 (priority 255) is master, too)");
+        script.feed(1, advert(LOWER, 255), &wanted);
+        let wanted = "master -> backup: 192.0.2.16 has the same priority and the greater address";
+        script.feed(2, advert(GREATER, 255), wanted);
+    }
 }
 
 #[test]
