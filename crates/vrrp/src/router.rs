@@ -87,8 +87,9 @@ struct Rival {
     since: Instant,
     /// When it counts as gone.
     gone_at: Instant,
-    /// Whether it was heard on the link of the virtual router, not only on a heartbeat path.
-    on_link: bool,
+    /// Until when it counts as heard on the link of the virtual router, where it was heard there and
+    /// not only on a heartbeat path.
+    on_link_until: Option<Instant>,
 }
 
 /// One virtual router on one link.

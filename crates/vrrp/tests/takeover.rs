@@ -502,6 +502,25 @@ fn between_equal_priorities_the_further_path_decides_once_the_link_was_silent_fo
     }
 }
 
+#[test]
+fn once_the_link_is_broken_the_further_path_decides_between_equal_priorities() {
+    // On the link the peer is lower; on the further path it is greater.
+    let mut script = Script::master(v3(100));
+    script
+        .router
+        .handle(script.at(MASTER_AT), advert(LOWER, 100));
+    for (second, state) in [(1, StateName::Master), (2, StateName::Backup)] {
+        let event = by_heartbeat(advert(OWN_THERE, 100), PEER_THERE);
+        script
+            .router
+            .handle(script.at(MASTER_AT + second * S), event);
+        script.state(state);
+        script
+            .router
+            .handle(script.at(MASTER_AT + second * S), Event::Timeout);
+    }
+}
+
 fn probing(takeover_probe: TakeoverProbe) -> Parameters {
     Parameters {
         takeover_probe,

@@ -124,7 +124,7 @@ impl VirtualRouter {
                         priority: advert.priority,
                         since: now,
                         gone_at: now,
-                        on_link,
+                        on_link_until: None,
                     })
                 });
             }
@@ -133,23 +133,19 @@ impl VirtualRouter {
         // It may be a little late with its next advert.
         let pace = self.parameters.interval().max(self.interval_of(advert));
         let gone_at = now + pace + pace / 2;
+        let heard = Rival {
+            from,
+            priority: advert.priority,
+            since: before.map_or(now, |known| known.since),
+            gone_at,
+            on_link_until: on_link.then_some(gone_at),
+        };
         let rival = match before {
             // One word on each path: the sender on the link is the one that operators know.
-            Some(known) if known.on_link && !on_link => Rival { gone_at, ..known },
-            Some(Rival { since, .. }) => Rival {
-                from,
-                priority: advert.priority,
-                since,
-                gone_at,
-                on_link,
-            },
-            None => Rival {
-                from,
-                priority: advert.priority,
-                since: now,
-                gone_at,
-                on_link,
-            },
+            Some(known) if !on_link && known.on_link_until.is_some_and(|until| now < until) => {
+                Rival { gone_at, ..known }
+            }
+            Some(_) | None => heard,
         };
         // RFC 5798 §6.4.3: the greater address decides between equal priorities. Who does not know
         // its own address cannot win by it.
@@ -158,13 +154,14 @@ impl VirtualRouter {
             Path::Heartbeat { own } => Some(own),
         };
         let by_address = own.map_or(Ordering::Greater, |own| from.cmp(&own));
-        let outcome = match advert.priority.cmp(&own_priority) {
-            // Two paths may order the addresses differently; the link's own order counts, and only
-            // where the link has been silent for a while the other's.
-            Ordering::Equal if !on_link && (rival.on_link || now < rival.since + pace) => {
-                Ordering::Less
-            }
-            different_or_equal => different_or_equal.then(by_address),
+        let by_priority = advert.priority.cmp(&own_priority);
+        // Two paths may order the addresses differently; the link's own order counts, and only where
+        // the link has been silent for a while the other's.
+        let undecided = !on_link && (rival.on_link_until.is_some() || now < rival.since + pace);
+        let outcome = if by_priority == Ordering::Equal && undecided {
+            Ordering::Less
+        } else {
+            by_priority.then(by_address)
         };
         match outcome {
             Ordering::Greater => {

@@ -140,17 +140,18 @@ pub(crate) fn advert_every(interval: Duration, from: IpAddr, priority: u8) -> Ev
 
 /// The same advert on a further path, where this host is `own`.
 pub(crate) fn by_heartbeat(advert: Event, own: IpAddr) -> Event {
-    match advert {
-        Event::Advertisement {
-            from,
-            advertisement,
-            ..
-        } => Event::Advertisement {
-            from,
-            advertisement,
-            path: Path::Heartbeat { own },
-        },
-        other => panic!("{other:?} is no advert"),
+    let Event::Advertisement {
+        from,
+        advertisement,
+        ..
+    } = advert
+    else {
+        panic!("{advert:?} is no advert");
+    };
+    Event::Advertisement {
+        from,
+        advertisement,
+        path: Path::Heartbeat { own },
     }
 }
 
