@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::action::{Action, Reason, StateName};
+use crate::action::Action;
 use crate::datagram::Datagram;
 use crate::discard::Discard;
 use crate::event::{Event, Fault, Path};
 use crate::parameters::{ChecksumForm, Family};
 use crate::receive::{Arrival, Replay, check};
 use crate::router::VirtualRouter;
+
+mod group;
+
+use group::{Group, Standing};
 
 /// What tells one virtual router of a host from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,16 +72,6 @@ pub struct Routers {
     heartbeats: BTreeMap<RouterKey, Vec<(RouterKey, Heartbeat)>>,
 }
 
-/// A sync group.
-#[derive(Debug, Clone)]
-struct Group {
-    keys: BTreeSet<RouterKey>,
-    /// When its members last stopped being masters because of one of them.
-    gave_way_at: Option<Instant>,
-    /// They are not masters again before then.
-    patience: Option<Instant>,
-}
-
 #[derive(Debug, Clone)]
 struct Member {
     router: VirtualRouter,
@@ -128,14 +122,7 @@ impl Routers {
     /// Sets the sync groups: the members of each are master together or not at all. A router is in
     /// one group at most: the first that names it. To be followed by [`Routers::settle`].
     pub fn set_groups(&mut self, groups: Vec<BTreeSet<RouterKey>>) {
-        self.groups = groups
-            .into_iter()
-            .map(|keys| Group {
-                keys,
-                gave_way_at: None,
-                patience: None,
-            })
-            .collect();
+        self.groups = groups.into_iter().map(Group::new).collect();
         for (key, member) in &mut self.routers {
             member.group = self.groups.iter().position(|g| g.keys.contains(key));
             member.router.set_grouped(member.group.is_some());
@@ -343,166 +330,6 @@ impl Routers {
             self.deadlines.remove(&(old, key));
         }
         self.deadlines.extend(due.map(|due| (due, key)));
-    }
-
-    /// All or none: what follows from the states of a group's members as they are now.
-    fn settle_group(&mut self, now: Instant, group: usize, actions: &mut Vec<(RouterKey, Action)>) {
-        let members = self.routers.iter();
-        let keys: Vec<RouterKey> = members
-            .filter(|(_, member)| member.group == Some(group))
-            .map(|(key, _)| *key)
-            .collect();
-        self.share_faults(now, &keys, actions);
-        let gave_way = self.give_way(now, &keys, actions);
-        if self.must_wait(now, group, &keys, gave_way) {
-            return;
-        }
-        let members = || keys.iter().filter_map(|key| self.get(key));
-        if members().all(VirtualRouter::is_ready) {
-            for key in &keys {
-                self.act(*key, actions, |router| router.promote(now));
-            }
-        }
-    }
-
-    /// A fault of one is a fault of all.
-    fn share_faults(
-        &mut self,
-        now: Instant,
-        keys: &[RouterKey],
-        actions: &mut Vec<(RouterKey, Action)>,
-    ) {
-        let standings: Vec<(RouterKey, Standing)> = keys
-            .iter()
-            .filter_map(|key| Some((*key, Standing::of(self.get(key)?))))
-            .collect();
-        for (key, standing) in &standings {
-            let others = standings.iter().filter(|(other, _)| other != key);
-            let worst = others.map(|(_, other)| other.fault).max();
-            match (worst.unwrap_or_default(), standing.group_fault) {
-                (OwnFault::None, false) | (OwnFault::Planned | OwnFault::Broken, true) => {}
-                (OwnFault::None, true) => {
-                    let cleared = Event::FaultCleared(Fault::SyncGroup);
-                    self.act(*key, actions, |router| router.handle(now, cleared));
-                }
-                (fault @ (OwnFault::Planned | OwnFault::Broken), false) => {
-                    let planned = fault == OwnFault::Planned;
-                    self.act(*key, actions, |router| {
-                        router.raise(now, Fault::SyncGroup, planned)
-                    });
-                }
-            }
-        }
-    }
-
-    /// Where one follows a better master, or has handed over by order, none is master. Returns
-    /// whether a master was among them.
-    fn give_way(
-        &mut self,
-        now: Instant,
-        keys: &[RouterKey],
-        actions: &mut Vec<(RouterKey, Action)>,
-    ) -> bool {
-        let members = || keys.iter().filter_map(|key| self.get(key));
-        let yielded = members().any(VirtualRouter::has_yielded);
-        let is_master = |router: &VirtualRouter| router.state_name() == StateName::Master;
-        if !(yielded || members().any(VirtualRouter::follows)) || !members().any(is_master) {
-            return false;
-        }
-        let why = if yielded {
-            Reason::Yielded
-        } else {
-            Reason::SyncGroup
-        };
-        for key in keys {
-            self.act(*key, actions, |router| router.hand_over(now, why.clone()));
-        }
-        !yielded
-    }
-
-    /// Hosts that become masters in the same moment, each better in another member, all give way,
-    /// and would do so again and again. The one comes back first that nobody outranks in the first
-    /// member, which is the same one on every host: there is exactly one such host.
-    fn must_wait(
-        &mut self,
-        now: Instant,
-        group: usize,
-        keys: &[RouterKey],
-        gave_way: bool,
-    ) -> bool {
-        let members = || keys.iter().filter_map(|key| self.get(key));
-        let first = members().min_by_key(|router| {
-            let parameters = router.parameters();
-            let addresses = parameters.addresses.clone();
-            (parameters.vrid, parameters.family, addresses)
-        });
-        let outranked = first.is_some_and(VirtualRouter::is_outranked);
-        // Who is outranked in every member has simply lost.
-        let beaten = members().all(VirtualRouter::is_outranked);
-        let longest = members().map(|router| router.parameters().interval()).max();
-        let slowest = members().map(VirtualRouter::succession).max();
-        let (longest, slowest) = (longest.unwrap_or_default(), slowest.unwrap_or_default());
-        let Some(group) = self.groups.get_mut(group) else {
-            return false;
-        };
-        if gave_way {
-            group.gave_way_at = Some(now);
-        }
-        if let Some(at) = group.gave_way_at.filter(|at| now < *at + longest)
-            && outranked
-        {
-            group.patience = Some(at + slowest + longest * 2).filter(|_| !beaten);
-        }
-        group.patience = group.patience.filter(|until| now < *until);
-        group.patience.is_some()
-    }
-}
-
-/// What the other members of a sync group need to know of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
-    fault: OwnFault,
-    group_fault: bool,
-    follows: bool,
-    yielded: bool,
-    ready: bool,
-    state: StateName,
-}
-
-/// Whether a started router has a fault that is not its group's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-enum OwnFault {
-    #[default]
-    None,
-    /// Only because it was taken out of service.
-    Planned,
-    Broken,
-}
-
-impl Standing {
-    fn of(router: &VirtualRouter) -> Standing {
-        let faults = router.faults();
-        let own = faults.iter().filter(|fault| **fault != Fault::SyncGroup);
-        let worst = own
-            .map(|fault| match fault {
-                Fault::Maintenance => OwnFault::Planned,
-                Fault::InterfaceMissing
-                | Fault::InterfaceDown
-                | Fault::NoAddress
-                | Fault::NoSocket
-                | Fault::Tracked(_)
-                | Fault::Unreachable
-                | Fault::SyncGroup => OwnFault::Broken,
-            })
-            .max();
-        Standing {
-            fault: worst.filter(|_| router.has_started()).unwrap_or_default(),
-            group_fault: faults.contains(&Fault::SyncGroup),
-            follows: router.follows(),
-            yielded: router.has_yielded(),
-            ready: router.is_ready(),
-            state: router.state_name(),
-        }
     }
 }
 
