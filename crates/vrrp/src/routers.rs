@@ -149,9 +149,8 @@ impl Routers {
     /// Gives a packet received on a link to the virtual router that it is for. `wall` is the time
     /// since 1970, which signed adverts are compared with.
     ///
-    /// Checked are the rules of [`Advertisement::parse`](crate::Advertisement::parse), and then those
-    /// that depend on configuration: the way it came, the version, the authentication, our own source
-    /// (an advert that came back), and in version 2 the interval.
+    /// Checked are the way it came, the rules of [`Advertisement::parse`](crate::Advertisement::parse),
+    /// and those that depend on configuration, in the order that `receive.rs` gives.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -538,7 +537,11 @@ mod tests {
         advert: &Advertisement,
     ) -> Received {
         let (source, destination) = (from.into(), GROUP_V4.into());
-        let payload = &advert.emit(source, destination, ChecksumForm::MessageOnly);
+        let sender = Parameters {
+            checksum: ChecksumForm::MessageOnly,
+            ..Parameters::new(advert.vrid, advert.version, &[])
+        };
+        let payload = &advert.render(&sender, source, destination, Duration::ZERO, 0);
         routers.receive(
             now,
             Duration::ZERO,

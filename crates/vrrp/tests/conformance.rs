@@ -23,7 +23,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 // 1, 2, 3, 5
 #[test]
 fn the_ip_packet_has_our_source_the_group_protocol_112_and_time_to_live_255() {
-    let packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 2), GROUP_V4, 1, &v2(2));
+    let packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 2), GROUP_V4, 255, 1, &v2(2));
     assert_eq!((packet[8], packet[9], PROTOCOL), (255, 112, 112));
     assert_eq!(packet[12..20], [192, 0, 2, 2, 224, 0, 0, 18]);
     assert_eq!(GROUP_V6, "ff02::12".parse::<std::net::Ipv6Addr>().unwrap());
@@ -42,7 +42,8 @@ fn any_time_to_live_but_255_is_discarded() {
             ttl,
             ..ipv4(payload)
         };
-        assert_eq!(Advertisement::parse(&datagram), Err(Discard::Ttl { ttl }));
+        let (min, max) = (255, 255);
+        check_way(&datagram, Discard::Ttl { ttl, min, max });
     }
 }
 
@@ -59,7 +60,7 @@ fn a_destination_that_is_not_the_group_of_the_family_is_discarded() {
             destination,
             ..ipv4(payload)
         };
-        assert_eq!(Advertisement::parse(&datagram), Err(wanted));
+        check_way(&datagram, wanted);
     }
 }
 
@@ -110,7 +111,7 @@ fn every_priority_is_sent_and_heard_as_it_is() {
             priority,
             ..advert(Version::V3, 1)
         };
-        let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+        let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
         assert_eq!(payload[2], priority);
         assert_eq!(
             Advertisement::parse(&ipv4(&payload)).unwrap().0.priority,
@@ -152,7 +153,7 @@ fn the_interval_field_of_version_3_has_12_bits_of_centiseconds() {
             interval,
             ..advert(Version::V3, 1)
         };
-        let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+        let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
         assert_eq!(payload[4..6], bytes);
         assert_eq!(Advertisement::parse(&ipv4(&payload)).unwrap().0, sent);
     }
@@ -162,7 +163,16 @@ fn the_interval_field_of_version_3_has_12_bits_of_centiseconds() {
 #[test]
 fn both_sums_of_version_3_over_ipv4_are_heard_and_told_apart() {
     for form in [ChecksumForm::PseudoHeader, ChecksumForm::MessageOnly] {
-        let payload = advert(Version::V3, 2).emit(V4, GROUP_V4.into(), form);
+        let payload = advert(Version::V3, 2).render(
+            &Parameters {
+                checksum: form,
+                ..parameters()
+            },
+            V4,
+            GROUP_V4.into(),
+            Duration::ZERO,
+            0,
+        );
         assert_eq!(Advertisement::parse(&ipv4(&payload)).unwrap().1, Some(form));
         let (mut routers, now) = started(Version::V3, 100);
         let received = routers.receive(now, WALL, 1, &ipv4(&payload));
@@ -254,7 +264,7 @@ fn the_family_of_an_advert_is_that_of_its_packet() {
     );
     let mut mixed = advert(Version::V3, 1);
     mixed.addresses = [source_v6(), mixed.addresses[0]].into();
-    let payload = mixed.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+    let payload = mixed.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
     assert_eq!(
         Advertisement::parse(&ipv4(&payload)).unwrap().0,
         advert(Version::V3, 1)
@@ -266,7 +276,7 @@ fn the_family_of_an_advert_is_that_of_its_packet() {
 fn addresses_are_sent_in_the_order_of_the_configuration() {
     let mut sent = advert(Version::V3, 3);
     sent.addresses = sent.addresses.iter().rev().copied().collect();
-    let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+    let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
     assert_eq!(
         payload[8..],
         [203, 0, 113, 3, 203, 0, 113, 2, 203, 0, 113, 1]
@@ -281,7 +291,7 @@ fn at_most_255_addresses_are_sent() {
         addresses,
         ..advert(Version::V3, 0)
     };
-    let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+    let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
     assert_eq!(
         Advertisement::parse(&ipv4(&payload)).unwrap().0.addresses,
         sent.addresses[..255].into()
@@ -346,7 +356,7 @@ fn a_count_beyond_the_packet_is_truncated() {
 // Field note: padding of the link is no error.
 #[test]
 fn padding_of_the_link_is_cut_off() {
-    let mut packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 2), GROUP_V4, 1, &v3(1));
+    let mut packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 2), GROUP_V4, 255, 1, &v3(1));
     packet.resize(46, 0);
     let datagram = Datagram::from_ipv4(&packet).unwrap();
     assert!(Advertisement::parse(&datagram).is_ok());
@@ -359,7 +369,7 @@ fn an_unknown_vrid_is_ignored() {
         vrid: 52,
         ..advert(Version::V3, 1)
     };
-    let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+    let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
     let (mut routers, now) = started(Version::V3, 100);
     let received = routers.receive(now, WALL, 1, &ipv4(&payload));
     let wanted = Received::Discarded {
@@ -381,7 +391,11 @@ fn what_a_router_discards_does_not_move_its_deadline() {
         ..ipv4(&payload)
     };
     let received = routers.receive(later, WALL, 1, &datagram);
-    let discard = Discard::Ttl { ttl: 254 };
+    let discard = Discard::Ttl {
+        ttl: 254,
+        min: 255,
+        max: 255,
+    };
     assert_eq!(
         received,
         Received::Discarded {
@@ -402,7 +416,7 @@ fn another_interval_is_adopted_in_version_3() {
         interval,
         ..advert(Version::V3, 1)
     };
-    let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+    let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
     let (mut routers, now) = started(Version::V3, 100);
     routers.receive(now, WALL, 1, &ipv4(&payload));
     let State::Backup(listening) = routers.get(&key()).unwrap().state() else {
@@ -428,7 +442,7 @@ fn another_interval_longer_or_shorter_is_discarded_in_version_2() {
             interval,
             ..advert(Version::V2, 1)
         };
-        let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+        let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
         let discard = Discard::Interval {
             heard: interval,
             wanted: advert_interval,
@@ -448,8 +462,13 @@ fn another_interval_longer_or_shorter_is_discarded_in_version_2() {
 fn another_address_list_is_reported_and_heard() {
     for version in [Version::V2, Version::V3] {
         for (count, other) in [(1, false), (2, true)] {
-            let payload =
-                advert(version, count).emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+            let payload = advert(version, count).render(
+                &parameters(),
+                V4,
+                GROUP_V4.into(),
+                Duration::ZERO,
+                0,
+            );
             let (mut routers, now) = started(version, 100);
             let received = routers.receive(now, WALL, 1, &ipv4(&payload));
             let Received::Accepted {
@@ -485,7 +504,7 @@ fn between_two_owners_the_greater_address_decides() {
             priority: 255,
             ..advert(Version::V3, 1)
         };
-        let payload = sent.emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader);
+        let payload = sent.render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0);
         routers.receive(now, WALL, 1, &ipv4(&payload));
         assert_eq!(routers.get(&key()).unwrap().state_name(), state);
     }
@@ -556,11 +575,11 @@ fn advert(version: Version, count: u8) -> Advertisement {
 }
 
 fn v2(count: u8) -> Vec<u8> {
-    advert(Version::V2, count).emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader)
+    advert(Version::V2, count).render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0)
 }
 
 fn v3(count: u8) -> Vec<u8> {
-    advert(Version::V3, count).emit(V4, GROUP_V4.into(), ChecksumForm::PseudoHeader)
+    advert(Version::V3, count).render(&parameters(), V4, GROUP_V4.into(), Duration::ZERO, 0)
 }
 
 fn v6(addresses: &[&str]) -> Vec<u8> {
@@ -570,7 +589,13 @@ fn v6(addresses: &[&str]) -> Vec<u8> {
         addresses,
         ..advert(Version::V3, 0)
     };
-    advert.emit(source_v6(), GROUP_V6.into(), ChecksumForm::PseudoHeader)
+    advert.render(
+        &parameters(),
+        source_v6(),
+        GROUP_V6.into(),
+        Duration::ZERO,
+        0,
+    )
 }
 
 fn ipv4(payload: &[u8]) -> Datagram<'_> {
@@ -668,4 +693,12 @@ fn check_received(version: Version, payload: &[u8], wanted: &str) {
     };
     assert_eq!((victim, discard.name()), (Some(key()), wanted));
     assert_eq!(routers.get(&key()).unwrap().master(), None);
+}
+
+/// A good message that came in a way that is none.
+fn check_way(datagram: &Datagram<'_>, discard: Discard) {
+    let (mut routers, now) = started(Version::V3, 100);
+    let key = Some(key());
+    let received = routers.receive(now, Duration::ZERO, 1, datagram);
+    assert_eq!(received, Received::Discarded { key, discard });
 }

@@ -559,9 +559,10 @@ impl Lan {
             match &action {
                 Action::SendAdvertisement(advert) => {
                     let source = self.address(host, link);
-                    let form = self.hosts[host].seats[link].parameters.checksum;
-                    let message = advert.emit(source.into(), GROUP_V4.into(), form);
-                    let packet = ipv4_packet(source, GROUP_V4, 1, &message);
+                    let parameters = &self.hosts[host].seats[link].parameters;
+                    let to = GROUP_V4.into();
+                    let message = advert.render(parameters, source.into(), to, Duration::ZERO, 0);
+                    let packet = ipv4_packet(source, GROUP_V4, 255, 1, &message);
                     self.send_advert(host, link, &packet);
                     continue;
                 }
