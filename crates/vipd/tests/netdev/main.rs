@@ -1,0 +1,8 @@
+//! What a master holds beside addresses, in network namespaces of this machine: real ARP, real
+//! packets, `ip` and `nft` as witnesses.
+
+mod adverts;
+mod firewall;
+mod lan;
+mod routes;
+mod virtual_mac;
