@@ -175,9 +175,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
-        // A dead daemon may have left its table; without nft there never was one.
-        let mut next =
-            (find().is_some() || !self.wanted.borrow().refused.is_empty()).then(Instant::now);
+        let mut next = Some(Instant::now());
         loop {
             let timer = async {
                 match next {
@@ -197,10 +195,9 @@ impl Worker {
 
     /// The last pass: nobody will say more.
     async fn finish(&mut self) {
-        let nothing = Arc::new(Firewall::default());
         let clean = |(applied, _): &(Arc<Firewall>, _)| applied.refused.is_empty();
-        if !self.applied.as_ref().is_some_and(clean) && find().is_some() {
-            self.put(nothing).await;
+        if !self.applied.as_ref().is_some_and(clean) && matches!(list().await, Ok(Some(_))) {
+            self.put(Arc::new(Firewall::default())).await;
         }
     }
 
@@ -212,6 +209,13 @@ impl Worker {
             .clone()
             .filter(|(applied, _)| *applied == wanted);
         let mut fine = known.is_some();
+        // A dead daemon may have left its table. That there is none to remove must not need nft, nor
+        // a kernel that has nftables.
+        let clean = wanted.refused.is_empty() && self.applied.is_none();
+        if clean && !matches!(list().await, Ok(Some(_))) {
+            self.settled(wanted, None);
+            return None;
+        }
         if let Some((_, shown)) = known.filter(|_| !wanted.refused.is_empty()) {
             // If it cannot be read, putting it there says why.
             fine = list().await.is_ok_and(|now| now == shown);
@@ -228,18 +232,29 @@ impl Worker {
         }
     }
 
+    fn settled(&mut self, applied: Arc<Firewall>, shown: Option<String>) {
+        self.applied = Some((applied, shown));
+        if self.complaint.take().is_some() {
+            (self.reports)(Report::Mended);
+        }
+    }
+
     /// Returns whether the table is as wanted.
     async fn put(&mut self, wanted: Arc<Firewall>) -> bool {
         let result = match apply(&wanted).await {
             Ok(()) => list().await,
             Err(error) => Err(error),
         };
+        // What is read here is what the table is held to from now on: somebody's change a moment
+        // after ours must not become part of it.
+        let result = result.and_then(|shown| {
+            let whole = drops(&render(&wanted)) == shown.as_deref().map_or(0, drops);
+            let changed = || "somebody else changes the table inet vipd".to_owned();
+            whole.then_some(shown).ok_or_else(changed)
+        });
         match result {
             Ok(shown) => {
-                self.applied = Some((wanted, shown));
-                if self.complaint.take().is_some() {
-                    (self.reports)(Report::Mended);
-                }
+                self.settled(wanted, shown);
                 true
             }
             Err(error) => {
@@ -304,6 +319,11 @@ async fn nft(arguments: &[&str], input: String) -> Result<Output, String> {
         Ok(output) => output.map_err(|error| format!("running {}: {error}", program.display())),
         Err(_) => Err(format!("nft did not end within {NFT_TIMEOUT:?}")),
     }
+}
+
+/// How many rules drop.
+fn drops(text: &str) -> usize {
+    text.lines().filter(|line| line.ends_with(" drop")).count()
 }
 
 fn first_line(output: &Output) -> String {

@@ -134,7 +134,8 @@ pub enum Report {
         /// How many were removed.
         removed: usize,
     },
-    /// What interfaces had before could not be given back, remembered or removed; tried again.
+    /// What interfaces had before could not be given back, something could not be removed, or the
+    /// host's own settings are in the way; tried again every second. Told once for each reason.
     Trouble {
         /// What and why.
         error: String,
@@ -300,6 +301,9 @@ impl Worker {
         if let Err(error) = self.settle_interfaces(wanted, &found) {
             trouble = Some(error.to_string());
         }
+        if !wanted.is_empty() {
+            trouble = trouble.or_else(silenced);
+        }
         let complete = trouble.is_none() && self.complaints.is_empty();
         self.trouble(trouble);
         complete
@@ -342,8 +346,8 @@ impl Worker {
             Some(link) => link.clone(),
             None => create(&self.handle, mac, below).await?,
         };
-        if !link.is_ours() || !link.no_link_local {
-            mark(&self.handle, link.index).await?;
+        if !link.is_ours() || link.link_local {
+            mark(&self.handle, &link).await?;
             link.up = link.up && there.is_some();
         }
         let settings = settings(mac);
@@ -442,7 +446,9 @@ fn settings(mac: &VirtualMac) -> Result<(), sysctl::Failure> {
     set("ipv4", "arp_announce", "2")?;
     set("ipv4", "arp_filter", "0")?;
     set("ipv4", "promote_secondaries", "1")?;
-    if has_ipv6() {
+    // Without a directory there is no IPv6 in the kernel, or none on so small an MTU.
+    let directory = Path::new("/proc/sys/net/ipv6/conf").join(&mac.name);
+    if mac.ipv6 || directory.exists() {
         set("ipv6", "disable_ipv6", if mac.ipv6 { "0" } else { "1" })?;
         set("ipv6", "accept_ra", "0")?;
         set("ipv6", "autoconf", "0")?;
@@ -450,9 +456,19 @@ fn settings(mac: &VirtualMac) -> Result<(), sysctl::Failure> {
     Ok(())
 }
 
-/// Whether this kernel speaks IPv6 at all.
-fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
+/// Why this host answers no ARP on a macvlan whatever is set there: of these settings the greater
+/// of `all`'s and the interface's counts.
+fn silenced() -> Option<String> {
+    let too_much = |(setting, most): &(&str, u8)| {
+        let value = sysctl::read("ipv4", "all", setting).ok();
+        value.is_some_and(|value| value.parse::<u8>().is_ok_and(|value| value > *most))
+    };
+    let settings = [("arp_filter", 0), ("arp_ignore", 2)];
+    let (setting, most) = settings.into_iter().find(too_much)?;
+    Some(format!(
+        "net.ipv4.conf.all.{setting} is above {most}: virtual addresses with a virtual MAC stay \
+         without answer to ARP"
+    ))
 }
 
 /// A link, as far as it matters here.
@@ -465,7 +481,8 @@ struct Found {
     macvlan: bool,
     private: bool,
     below: Option<u32>,
-    no_link_local: bool,
+    /// Whether the kernel gives it a link-local address when it comes up.
+    link_local: bool,
     up: bool,
 }
 
@@ -479,7 +496,7 @@ impl Found {
             macvlan: false,
             private: false,
             below: None,
-            no_link_local: !has_ipv6(),
+            link_local: false,
             up: message.header.flags.contains(LinkFlags::Up),
         };
         for attribute in &message.attributes {
@@ -497,7 +514,7 @@ impl Found {
                     found.private = infos.iter().any(is_private);
                 }
                 LinkAttribute::AfSpecUnspec(specs) => {
-                    found.no_link_local |= specs.iter().any(makes_no_address);
+                    found.link_local = specs.iter().any(makes_address);
                 }
                 _ => {}
             }
@@ -524,7 +541,7 @@ impl Found {
             && self.below.is_some()
             && self.below == below.map(|link| link.index)
             // One that was up without it has an address that the mode does not take away.
-            && (self.no_link_local || !self.up)
+            && !(self.link_local && self.up)
     }
 }
 
@@ -535,11 +552,11 @@ fn is_private(info: &LinkInfo) -> bool {
     data.contains(&InfoMacVlan::Mode(MacVlanMode::Private))
 }
 
-fn makes_no_address(spec: &AfSpecUnspec) -> bool {
+fn makes_address(spec: &AfSpecUnspec) -> bool {
     let AfSpecUnspec::Inet6(values) = spec else {
         return false;
     };
-    values.contains(&AfSpecInet6::AddrGenMode(In6AddrGenMode::None))
+    !values.contains(&AfSpecInet6::AddrGenMode(In6AddrGenMode::None))
 }
 
 fn name_of(found: &[Found], index: u32) -> Option<String> {
@@ -585,9 +602,9 @@ async fn create(handle: &Handle, mac: &VirtualMac, below: u32) -> Result<Found, 
 }
 
 /// In a message of its own, before it is up: in the same one the kernel makes an address all the same.
-async fn mark(handle: &Handle, index: u32) -> Result<(), Failure> {
-    let mut message = LinkUnspec::new_with_index(index).alias(ALIAS).build();
-    if has_ipv6() {
+async fn mark(handle: &Handle, link: &Found) -> Result<(), Failure> {
+    let mut message = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();
+    if link.link_local {
         let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let specs = vec![AfSpecUnspec::Inet6(vec![none])];
         message.attributes.push(LinkAttribute::AfSpecUnspec(specs));

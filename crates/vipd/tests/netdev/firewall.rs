@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -60,13 +61,20 @@ fn a_link_local_address_is_refused_on_its_interface_only() {
 #[test]
 fn a_refused_address_takes_neither_ping_nor_tcp_but_is_still_found_by_its_neighbours() {
     in_lan(|lan| async move {
-        for (host, address) in [("a", "10.0.0.9/24"), ("a", "fd00::9/64"), ("a", "fe80::9/64")] {
+        for (host, address) in [
+            ("a", "10.0.0.9/24"),
+            ("a", "fd00::9/64"),
+            ("a", "fe80::9/64"),
+        ] {
             let nodad = if address.contains(':') { " nodad" } else { "" };
             lan.ip(host, &format!("addr add {address} dev eth0{nodad}"));
         }
         let listeners = ["10.0.0.9:80", "[fd00::9]:80", "10.0.0.1:80"];
         let _listening = listeners.map(|at| std::net::TcpListener::bind(at).unwrap());
-        assert_eq!(reached(&lan).await, ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]);
+        assert_eq!(
+            reached(&lan).await,
+            ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]
+        );
         let worker = Worker::start();
         worker.want(&["10.0.0.9", "fd00::9", "fe80::9"]);
         soon("the table", || table(&lan).contains("virtual6")).await;
@@ -81,7 +89,10 @@ fn a_refused_address_takes_neither_ping_nor_tcp_but_is_still_found_by_its_neighb
         // No longer master.
         worker.want(&[]);
         soon("no table", || table(&lan).is_empty()).await;
-        assert_eq!(reached(&lan).await, ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]);
+        assert_eq!(
+            reached(&lan).await,
+            ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]
+        );
     });
 }
 
@@ -90,7 +101,11 @@ async fn reached(lan: &Arc<Lan>) -> Vec<&'static str> {
     let lan = Arc::clone(lan);
     let try_all = move || {
         let ping = |target: &&str| {
-            let zone = if target.starts_with("fe80") { "%eth0" } else { "" };
+            let zone = if target.starts_with("fe80") {
+                "%eth0"
+            } else {
+                ""
+            };
             lan.exec("c", &format!("ping -c1 -W1 {target}{zone}")).0
         };
         let connect = |target: &&str| {
@@ -99,7 +114,15 @@ async fn reached(lan: &Arc<Lan>) -> Vec<&'static str> {
             }
             let script = "import socket,sys; socket.create_connection((sys.argv[1],80),1)";
             let command = std::process::Command::new("ip")
-                .args(["netns", "exec", &lan.namespace("c"), "python3", "-c", script, target])
+                .args([
+                    "netns",
+                    "exec",
+                    &lan.namespace("c"),
+                    "python3",
+                    "-c",
+                    script,
+                    target,
+                ])
                 .output();
             command.unwrap().status.success()
         };
@@ -120,12 +143,18 @@ fn a_table_that_somebody_flushes_or_changes_is_put_back_and_goes_at_the_end() {
         let worker = Worker::start();
         worker.want(&["10.0.0.9"]);
         soon("the table", || table(&lan).contains("10.0.0.9")).await;
+        // Not before the worker has seen its own table.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(lan.exec("a", "nft flush ruleset").0);
         soon("back", || table(&lan).contains("10.0.0.9")).await;
         soon("told", || worker.reports() == [Report::Repaired]).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(lan.exec("a", "nft flush chain inet vipd input").0);
         soon("back", || table(&lan).contains("drop")).await;
-        soon("told", || worker.reports() == [Report::Repaired, Report::Repaired]).await;
+        soon("told", || {
+            worker.reports() == [Report::Repaired, Report::Repaired]
+        })
+        .await;
         // Somebody else's table is nothing of ours.
         assert!(lan.exec("a", "nft add table inet other").0);
         worker.stop().await;
@@ -156,10 +185,13 @@ fn what_nft_refuses_is_told_once_and_mended_later() {
         worker.wanted.send_replace(Arc::new(Firewall { refused }));
         let is_refused = |report: &Report| matches!(report, Report::Refused { error } if error.starts_with("nft: "));
         soon("refused", || worker.reports().iter().any(is_refused)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         assert_eq!(worker.reports().len(), 1);
         worker.want(&["10.0.0.9"]);
-        soon("mended", || worker.reports().last() == Some(&Report::Mended)).await;
+        soon("mended", || {
+            worker.reports().last() == Some(&Report::Mended)
+        })
+        .await;
         assert!(table(&lan).contains("10.0.0.9"));
         worker.stop().await;
     });
@@ -181,7 +213,11 @@ impl Worker {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&reports);
         let task = firewall::start(receiver, move |report| sink.lock().unwrap().push(report));
-        Worker { wanted, reports, task }
+        Worker {
+            wanted,
+            reports,
+            task,
+        }
     }
 
     fn want(&self, addresses: &[&str]) {

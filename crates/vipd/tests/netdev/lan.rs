@@ -2,6 +2,7 @@
 //! (10.0.0.100). All have fd00::/64 addresses with the same last part.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -55,6 +56,11 @@ impl Lan {
 
     pub(crate) fn namespace(&self, host: &str) -> String {
         format!("{}{host}", self.prefix)
+    }
+
+    /// For the daemon in `a`.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("vipd-{}", self.prefix))
     }
 
     /// `ip` in a host; it must succeed.
@@ -135,6 +141,7 @@ impl Drop for Lan {
             let name = self.namespace(host);
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
         }
+        let _ = std::fs::remove_dir_all(self.state_dir());
     }
 }
 

@@ -48,7 +48,10 @@ fn routes_and_rules_come_come_back_and_go() {
         lan.ip("a", "addr replace fd00::1/64 dev eth0 nodad");
         soon("back", || ours(&lan) == marked).await;
         // Another configuration: one stays, one goes, one is new.
-        worker.want(&[wanted[1].clone(), route("198.51.100.0/24", None, Some("eth0"))]);
+        worker.want(&[
+            wanted[1].clone(),
+            route("198.51.100.0/24", None, Some("eth0")),
+        ]);
         let other = "192.0.2.0/24 dev eth0 proto 112 scope link \n\
                      198.51.100.0/24 dev eth0 proto 112 scope link \n";
         soon("changed", || ours(&lan) == other).await;
@@ -71,7 +74,10 @@ fn a_route_waits_for_its_preferred_source_without_complaint() {
         lan.ip("a", "addr add 10.0.0.9/24 dev eth0");
         let marked = "192.0.2.0/24 via 10.0.0.100 dev eth0 proto 112 src 10.0.0.9 \n";
         soon("there", || ours(&lan) == marked).await;
-        let changed = Report::Changed { added: 1, removed: 0 };
+        let changed = Report::Changed {
+            added: 1,
+            removed: 0,
+        };
         assert_eq!(worker.reports(), [changed]);
         // A failover the other way: the kernel removes it with its source.
         lan.ip("a", "addr del 10.0.0.9/24 dev eth0");
@@ -88,23 +94,30 @@ fn a_route_waits_for_its_preferred_source_without_complaint() {
 fn what_a_crash_left_goes_and_what_has_not_our_mark_stays() {
     in_lan(|lan| async move {
         lan.ip("a", "route add 192.0.2.0/24 via 10.0.0.100 proto 112");
-        lan.ip("a", "route add 192.0.2.0/24 via 10.0.0.100 proto 112 table 7");
+        lan.ip(
+            "a",
+            "route add 192.0.2.0/24 via 10.0.0.100 proto 112 table 7",
+        );
         lan.ip("a", "-6 route add 2001:db8::/32 via fd00::100 proto 112");
-        lan.ip("a", "rule add from 10.1.0.0/16 priority 90 lookup 7 protocol 112");
+        lan.ip(
+            "a",
+            "rule add from 10.1.0.0/16 priority 90 lookup 7 protocol 112",
+        );
         lan.ip("a", "route add 198.51.100.0/24 via 10.0.0.100 proto static");
         lan.ip("a", "rule add from 10.2.0.0/16 priority 91 lookup 7");
         let worker = Worker::start().await;
         soon("gone", || ours(&lan).is_empty()).await;
         // Where somebody's route has the place of ours, theirs stays until they take it away.
         worker.want(&[route("198.51.100.0/24", Some("10.0.0.2"), None)]);
-        let refused = |report: &Report| {
-            matches!(report, Report::Refused { error, .. } if error.contains("not vipd's"))
-        };
+        let refused = |report: &Report| matches!(report, Report::Refused { error, .. } if error.contains("not vipd's"));
         soon("refused", || worker.reports().iter().any(refused)).await;
         let theirs = "198.51.100.0/24 via 10.0.0.100 dev eth0 proto static";
         assert!(everything(&lan).contains(theirs));
         lan.ip("a", "route del 198.51.100.0/24 proto static");
-        soon("there", || ours(&lan).contains("198.51.100.0/24 via 10.0.0.2")).await;
+        soon("there", || {
+            ours(&lan).contains("198.51.100.0/24 via 10.0.0.2")
+        })
+        .await;
         worker.stop().await;
         let left = everything(&lan);
         assert!(left.contains("from 10.2.0.0/16 lookup 7"), "{left}");
@@ -131,7 +144,10 @@ fn a_daemon_after_a_crash_keeps_the_routes_that_are_wanted() {
         second.task.abort();
         let done = routes::release().await.unwrap();
         assert_eq!(done.len(), 3, "{done:?}");
-        assert_eq!(done[0], "removed route 192.0.2.0/24 via 10.0.0.100 dev eth0 table 254");
+        assert_eq!(
+            done[0],
+            "removed route 192.0.2.0/24 via 10.0.0.100 dev eth0 table 254"
+        );
         assert_eq!(done[2], "removed rule 100 from 10.1.0.0/16 lookup 1000");
         assert_eq!(ours(&lan), "");
     });

@@ -30,7 +30,7 @@ impl Worker {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&reports);
         let report = move |report| sink.lock().unwrap().push(report);
-        let state_dir = std::env::temp_dir().join(format!("vipd-{}", lan.namespace("a")));
+        let state_dir = lan.state_dir();
         let task = virtual_mac::start(links.clone(), receiver, &state_dir, report).unwrap();
         Worker {
             lan: Arc::clone(lan),
@@ -54,7 +54,6 @@ impl Worker {
     async fn stop(self) {
         drop(self.wanted);
         self.task.await.unwrap();
-        let _ = std::fs::remove_dir_all(&self.state_dir);
     }
 
     fn reports(&self) -> Vec<Report> {
@@ -106,6 +105,23 @@ fn arp_is_answered_where_the_host_filters_by_return_path() {
     in_lan(|lan| async move {
         lan.sysctl("a", "ipv4.conf.all.rp_filter", "1");
         answers(lan, "10.0.0.9/24").await;
+    });
+}
+
+#[test]
+fn a_host_whose_own_settings_silence_arp_is_told() {
+    in_lan(|lan| async move {
+        lan.sysctl("a", "ipv4.conf.all.arp_filter", "1");
+        let worker = Worker::start(&lan).await;
+        worker.want(&[web(true)]);
+        soon("it is up", || is_up(&lan)).await;
+        lan.ip("a", "addr add 10.0.0.9/32 dev vrrp.51");
+        let other = Arc::clone(&lan);
+        let ping = move || other.exec("c", "ping -c1 -W1 10.0.0.9").0;
+        assert!(!tokio::task::spawn_blocking(ping).await.unwrap());
+        let trouble = |report: &Report| matches!(report, Report::Trouble { error } if error.contains("arp_filter"));
+        soon("told", || worker.reports().iter().any(trouble)).await;
+        worker.stop().await;
     });
 }
 
@@ -182,7 +198,10 @@ fn a_neighbour_solicitation_for_a_virtual_address_is_answered_with_the_virtual_m
 #[test]
 fn a_backup_shows_nothing_of_the_virtual_mac() {
     in_lan(|lan| async move {
-        let capture = lan.capture("c", "ether src 00:00:5e:00:01:33 or ether src 00:00:5e:00:02:34");
+        let capture = lan.capture(
+            "c",
+            "ether src 00:00:5e:00:01:33 or ether src 00:00:5e:00:02:34",
+        );
         let worker = Worker::start(&lan).await;
         let second = VirtualMac {
             name: "vrrp6.52".to_owned(),
@@ -242,7 +261,10 @@ fn a_macvlan_is_there_as_long_as_its_router_is_configured() {
 #[test]
 fn a_macvlan_like_ours_is_adopted_and_one_that_differs_is_replaced() {
     in_lan(|lan| async move {
-        lan.ip("a", "link add link eth0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode private");
+        lan.ip(
+            "a",
+            "link add link eth0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode private",
+        );
         let index = lan.ip("a", "-o link show vrrp.51");
         let worker = Worker::start(&lan).await;
         worker.want(&[web(true)]);
@@ -250,12 +272,18 @@ fn a_macvlan_like_ours_is_adopted_and_one_that_differs_is_replaced() {
         let number = |text: &str| text.split(':').next().unwrap().to_owned();
         assert_eq!(number(&lan.ip("a", "-o link show vrrp.51")), number(&index));
         // Another VRID.
-        worker.want(&[VirtualMac { vrid: 52, ..web(true) }]);
+        worker.want(&[VirtualMac {
+            vrid: 52,
+            ..web(true)
+        }]);
         worker.wait("00:00:5e:00:01:34", true).await;
         worker.stop().await;
         assert!(!link(&lan, "a").contains("macvlan"));
 
-        lan.ip("a", "link add link eth0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode bridge");
+        lan.ip(
+            "a",
+            "link add link eth0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan mode bridge",
+        );
         let worker = Worker::start(&lan).await;
         worker.want(&[web(true)]);
         worker.wait("macvlan mode private", true).await;
@@ -266,16 +294,20 @@ fn a_macvlan_like_ours_is_adopted_and_one_that_differs_is_replaced() {
 #[test]
 fn what_a_crash_left_goes_and_what_somebody_made_stays() {
     in_lan(|lan| async move {
-        lan.ip("a", "link add link eth0 name old address 00:00:5e:00:01:07 type macvlan mode private");
+        lan.ip(
+            "a",
+            "link add link eth0 name old address 00:00:5e:00:01:07 type macvlan mode private",
+        );
         lan.ip("a", "link set old alias vipd");
-        lan.ip("a", "link add link eth0 name mine address 00:00:5e:00:01:08 type macvlan mode private");
+        lan.ip(
+            "a",
+            "link add link eth0 name mine address 00:00:5e:00:01:08 type macvlan mode private",
+        );
         lan.ip("a", "link add vrrp.51 type bridge");
         let worker = Worker::start(&lan).await;
         worker.want(&[web(true)]);
         worker.wait("old@eth0", false).await;
-        let refused = |report: &Report| {
-            matches!(report, Report::Refused { error, .. } if error.contains("not vipd's"))
-        };
+        let refused = |report: &Report| matches!(report, Report::Refused { error, .. } if error.contains("not vipd's"));
         soon("refused", || worker.reports().iter().any(refused)).await;
         lan.ip("a", "link del vrrp.51");
         soon("it is up", || is_up(&lan)).await;
@@ -328,7 +360,6 @@ fn release_gives_back_what_a_crash_did_not() {
         assert!(!worker.state_dir.join("sysctl.json").exists());
         let again = virtual_mac::release(&Wanted::new(), &worker.state_dir).await;
         assert_eq!(again.unwrap(), Vec::<String>::new());
-        let _ = std::fs::remove_dir_all(&worker.state_dir);
     });
 }
 
