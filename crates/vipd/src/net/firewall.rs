@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{Config, Vrrp};
+use crate::config::{Config, VirtualAddress, Vrrp};
 
 /// How often the kernel's table is compared with what was put there.
 pub const LOOK: Duration = Duration::from_secs(5);
@@ -50,8 +50,7 @@ impl Firewall {
             !vrrp.accept && !owner && holds(&vrrp.name)
         };
         let routers = config.vrrp.iter().filter(refuses);
-        let place =
-            |address: &crate::config::VirtualAddress| (address.interface.clone(), address.ip());
+        let place = |address: &VirtualAddress| (address.interface.clone(), address.ip());
         Firewall {
             refused: routers.flat_map(|v| &v.addresses).map(place).collect(),
         }

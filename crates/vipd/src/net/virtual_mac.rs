@@ -20,37 +20,31 @@
 //!   removal of one virtual address takes others with it. IPv6 off unless it carries IPv6, and then
 //!   without router advertisements.
 
+mod macvlan;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacVlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
-};
-use rtnetlink::{Handle, LinkMacVlan, LinkUnspec};
+use rtnetlink::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 use vrrp::Family;
 
-use super::addresses::{Failure, execute};
+use super::addresses::Failure;
 use super::links::Links;
 use super::sys::Mac;
 use super::sysctl::{self, Remembered};
-use crate::config::Vrrp;
+use crate::config::{VirtualAddress, Vrrp};
+use macvlan::{Found, connect, create, delete, dump, mark, name_of, switch};
 
 /// How often everything is looked at even if nothing changed.
 const LOOK: Duration = Duration::from_secs(5);
 /// When what was refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the kernel may take to list the links.
-const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
-/// `IFLA_IFALIAS` of what vipd has made.
-const ALIAS: &str = "vipd";
 
 /// What every router with a virtual MAC should have, by the router's name.
 pub type Wanted = BTreeMap<String, VirtualMac>;
@@ -77,9 +71,8 @@ impl VirtualMac {
     #[must_use]
     pub fn of(vrrp: &Vrrp, hold: bool) -> Option<VirtualMac> {
         let name = vrrp.virtual_mac.clone()?;
-        let carries = |address: &crate::config::VirtualAddress| {
-            address.interface == name && address.ip().is_ipv6()
-        };
+        let carries =
+            |address: &VirtualAddress| address.interface == name && address.ip().is_ipv6();
         Some(VirtualMac {
             interface: vrrp.interface.clone(),
             family: vrrp.parameters.family,
@@ -471,153 +464,10 @@ fn silenced() -> Option<String> {
     ))
 }
 
-/// A link, as far as it matters here.
-#[derive(Debug, Clone)]
-struct Found {
-    index: u32,
-    name: String,
-    mac: Option<Mac>,
-    alias: Option<String>,
-    macvlan: bool,
-    private: bool,
-    below: Option<u32>,
-    /// Whether the kernel gives it a link-local address when it comes up.
-    link_local: bool,
-    up: bool,
-}
-
-impl Found {
-    fn decode(message: &LinkMessage) -> Option<Found> {
-        let mut found = Found {
-            index: message.header.index,
-            name: String::new(),
-            mac: None,
-            alias: None,
-            macvlan: false,
-            private: false,
-            below: None,
-            link_local: false,
-            up: message.header.flags.contains(LinkFlags::Up),
-        };
-        for attribute in &message.attributes {
-            #[allow(
-                clippy::wildcard_enum_match_arm,
-                reason = "other attributes do not matter here"
-            )]
-            match attribute {
-                LinkAttribute::IfName(name) => found.name.clone_from(name),
-                LinkAttribute::Address(bytes) => found.mac = Mac::try_from(bytes.as_slice()).ok(),
-                LinkAttribute::IfAlias(alias) => found.alias = Some(alias.clone()),
-                LinkAttribute::Link(below) => found.below = Some(*below),
-                LinkAttribute::LinkInfo(infos) => {
-                    found.macvlan = infos.contains(&LinkInfo::Kind(InfoKind::MacVlan));
-                    found.private = infos.iter().any(is_private);
-                }
-                LinkAttribute::AfSpecUnspec(specs) => {
-                    found.link_local = specs.iter().any(makes_address);
-                }
-                _ => {}
-            }
-        }
-        (!found.name.is_empty()).then_some(found)
-    }
-
-    /// Made by vipd, whatever for.
-    fn is_ours(&self) -> bool {
-        let is_virtual = matches!(self.mac, Some([0, 0, 0x5e, 0, 1 | 2, _]));
-        self.macvlan && is_virtual && self.alias.as_deref() == Some(ALIAS)
-    }
-
-    /// So much like what is wanted that it cannot be anybody else's.
-    fn is_named_and_addressed(&self, wanted: &VirtualMac) -> bool {
-        self.macvlan && self.name == wanted.name && self.mac == Some(wanted.mac())
-    }
-
-    /// As wanted but for what can be changed while it is there.
-    fn is_right(&self, wanted: &VirtualMac, found: &[Found]) -> bool {
-        let below = found.iter().find(|link| link.name == wanted.interface);
-        self.is_named_and_addressed(wanted)
-            && self.private
-            && self.below.is_some()
-            && self.below == below.map(|link| link.index)
-            // One that was up without it has an address that the mode does not take away.
-            && !(self.link_local && self.up)
-    }
-}
-
-fn is_private(info: &LinkInfo) -> bool {
-    let LinkInfo::Data(InfoData::MacVlan(data)) = info else {
-        return false;
-    };
-    data.contains(&InfoMacVlan::Mode(MacVlanMode::Private))
-}
-
-fn makes_address(spec: &AfSpecUnspec) -> bool {
-    let AfSpecUnspec::Inet6(values) = spec else {
-        return false;
-    };
-    !values.contains(&AfSpecInet6::AddrGenMode(In6AddrGenMode::None))
-}
-
-fn name_of(found: &[Found], index: u32) -> Option<String> {
-    let link = found.iter().find(|link| link.index == index)?;
-    Some(link.name.clone())
-}
-
 /// What of the links can matter here.
 fn outline(links: &Links) -> Vec<(u32, String, Option<Mac>, bool)> {
     links
         .iter()
         .map(|link| (link.index, link.name.clone(), link.mac, link.up))
         .collect()
-}
-
-fn connect() -> io::Result<Handle> {
-    let (connection, handle, _) = rtnetlink::new_connection()?;
-    tokio::spawn(connection);
-    Ok(handle)
-}
-
-async fn dump(handle: &Handle) -> Result<Vec<Found>, Failure> {
-    read_links(handle.link().get()).await
-}
-
-async fn read_links(request: rtnetlink::LinkGetRequest) -> Result<Vec<Found>, Failure> {
-    let read = request.execute().try_collect::<Vec<_>>();
-    match tokio::time::timeout(DUMP_TIMEOUT, read).await {
-        Ok(Ok(messages)) => Ok(messages.iter().filter_map(Found::decode).collect()),
-        Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
-        Err(_) => Err(Failure::Broken("no answer from rtnetlink".to_owned())),
-    }
-}
-
-async fn create(handle: &Handle, mac: &VirtualMac, below: u32) -> Result<Found, Failure> {
-    let message = LinkMacVlan::new(&mac.name, below, MacVlanMode::Private)
-        .address(mac.mac().to_vec())
-        .build();
-    execute(handle.link().add(message).execute(), &[]).await?;
-    let found = read_links(handle.link().get().match_name(mac.name.clone())).await?;
-    let gone = || Failure::Refused("somebody deleted it at once".to_owned());
-    found.into_iter().next().ok_or_else(gone)
-}
-
-/// In a message of its own, before it is up: in the same one the kernel makes an address all the same.
-async fn mark(handle: &Handle, link: &Found) -> Result<(), Failure> {
-    let mut message = LinkUnspec::new_with_index(link.index).alias(ALIAS).build();
-    if link.link_local {
-        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-        let specs = vec![AfSpecUnspec::Inet6(vec![none])];
-        message.attributes.push(LinkAttribute::AfSpecUnspec(specs));
-    }
-    execute(handle.link().set(message).execute(), &[]).await
-}
-
-async fn switch(handle: &Handle, index: u32, up: bool) -> Result<(), Failure> {
-    let link = LinkUnspec::new_with_index(index);
-    let message = if up { link.up() } else { link.down() }.build();
-    execute(handle.link().set(message).execute(), &[]).await
-}
-
-async fn delete(handle: &Handle, index: u32) -> Result<(), Failure> {
-    execute(handle.link().del(index).execute(), &[libc::ENODEV]).await
 }
