@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::advert::from_hex;
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait_for;
+use crate::{run, wait_for};
 
 /// Numbers the files that tcpdump writes to.
 static CAPTURES: AtomicU32 = AtomicU32::new(0);
@@ -29,9 +30,9 @@ pub struct Packet {
 }
 
 impl Capture {
-    pub(crate) fn start(host: &Host, filter: &str) -> Result<Capture> {
+    pub(crate) fn start(host: &Host, interface: &str, filter: &str) -> Result<Capture> {
         let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
-        let arguments = ["-tt", "-e", "-n", "-l", "-i", "eth0", filter];
+        let arguments = ["-tt", "-e", "-n", "-l", "-i", interface, filter];
         let process = host.spawn(
             &format!("tcpdump{number}"),
             Path::new("tcpdump"),
@@ -75,6 +76,36 @@ impl Capture {
         wait_for(patience, &what, || {
             Ok(self.packets().into_iter().find(fits))
         })
+    }
+
+    /// The bytes of the next `count` IP packets on an interface of a host that fit a filter, as
+    /// tcpdump prints them.
+    ///
+    /// # Errors
+    ///
+    /// They do not come.
+    pub fn bytes_of_next(
+        host: &Host,
+        interface: &str,
+        filter: &str,
+        count: u32,
+    ) -> Result<Vec<Vec<u8>>> {
+        let words = format!("timeout 20 tcpdump -n -t -x -c {count} -i {interface}");
+        let mut command = host.command("timeout");
+        command.args(words.split(' ').skip(1)).arg(filter);
+        let text = run(&mut command)?;
+        let mut packets: Vec<String> = Vec::new();
+        for line in text.lines() {
+            match line.trim().strip_prefix("0x") {
+                None => packets.push(String::new()),
+                Some(dump) => {
+                    let digits = dump.split_once(':').map_or("", |(_, digits)| digits);
+                    let last = packets.last_mut().context("a dump without a packet")?;
+                    last.extend(digits.split_whitespace());
+                }
+            }
+        }
+        packets.iter().map(|digits| from_hex(digits)).collect()
     }
 
     /// The process number of tcpdump.

@@ -4,12 +4,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::host::Host;
 use crate::process::Process;
-use crate::{binary, run, wait_until};
+use crate::{binary, run, wait_for, wait_until};
+
+/// Longer than anything that it is asked to do takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running vipd.
 #[derive(Debug)]
@@ -22,7 +25,8 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts vipd with a configuration; the control socket is added to its `[global]` table.
+    /// Starts vipd with a configuration; a control socket and a state folder are added to its
+    /// `[global]` table.
     /// Returns when it answers.
     ///
     /// # Errors
@@ -49,7 +53,7 @@ impl Director {
     pub fn launch(host: &Host, config: &str) -> Result<Director> {
         let file = host.folder().join(format!("{}.toml", host.name()));
         let socket = host.folder().join(format!("{}.sock", host.name()));
-        fs::write(&file, with_socket(config, &socket))?;
+        fs::write(&file, with_paths(config, &socket))?;
         let arguments = ["run", "-c", &file.to_string_lossy()];
         let process = host.spawn("vipd", &binary("vipd")?, &arguments)?;
         Ok(Director {
@@ -60,18 +64,95 @@ impl Director {
         })
     }
 
+    /// Runs vipctl with these words: its exit code, and what it printed on either stream.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn vipctl(&self, words: &str) -> Result<(Option<i32>, String)> {
+        let mut vipctl = self.host.command(binary("vipctl")?);
+        vipctl.arg("--socket").arg(&self.socket);
+        let output = vipctl.args(words.split(' ')).output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        ))
+    }
+
+    /// What `vipctl` prints with these words.
+    ///
+    /// # Errors
+    ///
+    /// Its exit code is not 0.
+    pub fn ask(&self, words: &str) -> Result<String> {
+        let (code, text) = self.vipctl(words)?;
+        ensure!(code == Some(0), "vipctl {words}: exit {code:?}: {text}");
+        Ok(text)
+    }
+
     /// `vipctl status --json`.
     ///
     /// # Errors
     ///
     /// vipd does not answer.
     pub fn status(&self) -> Result<Value> {
-        let mut vipctl = self.host.command(binary("vipctl")?);
-        let text = run(vipctl
-            .arg("--socket")
-            .arg(&self.socket)
-            .args(["status", "--json"]))?;
-        Ok(serde_json::from_str(&text)?)
+        let text = self.ask("status --json")?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+
+    /// The events so far, newest last: `KIND OBJECT: MESSAGE`.
+    ///
+    /// # Errors
+    ///
+    /// vipd does not answer.
+    pub fn events(&self) -> Result<Vec<String>> {
+        let mut events = Vec::new();
+        for line in self.ask("events --json")?.lines() {
+            let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            let text = |key| event.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (kind, object, message) = (text("kind"), text("object"), text("message"));
+            events.push(format!("{kind} {object}: {message}"));
+        }
+        Ok(events)
+    }
+
+    /// Waits for an event that contains all of these words, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// It does not come; with those that did.
+    pub fn wait_for_event(&self, words: &[&str]) -> Result<String> {
+        let mut events = Vec::new();
+        let what = format!("an event with {words:?}");
+        wait_for(PATIENCE, &what, || {
+            events = self.events()?;
+            let mut newest = events.iter().rev();
+            let found = newest.find(|event| words.iter().all(|word| event.contains(word)));
+            Ok(found.cloned())
+        })
+        .with_context(|| format!("there are {events:#?}"))
+    }
+
+    /// Waits until the state of the first virtual router is this one.
+    ///
+    /// # Errors
+    ///
+    /// It is not, in time.
+    pub fn wait_for_state(&self, state: &str) -> Result<Duration> {
+        self.wait_for_status("/vrrp/0/state", &Value::from(state))
+    }
+
+    /// How many adverts the first virtual router has discarded for a reason.
+    ///
+    /// # Errors
+    ///
+    /// There is no such reason.
+    pub fn discarded(&self, reason: &str) -> Result<u64> {
+        let pointer = format!("/vrrp/0/counters/discarded/{reason}");
+        let status = self.status()?;
+        let count = status.pointer(&pointer).and_then(Value::as_u64);
+        count.with_context(|| format!("no {pointer} in {status:#}"))
     }
 
     /// `vipctl status` as a person sees it.
@@ -80,8 +161,7 @@ impl Director {
     ///
     /// vipd does not answer.
     pub fn status_text(&self) -> Result<String> {
-        let mut vipctl = self.host.command(binary("vipctl")?);
-        run(vipctl.arg("--socket").arg(&self.socket).arg("status"))
+        self.ask("status")
     }
 
     /// Waits until a value of the status is as wanted.
@@ -91,18 +171,11 @@ impl Director {
     /// It is not, in time; with the last one.
     pub fn wait_for_status(&self, pointer: &str, wanted: &Value) -> Result<Duration> {
         let mut last = Value::Null;
-        wait_until(
-            Duration::from_secs(30),
-            &format!("{pointer} = {wanted}"),
-            || {
-                last = self
-                    .status()?
-                    .pointer(pointer)
-                    .cloned()
-                    .unwrap_or(Value::Null);
-                Ok(last == *wanted)
-            },
-        )
+        wait_until(PATIENCE, &format!("{pointer} = {wanted}"), || {
+            let status = self.status()?;
+            last = status.pointer(pointer).cloned().unwrap_or(Value::Null);
+            Ok(last == *wanted)
+        })
         .with_context(|| format!("it is {last}; the log:\n{}", self.log()))
     }
 
@@ -112,7 +185,7 @@ impl Director {
     ///
     /// It cannot be written.
     pub fn write_config(&self, config: &str) -> Result<()> {
-        Ok(fs::write(&self.config, with_socket(config, &self.socket))?)
+        Ok(fs::write(&self.config, with_paths(config, &self.socket))?)
     }
 
     /// Replaces the file and sends SIGHUP.
@@ -139,6 +212,16 @@ impl Director {
         Ok(())
     }
 
+    /// Kills vipd as the kernel does when memory is out.
+    ///
+    /// # Errors
+    ///
+    /// It has ended already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.signal("KILL")?;
+        self.process.wait(Duration::from_secs(10)).map(|_| ())
+    }
+
     /// Kills vipd as the kernel does when memory is out, then runs `vipd release` as systemd would.
     /// Returns what that printed.
     ///
@@ -146,8 +229,7 @@ impl Director {
     ///
     /// The release failed.
     pub fn kill_and_release(mut self, arguments: &[&str]) -> Result<String> {
-        self.process.signal("KILL")?;
-        self.process.wait(Duration::from_secs(10))?;
+        self.kill()?;
         let mut release = self.host.command(binary("vipd")?);
         run(release
             .args(["release", "-c"])
@@ -190,8 +272,9 @@ impl Director {
     }
 }
 
-fn with_socket(config: &str, socket: &std::path::Path) -> String {
-    let line = format!("control_socket = \"{}\"", socket.display());
+fn with_paths(config: &str, socket: &std::path::Path) -> String {
+    let state = socket.with_extension("state");
+    let line = format!("control_socket = {socket:?}\nstate_dir = {state:?}");
     if config.contains("[global]") {
         config.replacen("[global]", &format!("[global]\n{line}"), 1)
     } else {

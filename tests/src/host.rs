@@ -98,7 +98,41 @@ impl Host {
     ///
     /// The filter is wrong.
     pub fn capture(&self, filter: &str) -> Result<Capture> {
-        Capture::start(self, filter)
+        self.capture_on("eth0", filter)
+    }
+
+    /// Watches the packets of an interface; returns when tcpdump listens.
+    ///
+    /// # Errors
+    ///
+    /// The filter is wrong, or there is no such interface.
+    pub fn capture_on(&self, interface: &str, filter: &str) -> Result<Capture> {
+        Capture::start(self, interface, filter)
+    }
+
+    /// From now on every packet that fits the words of a rule of nft is dropped on its way in, by
+    /// the rest of this host; what watches the interface itself sees it.
+    ///
+    /// # Errors
+    ///
+    /// The words are no rule.
+    pub fn drop_incoming(&self, rule: &str) -> Result<()> {
+        let file = self.lab.folder.join(format!("{}.nft", self.name));
+        let text = format!(
+            "table inet lab {{\n chain in {{\n  type filter hook prerouting priority -300\n  \
+             {rule} drop\n }}\n}}\n"
+        );
+        std::fs::write(&file, text)?;
+        self.run(&format!("nft -f {}", file.display())).map(|_| ())
+    }
+
+    /// Ends what [`Host::drop_incoming`] began.
+    ///
+    /// # Errors
+    ///
+    /// It had not begun.
+    pub fn drop_nothing(&self) -> Result<()> {
+        self.run("nft delete table inet lab").map(|_| ())
     }
 
     /// One HTTP request. `None`: no answer, or another status than 200.
@@ -114,7 +148,16 @@ impl Host {
     ///
     /// `ip` failed.
     pub fn has_address(&self, address: &str) -> Result<bool> {
-        let text = self.run("ip -o address show dev eth0")?;
+        self.has_address_on("eth0", address)
+    }
+
+    /// Whether an address is on an interface, as `ip` tells.
+    ///
+    /// # Errors
+    ///
+    /// There is no such interface.
+    pub fn has_address_on(&self, interface: &str, address: &str) -> Result<bool> {
+        let text = self.run(&format!("ip -o address show dev {interface}"))?;
         Ok(text
             .lines()
             .any(|line| line.contains(&format!(" {address}/"))))

@@ -10,6 +10,8 @@ pub mod demo;
 pub mod director;
 pub mod host;
 pub mod nginx;
+pub mod pair;
+pub mod ping;
 pub mod process;
 
 use std::collections::HashSet;
@@ -80,20 +82,42 @@ impl Lab {
         Ok(host)
     }
 
+    /// Gives a host one more interface. Those of one name are on one switch.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn add_interface(&self, host: &Host, name: &str, address: &str) -> Result<()> {
+        let (switch, bridge) = (self.switch(), bridge(name));
+        if ip(&switch, &format!("link show {bridge}")).is_err() {
+            ip(
+                &switch,
+                &format!("link add {bridge} type bridge mcast_snooping 0"),
+            )?;
+            ip(&switch, &format!("link set {bridge} up"))?;
+        }
+        self.plug_interface(host, name)?;
+        host.ip(&format!("addr add {address} dev {name}"))
+    }
+
     /// Gives a host a new `eth0` with a cable to the switch.
     ///
     /// # Errors
     ///
     /// The kernel refused.
     pub fn plug(&self, host: &Host) -> Result<()> {
-        let (switch, port) = (self.switch(), port(host));
+        self.plug_interface(host, "eth0")
+    }
+
+    fn plug_interface(&self, host: &Host, name: &str) -> Result<()> {
+        let (switch, port, bridge) = (self.switch(), port(host, name), bridge(name));
         let namespace = host.namespace();
         ip(
             &switch,
-            &format!("link add {port} type veth peer name eth0 netns {namespace}"),
+            &format!("link add {port} type veth peer name {name} netns {namespace}"),
         )?;
-        ip(&switch, &format!("link set {port} master br0 up"))?;
-        ip(namespace, "link set eth0 up")
+        ip(&switch, &format!("link set {port} master {bridge} up"))?;
+        ip(namespace, &format!("link set {name} up"))
     }
 
     /// Pulls the cable of a host out of the switch: both ends see it.
@@ -102,7 +126,19 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn pull_cable(&self, host: &Host) -> Result<()> {
-        ip(&self.switch(), &format!("link set {} down", port(host)))
+        self.pull_cable_of(host, "eth0")
+    }
+
+    /// As [`Lab::pull_cable`], of another interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn pull_cable_of(&self, host: &Host, name: &str) -> Result<()> {
+        ip(
+            &self.switch(),
+            &format!("link set {} down", port(host, name)),
+        )
     }
 
     /// Puts it back.
@@ -111,7 +147,16 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn plug_cable(&self, host: &Host) -> Result<()> {
-        ip(&self.switch(), &format!("link set {} up", port(host)))
+        self.plug_cable_of(host, "eth0")
+    }
+
+    /// As [`Lab::plug_cable`], of another interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn plug_cable_of(&self, host: &Host, name: &str) -> Result<()> {
+        ip(&self.switch(), &format!("link set {} up", port(host, name)))
     }
 
     /// The switch forgets the port of a host: the link stays up, and nothing arrives.
@@ -120,7 +165,19 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn isolate(&self, host: &Host) -> Result<()> {
-        ip(&self.switch(), &format!("link set {} nomaster", port(host)))
+        self.isolate_interface(host, "eth0")
+    }
+
+    /// As [`Lab::isolate`], of another interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn isolate_interface(&self, host: &Host, name: &str) -> Result<()> {
+        ip(
+            &self.switch(),
+            &format!("link set {} nomaster", port(host, name)),
+        )
     }
 
     /// The switch knows the port again.
@@ -131,7 +188,7 @@ impl Lab {
     pub fn rejoin(&self, host: &Host) -> Result<()> {
         ip(
             &self.switch(),
-            &format!("link set {} master br0", port(host)),
+            &format!("link set {} master br0", port(host, "eth0")),
         )
     }
 
@@ -164,8 +221,14 @@ impl Drop for Inner {
     }
 }
 
-fn port(host: &Host) -> String {
-    format!("p-{}", host.name())
+/// The switch's end of a cable.
+fn port(host: &Host, interface: &str) -> String {
+    format!("{}-{interface}", host.name())
+}
+
+/// The switch that interfaces of that name are on.
+fn bridge(interface: &str) -> String {
+    interface.replace("eth", "br")
 }
 
 /// Removes what processes left that were killed before they could.

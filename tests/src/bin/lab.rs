@@ -1,10 +1,10 @@
 //! The lab's command line, called by `cargo xtask`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lab::advert::Forged;
-use lab::{bench, demo};
+use lab::{advert, bench, demo};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -31,11 +31,17 @@ enum Command {
     /// Sends adverts as fast as the kernel takes them (for the benchmark).
     #[command(hide = true)]
     RawSend,
-    /// Sends one forged advert out of eth0 (for tests).
+    /// Sends a whole IP packet out of eth0 (for tests).
     #[command(hide = true)]
-    Advert {
-        /// See `Forged::to_words`.
-        words: Vec<String>,
+    Packet {
+        /// Its bytes.
+        hex: String,
+        /// How often.
+        #[arg(long)]
+        count: u32,
+        /// Milliseconds from one to the next.
+        #[arg(long)]
+        every: u64,
     },
     /// Accepts connections and never answers (for tests).
     #[command(hide = true)]
@@ -51,9 +57,9 @@ fn main() -> ExitCode {
         Command::Open => demo::open().map(|()| true),
         Command::Bench { names } => bench::run(&names).map(|()| true),
         Command::RawSend => bench::raw_send().map(|()| true),
-        Command::Advert { words } => Forged::from_words(&words)
-            .and_then(|forged| forged.send())
-            .map(|()| true),
+        Command::Packet { hex, count, every } => {
+            advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
+        }
         Command::Silent { port } => silent(port),
     };
     match result {
