@@ -332,6 +332,8 @@ mod tests {
                 on_stop: OnStop::Remove,
             },
             vrrp: Vec::new(),
+            sync_groups: Vec::new(),
+            track_scripts: Vec::new(),
             virtual_servers: vec![server],
         }
     }

@@ -6,6 +6,8 @@ pub mod announcer;
 pub mod links;
 pub mod neighbours;
 pub mod sys;
+#[cfg(test)]
+mod testbed;
 pub mod vrrp_socket;
 
 /// `IFA_PROTO` of the addresses vipd adds (shown by `ip -details address` as `proto 112`): the IP
