@@ -33,7 +33,7 @@ pub use requests::{Failure, delete_one as delete};
 
 use self::memory::{Installed, Memory, Shape, has_shape};
 use self::ownership::Claims;
-use self::requests::{BATCH, Requests};
+use self::requests::Requests;
 use super::announcer::Order;
 use super::links::{self, Link, LinkAddress, Links};
 use crate::config::{Garp, VirtualAddress};
@@ -295,7 +295,10 @@ impl Addresses {
         tally: &mut Tally,
     ) {
         let targets = self.surplus(links, claims);
-        for batch in targets.chunks(BATCH) {
+        let mut rest = &*targets;
+        while !rest.is_empty() {
+            let batch;
+            (batch, rest) = self.requests.split(rest);
             let deletions = batch
                 .iter()
                 .map(|(link, address)| requests::delete(link.index, *address));
@@ -382,30 +385,28 @@ impl Addresses {
             complete.push((jobs.len(), router, addresses));
         }
         let mut complete = complete.into_iter().peekable();
-        let mut done = 0;
+        let mut rest = &*jobs;
         loop {
+            let done = jobs.len() - rest.len();
             while let Some((_, router, addresses)) = complete.next_if(|next| next.0 <= done) {
                 self.announce(router, addresses);
-            }
-            let batch = jobs.get(done..).unwrap_or_default();
-            let batch = batch.get(..BATCH).unwrap_or(batch);
-            if batch.is_empty() {
-                return;
             }
             if done > 0 && self.overtaken(basis) {
                 tally.overtaken = true;
                 return;
             }
+            let batch;
+            (batch, rest) = self.requests.split(rest);
+            if batch.is_empty() {
+                return;
+            }
             if let Err(why) = self.put(batch, tally).await {
                 let places = batch.iter();
-                self.broken(
-                    places.map(|job| (&*job.link.name, job.address.address)),
-                    &why,
-                );
+                let places = places.map(|job| (&*job.link.name, job.address.address));
+                self.broken(places, &why);
                 tally.retry();
                 return;
             }
-            done += batch.len();
         }
     }
 
@@ -477,9 +478,11 @@ impl Addresses {
     fn take(&mut self, job: &Job<'_>, answer: requests::Answer, tally: &mut Tally) {
         let (interface, address) = (&job.link.name, job.address.address);
         match answer {
-            // It is there already, which is all that is wanted, unless it is not just that: for IPv6
-            // the kernel does not look at the prefix length.
-            Some(libc::EEXIST) if !job.replace && !differs_in_prefix(job) => {}
+            // It is there already; the picture will show it, and if it is as it should be.
+            Some(libc::EEXIST) if !job.replace && !differs_in_prefix(job) => {
+                tally.retry();
+                return;
+            }
             None => {
                 if job.repair {
                     let interface = interface.clone();
@@ -493,6 +496,7 @@ impl Addresses {
             }
             Some(errno) => {
                 let mut why = words(errno);
+                // For IPv6 the kernel does not look at the prefix length.
                 if errno == libc::EEXIST && differs_in_prefix(job) {
                     why.push_str(": the interface has it with another prefix length");
                 }

@@ -208,6 +208,75 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::testbed::{between_hosts, ip};
+
+    #[test]
+    fn a_renamed_interface_keeps_its_index_and_addresses() {
+        between_hosts(|testbed| {
+            ip("addr add 10.0.0.1/24 dev near");
+            let has = |links: &Links, name: &str| {
+                let link = links.named(name)?;
+                let address = "10.0.0.1/24".parse().unwrap();
+                link.addresses.get(address).map(|_| link.index)
+            };
+            testbed.wait_for(|links| has(links, "near").is_some());
+            let before = has(&testbed.links.borrow(), "near");
+            ip("link set near down");
+            ip("link set near name other");
+            ip("link set other up");
+            testbed.wait_for(|links| has(links, "other") == before);
+            assert!(testbed.links.borrow().named("near").is_none());
+        });
+    }
+
+    #[test]
+    fn an_interface_that_is_recreated_has_another_index() {
+        between_hosts(|testbed| {
+            let index = |links: &Links| links.named("again").map(|link| link.index);
+            ip("link add again type bridge");
+            testbed.wait_for(|links| index(links).is_some());
+            let first = index(&testbed.links.borrow());
+            ip("link del again");
+            ip("link add again type bridge");
+            testbed.wait_for(|links| index(links).is_some_and(|now| Some(now) != first));
+        });
+    }
+
+    #[test]
+    fn ipv6_adverts_come_from_a_link_local_address_that_is_in_use() {
+        let address = |address: &str| LinkAddress {
+            address: address.parse().unwrap(),
+            ..LinkAddress::default()
+        };
+        let tentative = LinkAddress {
+            tentative: true,
+            ..address("fe80::1/64")
+        };
+        let failed = LinkAddress {
+            dad_failed: true,
+            ..address("fe80::2/64")
+        };
+        let ours = LinkAddress {
+            ours: true,
+            ..address("fe80::3/64")
+        };
+        let (global, good) = (address("2001:db8::1/64"), address("fe80::4/64"));
+        let link = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            up: true,
+            addresses: [global, tentative, failed, ours, good]
+                .into_iter()
+                .collect(),
+        };
+        let expected = "fe80::4".parse().ok();
+        assert_eq!(link.primary_v6(|_| false), expected);
+        assert_eq!(
+            link.primary_v6(|ip| Some(ip) == expected.map(IpAddr::V6)),
+            None
+        );
+    }
 
     #[test]
     fn adverts_come_from_the_first_address_that_is_not_virtual() {

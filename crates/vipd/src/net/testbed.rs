@@ -53,17 +53,27 @@ impl Testbed {
             .enable_all()
             .build()
             .unwrap();
-        let (mut links, _) = runtime.block_on(links::watch()).unwrap();
-        let up = links.wait_for(|links| links.named("near").is_some_and(|link| link.up));
-        runtime
-            .block_on(async { tokio::time::timeout(SOON, up).await.unwrap().map(drop) })
-            .unwrap();
-        Testbed {
+        let (links, _) = runtime.block_on(links::watch()).unwrap();
+        let testbed = Testbed {
             here,
             there,
             runtime,
             links,
-        }
+        };
+        testbed.wait_for(|links| links.named("near").is_some_and(|link| link.up));
+        testbed
+    }
+
+    /// Waits until the picture of the interfaces here is so.
+    pub(crate) fn wait_for(&self, what: impl Fn(&Links) -> bool) {
+        let mut links = self.links.clone();
+        let wait = async {
+            let seen = links.wait_for(|links| what(links));
+            tokio::time::timeout(SOON, seen).await.map(drop)
+        };
+        self.runtime
+            .block_on(wait)
+            .expect("the interfaces did not become what they should");
     }
 
     /// Does something on the other host.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ipnet::IpNet;
@@ -26,9 +26,13 @@ use tracing::warn;
 use crate::config::{Scope, VirtualAddress};
 use crate::net::ADDRESS_PROTOCOL;
 
-/// Requests in one datagram. The kernel answers all of them before it returns, so the answers of a
-/// whole batch have to fit into the receive buffer.
-pub(super) const BATCH: usize = 256;
+/// Requests in one datagram at most. The kernel answers all of them before it returns, so the
+/// answers of a whole batch have to fit into the receive buffer.
+const LARGEST: usize = 256;
+const SMALLEST: usize = 8;
+/// How long a batch should take. What one address costs the kernel grows with their number, for IPv6
+/// to milliseconds where an interface has ten thousand; nothing else can be said to it meanwhile.
+const TARGET: Duration = Duration::from_millis(10);
 /// How long the kernel may take to answer a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Room for the answers to a batch in which everything is refused.
@@ -40,6 +44,7 @@ pub(super) type Answer = Option<i32>;
 /// A netlink socket for address requests.
 pub(super) struct Requests {
     connection: ConnectionHandle<RouteNetlinkMessage>,
+    batch: usize,
 }
 
 impl Requests {
@@ -54,16 +59,24 @@ impl Requests {
             warn!(%error, "the netlink buffer for answers stays small");
         }
         tokio::spawn(task);
-        Ok(Requests { connection })
+        Ok(Requests {
+            connection,
+            batch: LARGEST,
+        })
+    }
+
+    /// The next requests to send together, and those after them.
+    pub(super) fn split<'a, T>(&self, requests: &'a [T]) -> (&'a [T], &'a [T]) {
+        requests.split_at(self.batch.min(requests.len()))
     }
 
     /// Sends all of them and returns the answers in the same order. An error means that the kernel
     /// said nothing, or nothing that could be understood: then the socket is of no more use.
     pub(super) async fn execute(
-        &self,
+        &mut self,
         requests: Vec<NetlinkMessage<RouteNetlinkMessage>>,
     ) -> Result<Vec<Answer>, String> {
-        let count = requests.len();
+        let (count, began) = (requests.len(), Instant::now());
         let mut stream = self
             .connection
             .request_batch(requests, SocketAddr::new(0, 0))
@@ -82,6 +95,12 @@ impl Requests {
         }
         if answers.len() != count {
             return Err("the netlink socket was closed".to_owned());
+        }
+        let took = began.elapsed();
+        if took > TARGET {
+            self.batch = (self.batch / 2).max(SMALLEST);
+        } else if took < TARGET / 3 {
+            self.batch = (self.batch * 2).min(LARGEST);
         }
         Ok(answers)
     }
