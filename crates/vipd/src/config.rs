@@ -1,28 +1,43 @@
 //! The configuration: one TOML file becomes one [`Config`], or a list of every problem in it.
 //!
-//! Each kind of table has a module that reads it (`global`, `virtual_router`, `virtual_server`,
-//! `real_server`, `check`), with its defaults, limits and cross references. They read through
-//! `section`, `value` and `text` (tables, values, strings), which collect the problems; `problem` shows what
-//! is wrong to a person. The rest of the daemon sees only what stands here: durations, addresses and
-//! keys that are known to be good.
+//! Each kind of table, and each key with much to say, has a module that reads it and is named after it,
+//! with its defaults, limits and cross references. They read through `section`, `value` and `text`
+//! (tables, values, strings), which collect the problems; `problem` shows what is wrong to a person, and
+//! `secret` keeps the keys out of that. The rest of the daemon sees only what stands here: durations,
+//! addresses and keys that are known to be good.
 
+mod authentication;
 mod check;
+mod file;
+mod garp;
 mod global;
+mod heartbeat;
 mod load;
 mod problem;
+mod reachable;
 mod real_server;
+mod secret;
 mod section;
+mod sync_group;
 mod text;
+mod timing;
+mod track;
+mod track_script;
+mod unicast;
 mod value;
+mod virtual_address;
+mod virtual_route;
 mod virtual_router;
 mod virtual_server;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use health::CheckSpec;
 use ipnet::IpNet;
+use vrrp::Family;
 
 use crate::net::links::Link;
 
@@ -157,7 +172,7 @@ pub struct VirtualRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualRule {
     /// The family.
-    pub family: vrrp::Family,
+    pub family: Family,
     /// Its place among the rules (`priority`, `preference`).
     pub priority: u32,
     /// Packets from there.
@@ -228,6 +243,18 @@ pub enum Tracked {
     },
     /// A virtual server has quorum.
     VirtualServer(String),
+}
+
+impl fmt::Display for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tracked::Interface(name) => write!(f, "interface {name}"),
+            Tracked::Script(name) => write!(f, "script {name}"),
+            Tracked::File(path) => write!(f, "file {}", path.display()),
+            Tracked::Process { name, .. } => write!(f, "process {name}"),
+            Tracked::VirtualServer(name) => write!(f, "virtual server {name}"),
+        }
+    }
 }
 
 /// `[[sync_group]]`: virtual routers that are master together or not at all.
@@ -349,35 +376,41 @@ impl Config {
 }
 
 impl Config {
-    /// The address that the adverts of a virtual router leave its link with.
+    /// The address that the adverts of a virtual router leave its link with: with unicast its `source`,
+    /// if the link has it; else this host's own.
     #[must_use]
     pub fn advert_source(&self, vrrp: &Vrrp, link: &Link) -> Option<IpAddr> {
-        if let Some(unicast) = &vrrp.parameters.unicast {
-            let mut addresses = link.addresses.iter().map(|known| known.address.addr());
-            return addresses.find(|address| *address == unicast.source);
+        match &vrrp.parameters.unicast {
+            Some(unicast) => link.has(unicast.source).then_some(unicast.source),
+            None => self.own_address(link, vrrp.parameters.family),
         }
-        self.own_address(link, vrrp.parameters.family)
     }
 
-    /// This host's own address on a link, never a virtual one, but for an owner's, whose virtual
-    /// address is its own (RFC 3768 §5.3.4). IPv6: link-local (RFC 5798 §5.1.2.1).
+    /// This host's own address on a link, over IPv6 link-local (RFC 9568 §5.1.2.1); never a virtual
+    /// one, but for an owner's, whose virtual address is its own (RFC 3768 §5.3.4).
     #[must_use]
-    pub fn own_address(&self, link: &Link, family: vrrp::Family) -> Option<IpAddr> {
+    pub fn own_address(&self, link: &Link, family: Family) -> Option<IpAddr> {
         let is_virtual = |ip| {
             self.vrrp
                 .iter()
                 .flat_map(|v| &v.addresses)
                 .any(|address| address.ip() == ip)
         };
-        let owned = || {
-            let owner = |v: &Vrrp| {
-                v.interface == link.name && v.parameters.priority == vrrp::PRIORITY_OWNER
-            };
-            self.vrrp.iter().any(owner).then(|| link.any_v4()).flatten()
+        let owner = |v: &Vrrp| {
+            v.interface == link.name
+                && v.parameters.family == family
+                && v.parameters.priority == vrrp::PRIORITY_OWNER
         };
+        let owned = self.vrrp.iter().any(owner);
         match family {
-            vrrp::Family::V4 => link.primary_v4(is_virtual).or_else(owned).map(IpAddr::V4),
-            vrrp::Family::V6 => link.primary_v6(is_virtual).map(IpAddr::V6),
+            Family::V4 => link
+                .primary_v4(is_virtual)
+                .or_else(|| link.any_v4().filter(|_| owned))
+                .map(IpAddr::V4),
+            Family::V6 => link
+                .primary_v6(is_virtual)
+                .or_else(|| link.any_link_local().filter(|_| owned))
+                .map(IpAddr::V6),
         }
     }
 }

@@ -331,9 +331,9 @@ mod tests {
                 resync_interval: Duration::from_secs(10),
                 on_stop: OnStop::Remove,
             },
-            vrrp: Vec::new(),
             sync_groups: Vec::new(),
             track_scripts: Vec::new(),
+            vrrp: Vec::new(),
             virtual_servers: vec![server],
         }
     }

@@ -20,25 +20,26 @@ use ipnet::IpNet;
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
+use crate::events::{Events, Kind};
+use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
-use crate::net::addresses::{self, Wanted};
+use crate::maintenance;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
+use crate::track::{self, Tracker};
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
 use self::reload::Loaded;
 use self::routers::Switchover;
 
-/// The name of the worker for virtual addresses.
-pub(crate) const ADDRESSES: &str = "virtual addresses";
 /// Everything that can wake the loop.
 #[derive(Debug)]
 pub enum Wake {
@@ -46,8 +47,8 @@ pub enum Wake {
     Vrrp(vrrp_loop::Report),
     /// From the reconciler.
     Kernel(reconcile::Report),
-    /// From the addresses.
-    Addresses(addresses::Report),
+    /// From what holds addresses, virtual MACs, routes and rules of the firewall.
+    Holdings(holdings::Report),
     /// Somebody on the link says that a virtual address is theirs.
     Claim(Claim),
     /// Somebody wants to know.
@@ -62,6 +63,24 @@ pub enum Wake {
         /// What became of it, in words; `Err`: it did not come about.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// An operator wants everything given up, or taken part in again.
+    Maintenance {
+        /// Which of the two.
+        on: bool,
+        /// What happens to each virtual router, a line each.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// That is written down, or could not be.
+    MaintenanceWritten {
+        /// What was asked for.
+        on: bool,
+        /// Whether it will be remembered.
+        written: Result<(), String>,
+        /// Whom to tell.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// From a tracker.
+    Track(track::Report),
     /// SIGHUP.
     Reload,
     /// The file has been read again for a reload.
@@ -76,6 +95,7 @@ pub(crate) struct Router {
     pub(crate) report: RouterReport,
     pub(crate) since: SystemTime,
     pub(crate) transitions: u64,
+    pub(crate) incompatible_since: Option<SystemTime>,
 }
 
 /// What is known of a check beside its verdict.
@@ -84,6 +104,17 @@ pub(crate) struct CheckDetail {
     pub(crate) last_error: Option<String>,
     pub(crate) last_latency: Option<Duration>,
     pub(crate) failures: BTreeMap<&'static str, u64>,
+}
+
+/// Something other than an address that a master should hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refused {
+    /// The macvlan of that virtual router.
+    VirtualMac(String),
+    /// The rules of accept mode off.
+    Firewall,
+    /// A route or rule, in words.
+    Route(String),
 }
 
 /// A reload, as `status` tells it.
@@ -102,9 +133,12 @@ pub(crate) struct Parts {
     pub(crate) vrrp: VrrpThread,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) links: watch::Receiver<Arc<Links>>,
-    pub(crate) wanted_addresses: watch::Sender<Arc<Wanted>>,
+    pub(crate) holdings: Holdings,
+    /// The workers that hold something: they are waited for at the end.
+    pub(crate) holding: Workers,
     pub(crate) neighbours: mpsc::UnboundedSender<neighbours::Order>,
     pub(crate) listeners: Listeners,
+    pub(crate) events: Arc<Events>,
     /// Tasks without which the director is none: if one ends, so does the daemon.
     pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
     /// What the kernel held of the configured services at the start.
@@ -127,8 +161,16 @@ pub struct Director {
     pub(crate) repairs: u64,
     pub(crate) address_repairs: u64,
     pub(crate) vrrp: VrrpThread,
+    pub(crate) events: Arc<Events>,
+    /// Whether this director takes no part until an operator says otherwise.
+    pub(crate) maintenance: bool,
+    /// What is known of everything that virtual routers track.
+    pub(crate) track: track::Facts,
+    tracker: Tracker,
     /// Virtual addresses that the kernel refuses, and why.
     pub(crate) refused_addresses: BTreeMap<(String, IpNet), String>,
+    /// What else cannot be had, and why.
+    pub(crate) refused: BTreeMap<Refused, String>,
     /// Configurations that the advert path has not taken in yet. Until it has, its reports speak of
     /// another configuration than ours, and nothing follows from them.
     unconfigured: u32,
@@ -142,10 +184,11 @@ pub struct Director {
     reconciler: Arc<Reconciler>,
     links: watch::Receiver<Arc<Links>>,
     /// `None` once it has been told to finish.
-    wanted_addresses: Option<watch::Sender<Arc<Wanted>>>,
+    holdings: Option<Holdings>,
+    holding: Workers,
     neighbours: mpsc::UnboundedSender<neighbours::Order>,
     /// Who claims an address that this host holds, and when that was last heard.
-    pub(crate) conflicts: BTreeMap<(IpAddr, Mac), Instant>,
+    pub(crate) conflicts: BTreeMap<(IpAddr, Mac), SystemTime>,
     pub(crate) address_conflicts: u64,
     listeners: Listeners,
     wake: mpsc::UnboundedSender<Wake>,
@@ -166,6 +209,14 @@ impl Director {
     /// Puts the first configuration in force.
     pub(crate) fn start(parts: Parts) -> Director {
         let (reports, checks) = mpsc::unbounded_channel();
+        let wake = parts.wake.clone();
+        let tracker = Tracker::start(move |report| drop(wake.send(Wake::Track(report))));
+        let maintenance = maintenance::read(&parts.config.global.state_dir);
+        if maintenance {
+            let name = &parts.config.global.name;
+            let message = "starts in maintenance: `vipctl maintenance off` ends it";
+            parts.events.record(Kind::MaintenanceOn, name, message);
+        }
         let mut director = Director {
             config_path: parts.config_path,
             config: parts.config,
@@ -181,7 +232,12 @@ impl Director {
             repairs: 0,
             address_repairs: 0,
             vrrp: parts.vrrp,
+            events: parts.events,
+            maintenance,
+            track: track::Facts::default(),
+            tracker,
             refused_addresses: BTreeMap::new(),
+            refused: BTreeMap::new(),
             unconfigured: 0,
             stopping: false,
             managed: BTreeSet::new(),
@@ -191,7 +247,8 @@ impl Director {
             checks,
             reconciler: parts.reconciler,
             links: parts.links,
-            wanted_addresses: Some(parts.wanted_addresses),
+            holdings: Some(parts.holdings),
+            holding: parts.holding,
             neighbours: parts.neighbours,
             conflicts: BTreeMap::new(),
             address_conflicts: 0,
@@ -247,6 +304,7 @@ impl Director {
         let tasks = self
             .workers
             .iter()
+            .chain(&self.holding)
             .map(|(name, task)| (*name, task.is_finished()));
         threads
             .into_iter()
@@ -259,7 +317,7 @@ impl Director {
         match wake {
             Wake::Vrrp(report) => self.take_vrrp(report),
             Wake::Kernel(report) => self.take_kernel(report),
-            Wake::Addresses(report) => self.take_addresses(report),
+            Wake::Holdings(report) => self.take_holdings(report),
             Wake::Claim(claim) => self.take_claim(&claim),
             // Whoever asked has given up.
             Wake::Status(reply) if reply.is_closed() => {}
@@ -271,6 +329,14 @@ impl Director {
                 let _ = reply.send(crate::metrics::encode(self));
             }
             Wake::Switchover { router, reply } => self.begin_switchover(&router, reply),
+            Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),
+            Wake::MaintenanceWritten { on, written, reply } => {
+                let _ = reply.send(written.map(|()| self.set_maintenance(on)));
+            }
+            Wake::Track(report) => {
+                self.track.take(report);
+                self.tell_facts();
+            }
             Wake::Reload => self.begin_reload(),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
             Wake::Stop => {}
@@ -282,7 +348,8 @@ impl Director {
             info!("ipvs: {change}");
         }
         for repair in &report.repairs {
-            warn!("ipvs repaired, somebody else had changed it: {repair}");
+            let message = format!("somebody else had changed it: {repair}");
+            self.events.record(Kind::IpvsRepaired, "ipvs", message);
         }
         let known = self.kernel.as_ref().map(|kernel| &kernel.refused);
         for refused in report
@@ -290,7 +357,7 @@ impl Director {
             .iter()
             .filter(|r| known.is_none_or(|k| !k.contains(r)))
         {
-            error!("ipvs: {refused}");
+            self.events.record(Kind::IpvsRefused, "ipvs", refused);
         }
         self.repairs += u64::try_from(report.repairs.len()).unwrap_or(0);
         self.kernel = Some(report);
@@ -334,13 +401,19 @@ impl Director {
         }
         let quorums = desired::quorums(&self.config, &self.health, &self.quorums);
         for (name, up) in &quorums {
-            match (self.quorums.get(name), up) {
-                (Some(true), false) => warn!(virtual_server = name, "quorum lost"),
-                (Some(false), true) => info!(virtual_server = name, "quorum gained"),
-                (_, _) => {}
-            }
+            let kind = match (self.quorums.get(name), up) {
+                (Some(true), false) => Kind::QuorumLost,
+                (Some(false), true) => Kind::QuorumGained,
+                (_, _) => continue,
+            };
+            let server = self.config.virtual_server(name);
+            let message = server.map_or_else(String::new, |s| self.quorum_words(s));
+            self.events.record(kind, name, message);
         }
-        self.quorums = quorums;
+        if self.quorums != quorums {
+            self.quorums = quorums;
+            self.tell_facts();
+        }
         // Whoever holds the addresses gets the clients, also for the moment after it was master.
         let roles: Roles = self
             .routers

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use health::Health;
 use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
-use vrrp::Version;
+use vrrp::{StateName, TakeoverProbe, Version};
 
-use crate::config::{Active, RealServer, VirtualServer, Vrrp};
+use crate::config::{Active, RealServer, SyncGroup, VirtualServer, Vrrp};
 use crate::desired;
-use crate::director_loop::Director;
+use crate::director_loop::{Director, Refused};
+use crate::net::routes::Item;
+use crate::net::sys::mac_text;
 use crate::status::{
-    CheckStatus, ConfigStatus, ConnectionsStatus, IpvsStatus, MasterStatus, PriorityStatus,
-    QuorumStatus, RealServerStatus, ReloadStatus, Status, VirtualServerStatus, VrrpCounters,
-    VrrpStatus, WeightStatus, rfc3339,
+    CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
+    MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
+    TrackStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
 };
-use crate::vrrp_loop::family_name;
+use crate::track;
+use crate::vrrp_loop::{RouterReport, family_name};
 
 impl Director {
     /// Everything `vipctl status` shows, as it is now.
@@ -31,6 +34,8 @@ impl Director {
             name: self.config.global.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            maintenance: self.maintenance,
+            events_last_id: self.events.last_id(),
             vrrp: self
                 .config
                 .vrrp
@@ -65,6 +70,11 @@ impl Director {
         let parameters = &vrrp.parameters;
         let router = self.routers.get(&vrrp.name);
         let report = router.map(|router| &router.report);
+        let somebody = |(address, priority): (std::net::IpAddr, u8)| MasterStatus {
+            address: address.to_string(),
+            priority,
+        };
+        let group = |group: &&SyncGroup| group.members.contains(&vrrp.name);
         let counters = self.counters.get(&vrrp.name);
         let discarded = counters.map(|c| c.discarded().map(|(k, v)| (k.to_owned(), v)).collect());
         VrrpStatus {
@@ -89,12 +99,33 @@ impl Director {
                 .iter()
                 .map(|a| a.address.to_string())
                 .collect(),
-            master: report
-                .and_then(|report| report.master)
-                .map(|(address, priority)| MasterStatus {
-                    address: address.to_string(),
-                    priority,
-                }),
+            transport: match parameters.unicast {
+                Some(_) => "unicast",
+                None => "multicast",
+            }
+            .to_owned(),
+            virtual_mac: vrrp.virtual_mac.clone(),
+            accept: vrrp.accept,
+            sync_group: self
+                .config
+                .sync_groups
+                .iter()
+                .find(group)
+                .map(|group| group.name.clone()),
+            takeover_probe: match parameters.takeover_probe {
+                TakeoverProbe::Off => "off",
+                TakeoverProbe::Warn => "warn",
+                TakeoverProbe::Hold => "hold",
+            }
+            .to_owned(),
+            master: report.and_then(|report| report.master).map(somebody),
+            rival: report.and_then(|report| report.rival).map(somebody),
+            suspect: report.and_then(|report| report.suspect).map(mac_text),
+            incompatible: self.incompatible_peer(&vrrp.name),
+            conflicts: self.address_conflicts(vrrp),
+            yielded: report.is_some_and(|report| report.yielded),
+            lingering: report.is_some_and(|report| report.lingering),
+            track: self.tracked(vrrp),
             since: rfc3339(router.map_or(self.loaded, |router| router.since)),
             transitions: router.map_or(0, |router| router.transitions),
             counters: VrrpCounters {
@@ -103,6 +134,47 @@ impl Director {
                 discarded: discarded.unwrap_or_default(),
             },
         }
+    }
+
+    /// The living peer of that virtual router whose adverts break a compatibility rule.
+    fn incompatible_peer(&self, router: &str) -> Option<IncompatibleStatus> {
+        let router = self.routers.get(router)?;
+        let (address, reason) = router.report.incompatible?;
+        Some(IncompatibleStatus {
+            address: address.to_string(),
+            reason: reason.to_owned(),
+            since: rfc3339(router.incompatible_since?),
+        })
+    }
+
+    /// Who else claims addresses of that virtual router.
+    fn address_conflicts(&self, vrrp: &Vrrp) -> Vec<ConflictStatus> {
+        let conflicts = self.conflicts_of(vrrp).into_iter();
+        conflicts
+            .map(|(address, mac, last)| ConflictStatus {
+                address: address.to_string(),
+                mac: mac_text(mac),
+                last: rfc3339(last),
+            })
+            .collect()
+    }
+
+    /// What a virtual router tracks, and how that is.
+    fn tracked(&self, vrrp: &Vrrp) -> Vec<TrackStatus> {
+        let tracks = vrrp.track.iter();
+        tracks
+            .map(|track| {
+                let judgement = track::judge_one(track, &self.track);
+                let wrong = judgement.faults.union(&judgement.notes);
+                let wrong: Vec<&str> = wrong.map(String::as_str).collect();
+                TrackStatus {
+                    what: track.what.to_string(),
+                    ok: wrong.is_empty(),
+                    detail: wrong.join("; "),
+                    weight: track.weight,
+                }
+            })
+            .collect()
     }
 
     /// What keeps a virtual router from its work, and which of its addresses cannot be had.
@@ -114,7 +186,20 @@ impl Director {
             let error = self.refused_addresses.get(&place)?;
             Some(format!("{} on {}: {error}", place.1, place.0))
         });
-        faults.map(ToString::to_string).chain(refused).collect()
+        let others = self.refused.iter().filter(|(refused, _)| match refused {
+            Refused::VirtualMac(router) => *router == vrrp.name,
+            Refused::Firewall => !vrrp.accept,
+            Refused::Route(item) => {
+                let routes = vrrp.routes.iter().cloned().map(Item::Route);
+                let rules = vrrp.rules.iter().cloned().map(Item::Rule);
+                routes.chain(rules).any(|known| known.to_string() == *item)
+            }
+        });
+        faults
+            .map(ToString::to_string)
+            .chain(refused)
+            .chain(others.map(|(_, why)| why.clone()))
+            .collect()
     }
 
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {
@@ -142,12 +227,24 @@ impl Director {
                 up,
             },
             sorry: server.sorry_server.is_some() && !up,
+            missing: self.is_missing(server, dump),
             real_servers: server
                 .real_servers
                 .iter()
                 .map(|real| self.real_status(server.key, real, dump))
                 .collect(),
         }
+    }
+
+    /// Whether the kernel does not have a service that it should have.
+    fn is_missing(&self, server: &VirtualServer, dump: Option<&Dump>) -> bool {
+        let wanted = match (server.active, &server.vrrp) {
+            (Active::Always, _) | (Active::Master, None) => true,
+            (Active::Master, Some(router)) => self.report(router).is_some_and(|report| report.hold),
+        };
+        // While the kernel holds what is desired, a dump without the service is only an old one.
+        let in_sync = self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync);
+        wanted && !in_sync && dump.is_none_or(|dump| !dump.table.contains_key(&server.key))
     }
 
     fn real_status(
@@ -159,7 +256,7 @@ impl Director {
         let effective = dump.and_then(|dump| effective_weight(dump, service, real.key));
         let counts = dump.and_then(|dump| dump.destinations.get(&(service, real.key)));
         RealServerStatus {
-            address: real.key.to_string(),
+            address: real_server_name(real.key),
             state: health_name(desired::state(real, &self.health)).to_owned(),
             weight: WeightStatus {
                 configured: real.destination.weight,
@@ -187,6 +284,104 @@ impl Director {
                 })
                 .unwrap_or_default(),
         }
+    }
+}
+
+impl Director {
+    /// Why a virtual router cannot be handed over now; `None`: it can be tried.
+    #[must_use]
+    pub fn switchover_refused(&self, router: &str) -> Option<String> {
+        if self.config.vrrp(router).is_none() {
+            return Some(format!("there is no virtual router {router}"));
+        }
+        if self.maintenance {
+            return Some("this director is in maintenance and master of nothing".to_owned());
+        }
+        let state = self.report(router).map(|report| report.state);
+        if state == Some(StateName::Master) {
+            return None;
+        }
+        let state = state.map_or("not started".to_owned(), |state| state.to_string());
+        let master = self.report(router).and_then(|report| report.master);
+        let master = master.map_or("no master is heard".to_owned(), |(address, _)| {
+            format!("master {address}")
+        });
+        Some(format!("{router} is not master here ({state}; {master})"))
+    }
+
+    /// How a handover that was begun `took` ago went, or why it failed.
+    ///
+    /// # Errors
+    ///
+    /// Nobody else is master.
+    pub fn switchover_outcome(&self, router: &str, took: Duration) -> Result<String, String> {
+        let report = self.report(router);
+        match report.map(|report| (report.state, report.master)) {
+            Some((StateName::Backup, Some((address, priority)))) => Ok(format!(
+                "{router}: {address} (priority {priority}) is master; handed over in {} ms",
+                took.as_millis()
+            )),
+            Some((StateName::Master, _)) => Err(format!(
+                "{router}: nobody took over; this director is still master"
+            )),
+            Some((state, _)) => Err(format!(
+                "{router}: nobody took over yet; this director is in state {state}"
+            )),
+            None => Err(format!("{router} is not configured any more")),
+        }
+    }
+
+    /// What maintenance, turned on or off now, does to each virtual router; a line each.
+    #[must_use]
+    pub fn maintenance_words(&self, on: bool) -> String {
+        let mut lines = vec![
+            match (on, self.maintenance) {
+                (true, false) => {
+                    "maintenance is on, also after a restart, until `vipctl maintenance off`"
+                }
+                (true, true) => "maintenance was on already",
+                (false, true) => "maintenance is off",
+                (false, false) => "maintenance was off already",
+            }
+            .to_owned(),
+        ];
+        if on != self.maintenance {
+            for vrrp in &self.config.vrrp {
+                let state = self.report(&vrrp.name).map(|report| report.state);
+                let what = match (on, state) {
+                    (true, Some(StateName::Master)) => "was master, gives its addresses up",
+                    (true, Some(StateName::Backup)) => "was backup, does not take over any more",
+                    (true, Some(StateName::Fault)) => "was in fault, takes no part any more",
+                    (true, Some(StateName::Initialize) | None) => "takes no part",
+                    (false, _) => "takes part again, beginning as backup",
+                };
+                lines.push(format!("{}: {what}", vrrp.name));
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// The quorum of a virtual server in words.
+    #[must_use]
+    pub(crate) fn quorum_words(&self, server: &VirtualServer) -> String {
+        let have = desired::healthy_weight(server, &self.health);
+        format!(
+            "healthy real servers have weight {have}, {} is needed",
+            server.quorum
+        )
+    }
+
+    fn report(&self, router: &str) -> Option<&RouterReport> {
+        self.routers.get(router).map(|router| &router.report)
+    }
+}
+
+/// A real server as the configuration names it: without a port where the service decides on it.
+#[must_use]
+pub fn real_server_name(key: DestinationKey) -> String {
+    match key.0.port() {
+        0 => key.0.ip().to_string(),
+        _ => key.to_string(),
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::page::render;
+pub(crate) use self::page::plain;
+pub use self::page::{Look, render};
 
 /// The whole director at a glance. The names are the JSON keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Status {
     pub version: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// Whether it takes no part until an operator says otherwise.
+    pub maintenance: bool,
+    /// The identifier of the newest event (`/v1/events?after=`).
+    pub events_last_id: u64,
     /// The virtual routers, in the order of the configuration.
     pub vrrp: Vec<VrrpStatus>,
     /// The virtual servers, in the order of the configuration.
@@ -53,8 +58,32 @@ pub struct VrrpStatus {
     pub advert_interval_ms: u64,
     /// Its addresses, with prefix lengths.
     pub virtual_addresses: Vec<String>,
+    /// `multicast` or `unicast`.
+    pub transport: String,
+    /// The name of the macvlan with the virtual MAC.
+    pub virtual_mac: Option<String>,
+    /// Whether the master takes packets for its addresses that are no traffic of IPVS.
+    pub accept: bool,
+    /// The name of its sync group.
+    pub sync_group: Option<String>,
+    /// What a takeover does where somebody still answers for the addresses: `off`, `warn`, `hold`.
+    pub takeover_probe: String,
     /// The master it knows of.
     pub master: Option<MasterStatus>,
+    /// Another master that is heard while this one is master: a split brain.
+    pub rival: Option<MasterStatus>,
+    /// The MAC address that answers for the addresses although no master is heard.
+    pub suspect: Option<String>,
+    /// A living peer that cannot be understood.
+    pub incompatible: Option<IncompatibleStatus>,
+    /// Who else claims its addresses.
+    pub conflicts: Vec<ConflictStatus>,
+    /// Whether it handed over by order and waits for its turn.
+    pub yielded: bool,
+    /// Whether it keeps the addresses until it hears its successor.
+    pub lingering: bool,
+    /// What it tracks.
+    pub track: Vec<TrackStatus>,
     /// When the state was entered, RFC 3339, UTC.
     pub since: String,
     /// How often the state changed since the daemon started.
@@ -79,6 +108,41 @@ pub struct MasterStatus {
     pub address: String,
     /// The priority in them.
     pub priority: u8,
+}
+
+/// A living peer whose adverts break a compatibility rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncompatibleStatus {
+    /// The address its adverts come from.
+    pub address: String,
+    /// Which rule, in words.
+    pub reason: String,
+    /// When it was first heard so, RFC 3339, UTC.
+    pub since: String,
+}
+
+/// A foreign claim to a virtual address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictStatus {
+    /// The virtual address.
+    pub address: String,
+    /// The MAC address that claims it.
+    pub mac: String,
+    /// When it was last heard, RFC 3339, UTC.
+    pub last: String,
+}
+
+/// Something that the state or the priority of a virtual router depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackStatus {
+    /// What: `interface eth1`, `script gateway`, ...
+    pub what: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// How it is, in words.
+    pub detail: String,
+    /// What it adds to the priority; `null`: a failure is a fault.
+    pub weight: Option<i32>,
 }
 
 /// Adverts of a virtual router since the daemon started.
@@ -111,6 +175,8 @@ pub struct VirtualServerStatus {
     pub quorum: QuorumStatus,
     /// Whether the sorry server takes the new connections now.
     pub sorry: bool,
+    /// Whether the kernel's table should have it, and does not.
+    pub missing: bool,
     /// Its real servers, in the order of the configuration.
     pub real_servers: Vec<RealServerStatus>,
 }
@@ -129,7 +195,7 @@ pub struct QuorumStatus {
 /// A real server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealServerStatus {
-    /// Address and port.
+    /// Address and port; of a firewall mark, which leaves the port as it is, the address alone.
     pub address: String,
     /// `up`, `down` or `unknown` (not checked yet).
     pub state: String,

@@ -153,6 +153,15 @@ pub fn judge(vrrp: &Vrrp, facts: &Facts) -> Judgement {
     judgement
 }
 
+/// What follows from one tracked thing alone.
+#[must_use]
+pub fn judge_one(track: &Track, facts: &Facts) -> Judgement {
+    let mut judgement = Judgement::default();
+    let offset = weigh(track, facts, &mut judgement);
+    judgement.offset = i32::try_from(offset).unwrap_or(0);
+    judgement
+}
+
 /// The interfaces that carry addresses and routes of a virtual router. Its own is the router's
 /// business, and its macvlan goes up and down with it.
 fn stands_on(vrrp: &Vrrp) -> impl Iterator<Item = &String> {

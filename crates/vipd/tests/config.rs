@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use vipd::config::{Config, LoadError, Problems};
 
+#[path = "config/advert_source.rs"]
+mod advert_source;
+#[path = "config/router_values.rs"]
+mod router_values;
+#[path = "config/secrets.rs"]
+mod secrets;
 #[path = "config/values.rs"]
 mod values;
 
@@ -130,7 +136,7 @@ proptest! {
 #[test]
 fn the_default_file_and_every_example_are_valid() {
     let mut all = files(&repository("config/examples"), "toml");
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 6);
     all.push(repository("config/vipd.toml"));
     for file in all {
         if let Err(error) = Config::load(&file) {
@@ -160,6 +166,18 @@ fn the_reference_and_the_default_file_have_every_key() {
         "[[vrrp]]\nqqqqqqqq = 1",
         "[[vrrp]]\nvirtual_addresses = [{ qqqqqqqq = 1 }]",
         "[[vrrp]]\ngarp = { qqqqqqqq = 1 }",
+        "[[vrrp]]\nvirtual_mac = { qqqqqqqq = 1 }",
+        "[[vrrp]]\nvirtual_routes = [{ qqqqqqqq = 1 }]",
+        "[[vrrp]]\nvirtual_rules = [{ qqqqqqqq = 1 }]",
+        "[[vrrp]]\nauthentication = { type = 'hmac', qqqqqqqq = 1 }",
+        "[[vrrp]]\nauthentication = { type = 'hmac', keys = [{ qqqqqqqq = 1 }] }",
+        "[[vrrp]]\nunicast = { qqqqqqqq = 1 }",
+        "[[vrrp]]\nunicast = { peers = [{ qqqqqqqq = 1 }] }",
+        "[[vrrp]]\nheartbeat = [{ qqqqqqqq = 1 }]",
+        "[[vrrp]]\nreachable = { qqqqqqqq = 1 }",
+        "[[vrrp]]\ntrack = [{ process = 'a', qqqqqqqq = 1 }]",
+        "[[sync_group]]\nqqqqqqqq = 1",
+        "[[track_script]]\nqqqqqqqq = 1",
         &format!("{server}qqqqqqqq = 1"),
         &format!("{server}persistence = {{ qqqqqqqq = 1 }}"),
         &format!("{server}tunnel = {{ qqqqqqqq = 1 }}"),
@@ -171,7 +189,7 @@ fn the_reference_and_the_default_file_have_every_key() {
         let help = unknown.unwrap().help.clone();
         keys.extend(help.split('`').skip(1).step_by(2).map(str::to_owned));
     }
-    assert!(keys.len() > 45, "{keys:?}");
+    assert!(keys.len() > 80, "{keys:?}");
     for key in keys {
         assert!(reference.contains(&format!("`{key}`")), "docs: {key}");
         assert!(default.contains(&key), "vipd.toml: {key}");

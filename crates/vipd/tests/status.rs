@@ -1,31 +1,77 @@
-//! `vipctl status` for people: fits the page, says what is wrong first, colours only when asked.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! `vipctl status` for people: fits the terminal, says what is wrong first, colours only when asked.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+mod fixture;
+
+use std::time::Duration;
 
 use vipd::status::{
-    CheckStatus, ConfigStatus, ConnectionsStatus, IpvsStatus, MasterStatus, PriorityStatus,
-    QuorumStatus, RealServerStatus, ReloadStatus, Status, VirtualServerStatus, VrrpCounters,
-    VrrpStatus, WeightStatus, render, rfc3339,
+    ConflictStatus, IncompatibleStatus, Look, MasterStatus, QuorumStatus, ReloadStatus, Status,
+    TrackStatus, render, rfc3339,
+};
+
+use self::fixture::{healthy, now};
+
+/// As a terminal without colours shows it.
+const TERMINAL: Look = Look {
+    color: false,
+    width: Some(100),
+};
+/// As another program reads it.
+const PIPE: Look = Look {
+    color: false,
+    width: None,
 };
 
 #[test]
-fn a_healthy_director_fits_on_one_page_and_has_no_problems() {
-    let text = render(&healthy(), now(), false);
+fn a_healthy_director_says_so_and_who_is_master_since_when() {
+    let text = render(&healthy(), now(), TERMINAL);
     assert_eq!(
         text,
         "\
-lb1  vipd 0.1.0, up 2m14s
+lb1  vipd 0.1.0, up 2m14s, all is well
 
-ROUTER  INTERFACE  VRID  STATE   PRIO  MASTER  SINCE  ADDRESSES
-web     eth0       51    master  150   this    2m10s  10.77.0.10/24 +1
+ROUTER  INTERFACE  VRID  STATE   PRIO  ADDRESSES
+web     eth0       51    master  150   10.77.0.10/24 10.77.0.9/24
+  this director is master for 2m10s: no master was heard
 
 http tcp 10.77.0.10:80 rr dr: up, weight 2 (quorum 1)
   REAL SERVER    STATE  WEIGHT  ACTIVE  INACTIVE  CHECK
   10.77.0.21:80  up     1       3       10        http ok, 3 ms
 
 IPVS in sync, repairs 0, compared 4s ago
+"
+    );
+}
+
+#[test]
+fn a_backup_names_its_master_and_what_is_particular_about_it() {
+    let mut status = healthy();
+    status.virtual_servers.clear();
+    let router = &mut status.vrrp[0];
+    router.state = "backup".to_owned();
+    router.why = "hands over".to_owned();
+    router.master = Some(peer());
+    router.lingering = true;
+    router.accept = false;
+    router.transport = "unicast".to_owned();
+    router.virtual_mac = Some("vrrp4.51".to_owned());
+    router.sync_group = Some("both".to_owned());
+    assert_eq!(
+        render(&status, now(), TERMINAL),
+        "\
+lb1  vipd 0.1.0, up 2m14s, all is well
+! virtual router web: its addresses answer nothing but IPVS services (accept = false)
+
+ROUTER  INTERFACE  VRID  STATE   PRIO  ADDRESSES
+web     eth0       51    backup  150   10.77.0.10/24 10.77.0.9/24
+  192.168.1.3 (priority 100) is master; this director is backup for 2m10s: hands over; forwards
+  until the new master is heard
+  answers nothing but IPVS services, unicast, virtual MAC on vrrp4.51, sync group both
 "
     );
 }
@@ -50,8 +96,9 @@ fn problems_come_first_each_with_its_object() {
         ok: false,
         error,
     });
-    let text = render(&status, now(), false);
+    let text = render(&status, now(), TERMINAL);
     let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "lb1  vipd 0.1.0, up 2m14s, 3 problems");
     assert_eq!(lines[1], "! virtual router web: the interface is down");
     assert_eq!(lines[2], "! virtual server http: no quorum, weight 0 of 1");
     assert!(lines[3].starts_with("! reload at "), "{text}");
@@ -63,30 +110,129 @@ fn problems_come_first_each_with_its_object() {
 }
 
 #[test]
-fn no_line_is_wider_than_a_hundred_columns_whatever_the_names() {
+fn a_split_brain_is_the_loudest_of_all() {
     let mut status = healthy();
-    status.vrrp[0].name = "a-very-long-name-".repeat(10);
-    status.vrrp[0].interface = "wlp0s20f0u3u4.10".to_owned();
-    status.vrrp[0].faults = vec!["word ".repeat(80)];
-    let server = &mut status.virtual_servers[0];
-    server.name = "another-very-long-name".repeat(10);
-    server.real_servers[0].checks[0].last_error = Some("reason ".repeat(60));
-    server.address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned();
-    server.real_servers[0].address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned();
-    let text = render(&status, now(), false);
-    for line in text.lines() {
-        assert!(
-            line.chars().count() <= 100,
-            "{} columns: {line}",
-            line.chars().count()
-        );
+    status.maintenance = true;
+    let router = &mut status.vrrp[0];
+    router.rival = Some(peer());
+    router.conflicts = vec![ConflictStatus {
+        address: "10.77.0.10".to_owned(),
+        mac: "02:00:00:00:00:03".to_owned(),
+        last: rfc3339(now()),
+    }];
+    router.suspect = Some("02:00:00:00:00:04".to_owned());
+    router.incompatible = Some(IncompatibleStatus {
+        address: "192.168.1.4".to_owned(),
+        reason: "version 3, configured is 2".to_owned(),
+        since: rfc3339(now() - Duration::from_secs(70)),
+    });
+    router.yielded = true;
+    router.track = vec![
+        track("script gateway", false, Some(-40)),
+        track("interface eth1", false, None),
+        track("interface eth2", true, None),
+    ];
+    let text = render(&status, now(), PIPE);
+    let problems: Vec<&str> = text.lines().filter(|line| line.starts_with('!')).collect();
+    assert_eq!(
+        problems,
+        [
+            "! virtual router web: two masters: 192.168.1.3 (priority 100) is master, too",
+            "! virtual router web: address conflict: 02:00:00:00:00:03 claims 10.77.0.10",
+            "! virtual router web: suspect: no master is heard, but 02:00:00:00:00:04 answers for \
+             the addresses; waiting",
+            "! virtual router web: the peer 192.168.1.4 lives, but cannot be understood, for \
+             1m10s: version 3, configured is 2",
+            "! virtual router web: handed over by `vipctl switchover`: does not take back from a \
+             living master",
+            "! maintenance is on: this director takes no part until `vipctl maintenance off`",
+            "! virtual router web: script gateway: exit code 1 (weight -40)",
+        ]
+    );
+    assert!(text.starts_with("lb1  vipd 0.1.0, up 2m14s, 7 problems\n"));
+}
+
+#[test]
+fn a_service_that_the_kernel_does_not_have_is_not_up() {
+    let mut status = healthy();
+    status.ipvs.in_sync = false;
+    status.ipvs.refused = vec!["add service tcp 10.77.0.10:80: no module".to_owned(); 5];
+    status.virtual_servers[0].missing = true;
+    let text = render(&status, now(), PIPE);
+    assert!(
+        text.contains("rr dr: not in the kernel, weight 2"),
+        "{text}"
+    );
+    assert!(text.contains("! virtual server http: the kernel does not have it\n"));
+    assert!(text.contains("! IPVS: add service tcp 10.77.0.10:80: no module\n"));
+    assert!(
+        text.contains("! IPVS: 2 more changes are refused"),
+        "{text}"
+    );
+}
+
+#[test]
+fn on_a_terminal_every_line_fits_and_words_stay_whole() {
+    let status = crowded();
+    for width in [100, 120, 200] {
+        let look = Look {
+            color: false,
+            width: Some(width),
+        };
+        let text = render(&status, now(), look);
+        for line in text.lines() {
+            let columns = line.chars().count();
+            assert!(columns <= width, "{columns} columns: {line}");
+        }
+        assert_eq!(text.matches("reason").count(), 60, "{text}");
+        assert_eq!(text.matches("word").count(), 80, "{text}");
     }
 }
 
 #[test]
+fn a_pipe_gets_whole_lines_however_long() {
+    let text = render(&crowded(), now(), PIPE);
+    let fault = format!(
+        "! virtual router {}: {}",
+        "long-".repeat(20),
+        "word ".repeat(80)
+    );
+    assert!(text.lines().any(|line| line == fault), "{text}");
+    let addresses: Vec<String> = (1..=200).map(|n| format!("10.0.0.{n}/32")).collect();
+    assert!(text.contains(&addresses.join(" ")), "{text}");
+}
+
+#[test]
+fn a_terminal_shows_addresses_on_a_few_lines_and_counts_the_rest() {
+    let mut status = healthy();
+    status.virtual_servers.clear();
+    let addresses = (101..=125).map(|n| format!("10.77.0.{n}/24"));
+    status.vrrp[0].virtual_addresses = addresses.collect();
+    let text = render(&status, now(), TERMINAL);
+    let lines: Vec<&str> = text.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "web     eth0       51    master  150   10.77.0.101/24 10.77.0.102/24 10.77.0.103/24 10.77.0.104/24",
+            "                                       10.77.0.105/24 10.77.0.106/24 10.77.0.107/24 10.77.0.108/24",
+            "                                       10.77.0.109/24 10.77.0.110/24 10.77.0.111/24 10.77.0.112/24",
+            "                                       10.77.0.113/24 10.77.0.114/24 10.77.0.115/24 10.77.0.116/24",
+            "                                       and 9 more",
+            "  this director is master for 2m10s: no master was heard",
+        ]
+    );
+}
+
+#[test]
 fn colour_is_only_there_when_asked_for() {
-    assert!(!render(&healthy(), now(), false).contains('\x1b'));
-    assert!(render(&healthy(), now(), true).contains("\x1b[32mmaster"));
+    assert!(!render(&healthy(), now(), TERMINAL).contains('\x1b'));
+    let look = Look {
+        color: true,
+        ..TERMINAL
+    };
+    let text = render(&healthy(), now(), look);
+    assert!(text.contains("\x1b[32mmaster"), "{text}");
+    assert!(text.contains("\x1b[32mall is well"), "{text}");
 }
 
 #[test]
@@ -96,6 +242,8 @@ fn the_json_names_are_those_users_were_promised() {
         "/name",
         "/version",
         "/uptime_seconds",
+        "/maintenance",
+        "/events_last_id",
         "/vrrp/0/name",
         "/vrrp/0/interface",
         "/vrrp/0/family",
@@ -107,6 +255,17 @@ fn the_json_names_are_those_users_were_promised() {
         "/vrrp/0/priority/effective",
         "/vrrp/0/advert_interval_ms",
         "/vrrp/0/virtual_addresses/0",
+        "/vrrp/0/transport",
+        "/vrrp/0/virtual_mac",
+        "/vrrp/0/accept",
+        "/vrrp/0/sync_group",
+        "/vrrp/0/rival",
+        "/vrrp/0/suspect",
+        "/vrrp/0/incompatible",
+        "/vrrp/0/yielded",
+        "/vrrp/0/lingering",
+        "/vrrp/0/track",
+        "/vrrp/0/takeover_probe",
         "/vrrp/0/master/address",
         "/vrrp/0/master/priority",
         "/vrrp/0/since",
@@ -145,86 +304,34 @@ fn the_json_names_are_those_users_were_promised() {
     }
 }
 
-fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+/// Names and reasons as long as they can be.
+fn crowded() -> Status {
+    let mut status = healthy();
+    let router = &mut status.vrrp[0];
+    router.name = "long-".repeat(20);
+    router.interface = "wlp0s20f0u3u4.1".to_owned();
+    router.faults = vec!["word ".repeat(80)];
+    router.virtual_addresses = (1..=200).map(|n| format!("10.0.0.{n}/32")).collect();
+    let server = &mut status.virtual_servers[0];
+    server.name = "another-very-long-name".repeat(10);
+    server.real_servers[0].checks[0].last_error = Some("reason ".repeat(60));
+    server.address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned();
+    server.real_servers[0].address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned();
+    status
 }
 
-fn healthy() -> Status {
-    let ago = |seconds| rfc3339(now() - Duration::from_secs(seconds));
-    Status {
-        name: "lb1".to_owned(),
-        version: "0.1.0".to_owned(),
-        uptime_seconds: 134,
-        vrrp: vec![VrrpStatus {
-            name: "web".to_owned(),
-            interface: "eth0".to_owned(),
-            family: "ipv4".to_owned(),
-            vrid: 51,
-            version: 2,
-            state: "master".to_owned(),
-            why: "no master was heard".to_owned(),
-            faults: vec![],
-            priority: PriorityStatus {
-                configured: 150,
-                effective: 150,
-            },
-            advert_interval_ms: 1000,
-            virtual_addresses: vec!["10.77.0.10/24".to_owned(), "10.77.0.9/24".to_owned()],
-            master: Some(MasterStatus {
-                address: "10.77.0.11".to_owned(),
-                priority: 150,
-            }),
-            since: ago(130),
-            transitions: 2,
-            counters: VrrpCounters {
-                adverts_sent: 130,
-                adverts_received: 0,
-                discarded: BTreeMap::from([("ttl".to_owned(), 0)]),
-            },
-        }],
-        virtual_servers: vec![VirtualServerStatus {
-            name: "http".to_owned(),
-            address: "10.77.0.10:80".to_owned(),
-            protocol: "tcp".to_owned(),
-            scheduler: "rr".to_owned(),
-            forwarding: "dr".to_owned(),
-            active: "always".to_owned(),
-            quorum: QuorumStatus {
-                needed: 1,
-                have: 2,
-                up: true,
-            },
-            sorry: false,
-            real_servers: vec![RealServerStatus {
-                address: "10.77.0.21:80".to_owned(),
-                state: "up".to_owned(),
-                weight: WeightStatus {
-                    configured: 1,
-                    effective: 1,
-                },
-                checks: vec![CheckStatus {
-                    kind: "http".to_owned(),
-                    state: "up".to_owned(),
-                    last_error: None,
-                    last_latency_ms: Some(3),
-                }],
-                connections: ConnectionsStatus {
-                    active: 3,
-                    inactive: 10,
-                    persistent: 0,
-                },
-            }],
-        }],
-        ipvs: IpvsStatus {
-            in_sync: true,
-            repairs: 0,
-            last_resync: Some(ago(4)),
-            refused: vec![],
-        },
-        config: ConfigStatus {
-            path: "/etc/vipd/vipd.toml".to_owned(),
-            loaded: ago(134),
-            last_reload: None,
-        },
+fn peer() -> MasterStatus {
+    MasterStatus {
+        address: "192.168.1.3".to_owned(),
+        priority: 100,
+    }
+}
+
+fn track(what: &str, ok: bool, weight: Option<i32>) -> TrackStatus {
+    TrackStatus {
+        what: what.to_owned(),
+        ok,
+        detail: "exit code 1".to_owned(),
+        weight,
     }
 }

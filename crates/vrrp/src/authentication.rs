@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
 /// How adverts prove that they come from a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Authentication {
@@ -15,6 +18,25 @@ pub enum Authentication {
     Password(Password),
     /// Any version: a trailer with an HMAC-SHA256 and a time stamp, as keepalived 2.4 has it.
     Hmac(Hmac),
+}
+
+/// What is wrong with the authentication of an advert. Neither password is ever told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Mismatch {
+    /// Another type than is configured here; version 3 has none, which is 0.
+    #[error("type {heard}, wanted {wanted}")]
+    Type {
+        /// The type of the packet.
+        heard: u8,
+        /// 0: none; 1: a password.
+        wanted: u8,
+    },
+    /// The right type, but not the password.
+    #[error("by another password")]
+    Password,
+    /// A trailer with a digest, where no key is configured.
+    #[error("by an HMAC trailer, which is not configured here")]
+    Trailer,
 }
 
 /// The eight bytes of a version 2 password, shorter ones padded with zeros.
@@ -51,6 +73,11 @@ impl Password {
     #[must_use]
     pub fn bytes(&self) -> &[u8; 8] {
         &self.0
+    }
+
+    /// Whether an advert has this password. How long it takes does not tell how much is right.
+    pub(crate) fn is(&self, heard: &[u8; 8]) -> bool {
+        self.0.ct_eq(heard).into()
     }
 }
 

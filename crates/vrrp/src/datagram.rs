@@ -88,7 +88,8 @@ impl Datagram<'_> {
 }
 
 /// A whole IPv4 packet around a VRRP message, for a socket with `IP_HDRINCL`: no options, TOS 0xc0
-/// (network control), fragments allowed, time to live 255 (RFC 5798 §5.1.1.3), protocol 112.
+/// (network control), fragments allowed, protocol 112. `ttl` is 255 (RFC 5798 §5.1.1.3) but for peers
+/// beyond a router.
 ///
 /// `identification` should differ from one packet to the next and not be 0, which the kernel
 /// replaces. No advert is longer than an IPv4 packet can be; a longer `payload` is cut.
@@ -96,8 +97,8 @@ impl Datagram<'_> {
 pub fn ipv4_packet(
     source: Ipv4Addr,
     destination: Ipv4Addr,
-    identification: u16,
     ttl: u8,
+    identification: u16,
     payload: &[u8],
 ) -> Vec<u8> {
     let total = u16::try_from(payload.len().saturating_add(20)).unwrap_or(u16::MAX);
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_packet_that_is_made_is_read_back() {
-        let packet = ipv4_packet(SOURCE, GROUP, 7, &[1, 2, 3]);
+        let packet = ipv4_packet(SOURCE, GROUP, 255, 7, &[1, 2, 3]);
         let wanted = Datagram {
             source: SOURCE.into(),
             destination: GROUP.into(),
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn padding_after_the_total_length_is_cut_off() {
-        let mut packet = ipv4_packet(SOURCE, GROUP, 7, &[1, 2, 3]);
+        let mut packet = ipv4_packet(SOURCE, GROUP, 255, 7, &[1, 2, 3]);
         packet.resize(46, 0xee);
         assert_eq!(Datagram::from_ipv4(&packet).unwrap().payload, [1, 2, 3]);
     }
@@ -207,12 +208,12 @@ mod tests {
 
     #[test]
     fn a_payload_longer_than_ipv4_allows_is_cut() {
-        let packet = ipv4_packet(SOURCE, GROUP, 7, &[0; 70_000]);
+        let packet = ipv4_packet(SOURCE, GROUP, 255, 7, &[0; 70_000]);
         assert_eq!(Datagram::from_ipv4(&packet).unwrap().payload.len(), 65_515);
     }
 
     fn changed(position: usize, value: u8) -> Vec<u8> {
-        let mut packet = ipv4_packet(SOURCE, GROUP, 7, &[1, 2, 3]);
+        let mut packet = ipv4_packet(SOURCE, GROUP, 255, 7, &[1, 2, 3]);
         packet[position] = value;
         packet
     }

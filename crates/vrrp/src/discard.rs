@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::authentication::Mismatch;
+
 /// The rule that a received packet broke. The variant, the counter and the log key have one name:
 /// [`Discard::name`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -27,19 +29,31 @@ pub enum Discard {
         /// What it must say, or the least it must.
         wanted: usize,
     },
-    /// It came through a router, so it is no neighbour's (RFC 5798 §5.1.1.3, §5.1.2.3).
-    #[error("time to live {ttl}, wanted 255")]
+    /// It came through a router, so it is no neighbour's (RFC 5798 §5.1.1.3, §5.1.2.3), or through
+    /// more or fewer than are configured for the peer.
+    #[error("time to live {ttl}, wanted {}", range(*min, *max))]
     Ttl {
         /// IPv4 time to live or IPv6 hop limit.
         ttl: u8,
+        /// The least that is wanted.
+        min: u8,
+        /// The greatest that is wanted.
+        max: u8,
     },
-    /// Sent to something else than the VRRP group (RFC 5798 §5.1.1.2, §5.1.2.2).
+    /// Sent to something else than the VRRP group (RFC 5798 §5.1.1.2, §5.1.2.2), or to the group
+    /// where adverts go from host to host.
     #[error("destination {destination}, wanted {wanted}")]
     Destination {
         /// Where it was sent to.
         destination: IpAddr,
-        /// The group of the family.
+        /// The group of the family, or the own address.
         wanted: IpAddr,
+    },
+    /// Sent from host to host by a host that is not one of the peers.
+    #[error("source {source_address} is not one of the peers")]
+    Peer {
+        /// The source of the packet.
+        source_address: IpAddr,
     },
     /// Another version of the protocol than the virtual router speaks (RFC 5798 §7.1).
     #[error("version {heard}, wanted {wanted}")]
@@ -77,11 +91,38 @@ pub enum Discard {
         /// The interval wanted; of zero, the least that there is.
         wanted: Duration,
     },
-    /// Version 2 with authentication, which RFC 3768 §5.3.6 took out.
-    #[error("authentication type {heard}, wanted 0")]
-    Authentication {
-        /// The type in the packet.
+    /// Authenticated in another way than is configured here, or with another password (RFC 2338
+    /// §5.3.6; RFC 3768 §5.3.6 took the types out).
+    #[error("authentication {0}")]
+    Authentication(Mismatch),
+    /// No trailer with a digest.
+    #[error("no HMAC trailer, wanted one")]
+    HmacMissing,
+    /// Signed with a key that is not configured here.
+    #[error("HMAC key {heard}, which is not configured here")]
+    HmacKey {
+        /// The number of the key in the packet.
         heard: u8,
+    },
+    /// Signed too long ago, or in the future: a clock is wrong, or the packet is an old one.
+    #[error("HMAC time stamp {apart:?} from our clock, wanted at most {window:?}")]
+    HmacWindow {
+        /// How far the time stamp is from the own clock, either way.
+        apart: Duration,
+        /// The window.
+        window: Duration,
+    },
+    /// Signed with another key of the same number, or changed on the way.
+    #[error("wrong HMAC digest for key {key}")]
+    Hmac {
+        /// The number of the key.
+        key: u8,
+    },
+    /// The same advert as before, or an older one of the same source.
+    #[error("HMAC time stamp not after that of the last advert from {source_address}")]
+    HmacReplay {
+        /// The source of the packet.
+        source_address: IpAddr,
     },
     /// No address, or bytes left over after the last one (RFC 5798 §5.2.5).
     #[error("{count} addresses in {have} bytes, wanted {wanted} bytes and 1 address or more")]
@@ -120,26 +161,23 @@ impl Discard {
         "ip_header",
         "ttl",
         "destination",
+        "peer",
         "version",
         "type",
         "checksum",
         "vrid",
         "interval",
         "authentication",
+        "hmac_missing",
+        "hmac_key",
+        "hmac_window",
+        "hmac",
+        "hmac_replay",
         "address_count",
         "link_local",
         "own",
         "source",
     ];
-
-    /// Whether it tells of a living peer that is configured differently.
-    #[must_use]
-    pub fn is_incompatibility(&self) -> bool {
-        matches!(
-            self.name(),
-            "version" | "interval" | "authentication" | "link_local"
-        )
-    }
 
     /// The name of the rule, for counters and logs.
     #[must_use]
@@ -149,17 +187,60 @@ impl Discard {
             Discard::IpHeader { .. } => "ip_header",
             Discard::Ttl { .. } => "ttl",
             Discard::Destination { .. } => "destination",
+            Discard::Peer { .. } => "peer",
             Discard::Version { .. } => "version",
             Discard::Type { .. } => "type",
             Discard::Checksum { .. } => "checksum",
             Discard::Vrid { .. } => "vrid",
             Discard::Interval { .. } => "interval",
-            Discard::Authentication { .. } => "authentication",
+            Discard::Authentication(_) => "authentication",
+            Discard::HmacMissing => "hmac_missing",
+            Discard::HmacKey { .. } => "hmac_key",
+            Discard::HmacWindow { .. } => "hmac_window",
+            Discard::Hmac { .. } => "hmac",
+            Discard::HmacReplay { .. } => "hmac_replay",
             Discard::AddressCount { .. } => "address_count",
             Discard::LinkLocal { .. } => "link_local",
             Discard::Own { .. } => "own",
             Discard::Source { .. } => "source",
         }
+    }
+
+    /// Whether it says that a peer lives which is configured differently: it would be followed, or
+    /// defeated, if the two agreed. A damaged packet does not say so, nor one that is another
+    /// network's or came twice.
+    #[must_use]
+    pub fn is_incompatibility(&self) -> bool {
+        match self {
+            Discard::Peer { .. }
+            | Discard::Version { .. }
+            | Discard::Interval { .. }
+            | Discard::Authentication(_)
+            | Discard::HmacMissing
+            | Discard::HmacKey { .. }
+            | Discard::HmacWindow { .. }
+            | Discard::Hmac { .. }
+            | Discard::LinkLocal { .. } => true,
+            Discard::Truncated { .. }
+            | Discard::IpHeader { .. }
+            | Discard::Ttl { .. }
+            | Discard::Destination { .. }
+            | Discard::Type { .. }
+            | Discard::Checksum { .. }
+            | Discard::Vrid { .. }
+            | Discard::AddressCount { .. }
+            | Discard::Own { .. }
+            | Discard::Source { .. }
+            | Discard::HmacReplay { .. } => false,
+        }
+    }
+}
+
+fn range(min: u8, max: u8) -> String {
+    if min == max {
+        min.to_string()
+    } else {
+        format!("{min} to {max}")
     }
 }
 
@@ -183,13 +264,24 @@ mod tests {
                 },
                 "IPv4 header: version 6, wanted 4",
             ),
-            (Discard::Ttl { ttl: 64 }, "time to live 64, wanted 255"),
+            (
+                Discard::Ttl {
+                    ttl: 64,
+                    min: 255,
+                    max: 255,
+                },
+                "time to live 64, wanted 255",
+            ),
             (
                 Discard::Destination {
                     destination: v4,
                     wanted: crate::GROUP_V4.into(),
                 },
                 "destination 192.0.2.1, wanted 224.0.0.18",
+            ),
+            (
+                Discard::Peer { source_address: v4 },
+                "source 192.0.2.1 is not one of the peers",
             ),
             (
                 Discard::Version {
@@ -218,8 +310,28 @@ mod tests {
                 "advert interval 2s, wanted 1s",
             ),
             (
-                Discard::Authentication { heard: 1 },
+                Discard::Authentication(Mismatch::Type {
+                    heard: 1,
+                    wanted: 0,
+                }),
                 "authentication type 1, wanted 0",
+            ),
+            (Discard::HmacMissing, "no HMAC trailer, wanted one"),
+            (
+                Discard::HmacKey { heard: 7 },
+                "HMAC key 7, which is not configured here",
+            ),
+            (
+                Discard::HmacWindow {
+                    apart: Duration::from_secs(60),
+                    window: Duration::from_secs(5),
+                },
+                "HMAC time stamp 60s from our clock, wanted at most 5s",
+            ),
+            (Discard::Hmac { key: 7 }, "wrong HMAC digest for key 7"),
+            (
+                Discard::HmacReplay { source_address: v4 },
+                "HMAC time stamp not after that of the last advert from 192.0.2.1",
             ),
             (
                 Discard::AddressCount {
@@ -246,6 +358,16 @@ mod tests {
                 "source 0.0.0.0 is no host's",
             ),
         ]);
+    }
+
+    #[test]
+    fn a_range_of_times_to_live_is_told_as_one() {
+        let discard = Discard::Ttl {
+            ttl: 64,
+            min: 250,
+            max: 254,
+        };
+        assert_eq!(discard.to_string(), "time to live 64, wanted 250 to 254");
     }
 
     fn check(all: &[(Discard, &str)]) {

@@ -18,9 +18,10 @@ mod receive;
 mod router;
 mod routers;
 mod timers;
+mod trailer;
 
 pub use action::{Action, Notice, Reason, StateName};
-pub use authentication::{Authentication, Hmac, Key, Password};
+pub use authentication::{Authentication, Hmac, Key, Mismatch, Password};
 pub use datagram::{Datagram, ipv4_packet, ipv6_packet};
 pub use discard::Discard;
 pub use event::{Event, Fault, Path};

@@ -1,13 +1,19 @@
-//! The VRRP message, versions 2 and 3.
+//! The VRRP message, versions 2 and 3, and what may stand after it.
+//!
+//! Over IPv4 the checksum covers the message alone; a trailer (see `trailer.rs`) stands after it in
+//! the IP packet. Over IPv6 it covers both, as RFC 8200 §8.1 has it for whatever an IPv6 packet
+//! carries, and as the kernel sums up and verifies for a socket with `IPV6_CHECKSUM`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authentication::{Authentication, Mismatch};
 use crate::checksum::checksum;
 use crate::datagram::Datagram;
 use crate::discard::Discard;
-use crate::parameters::{ChecksumForm, Family, Version};
+use crate::parameters::{ChecksumForm, Family, Parameters, Version};
+use crate::trailer::{self, Stamp, TRAILER};
 
 /// The group that IPv4 adverts are sent to (RFC 5798 §5.1.1.2).
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
@@ -18,10 +24,15 @@ pub const PROTOCOL: u8 = 112;
 
 /// Version and type, VRID, priority, count, authentication type or reserved, interval, checksum.
 const HEADER: usize = 8;
-/// The authentication data that ends every version 2 advert (RFC 3768 §5.3.10).
-const AUTHENTICATION: usize = 8;
+/// The authentication data that ends every version 2 message: a password, or zeros that mean nothing
+/// (RFC 2338 §5.3.10, RFC 3768 §5.3.10).
+const PASSWORD: usize = 8;
+/// Where the checksum stands in it.
+const CHECKSUM: usize = 6;
 /// The only type of message (RFC 5798 §5.2.2).
 const TYPE: u8 = 1;
+/// The authentication type of a password (RFC 2338 §5.3.6).
+pub(crate) const TYPE_PASSWORD: u8 = 1;
 
 /// What a master says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,69 +53,89 @@ pub struct Advertisement {
 }
 
 impl Advertisement {
-    /// The message as bytes. `source` and `destination` are those of the IP packet, which some sums
-    /// cover; `form` chooses the sum of version 3 over IPv4 and is of no effect elsewhere.
+    /// The message as bytes, with what the virtual router of these parameters proves itself by.
+    ///
+    /// `source` and `destination` are those of the IP packet, which some sums and digests cover, so
+    /// each destination has its own message. `wall` is the time since 1970 and `counter` a number
+    /// that grows from advert to advert and may wrap: only [`Authentication::Hmac`] looks at them,
+    /// and of two adverts from one source the later one is to have the greater pair. Copies of one
+    /// advert for several destinations may share a pair.
     ///
     /// An interval that the version cannot carry is rounded by [`Version::nearest_interval`];
-    /// addresses of the other family and those after the 255th are left out.
-    #[must_use]
-    pub fn emit(&self, source: IpAddr, destination: IpAddr, form: ChecksumForm) -> Vec<u8> {
-        let listed = self
-            .addresses
-            .iter()
-            .filter(|a| Family::of(**a) == self.family)
-            .take(255);
-        let mut addresses = Vec::new();
-        let mut count: u8 = 0;
-        for address in listed {
-            count = count.saturating_add(1);
-            match address {
-                IpAddr::V4(address) => addresses.extend(address.octets()),
-                IpAddr::V6(address) => addresses.extend(address.octets()),
-            }
-        }
-        if self.version == Version::V2 {
-            addresses.extend([0; AUTHENTICATION]);
-        }
-        // v2: authentication type 0 and 8 bits of seconds; v3: 4 reserved bits and 12 bits of
-        // centiseconds. Either is one word whose upper part is zero.
-        let interval = self.version.interval_field(self.interval);
-        let message = |sum: u16| {
-            let mut bytes = Vec::with_capacity(HEADER + addresses.len());
-            bytes.extend([
-                self.version.number() << 4 | TYPE,
-                self.vrid,
-                self.priority,
-                count,
-            ]);
-            bytes.extend(interval.to_be_bytes());
-            bytes.extend(sum.to_be_bytes());
-            bytes.extend(&addresses);
-            bytes
-        };
-        let pseudo_header = covers_pseudo_header(self.version, self.family, form);
-        let sum = checksum(&message(0), pseudo_header.then_some((source, destination)));
-        message(sum)
-    }
-
-    /// The message as bytes, with the authentication that is configured.
+    /// addresses of the other family and those after the 255th are left out. Version 3 has no place
+    /// for a password, and a key that is not there signs nothing.
     #[must_use]
     pub fn render(
         &self,
-        parameters: &crate::Parameters,
+        parameters: &Parameters,
         source: IpAddr,
         destination: IpAddr,
-        _wall: Duration,
-        _counter: u16,
+        wall: Duration,
+        counter: u16,
     ) -> Vec<u8> {
-        self.emit(source, destination, parameters.checksum)
+        let mut bytes = self.message(&parameters.authentication);
+        let end = bytes.len();
+        if let Authentication::Hmac(hmac) = &parameters.authentication {
+            let stamp = Stamp::new(wall, counter);
+            let trailer = trailer::sign(hmac, self.version, &bytes, source, stamp);
+            bytes.extend(trailer.iter().flatten());
+        }
+        let covered = covers_pseudo_header(self.version, self.family, parameters.checksum);
+        let pseudo_header = covered.then_some((source, destination));
+        let sum = checksum(summed(self.family, &bytes, end), pseudo_header);
+        bytes.splice(CHECKSUM..CHECKSUM + 2, sum.to_be_bytes());
+        bytes
     }
 
-    /// Reads a received message, and for version 3 over IPv4 tells which form of sum it has.
+    /// The message without its sum.
+    fn message(&self, authentication: &Authentication) -> Vec<u8> {
+        let (authentication, data) = match (self.version, authentication) {
+            (Version::V2, Authentication::Password(password)) => {
+                (TYPE_PASSWORD, Some(password.bytes()))
+            }
+            (Version::V2, Authentication::None | Authentication::Hmac(_)) => {
+                (0, Some(&[0; PASSWORD]))
+            }
+            (
+                Version::V3,
+                Authentication::None | Authentication::Password(_) | Authentication::Hmac(_),
+            ) => (0, None),
+        };
+        // v2: the authentication type and 8 bits of seconds; v3: 4 reserved bits and 12 bits of
+        // centiseconds.
+        let interval = self.version.interval_field(self.interval);
+        let interval = interval | u16::from(authentication) << 8;
+        let listed = || {
+            self.addresses
+                .iter()
+                .filter(|a| Family::of(**a) == self.family)
+                .take(255)
+        };
+        let mut bytes = vec![
+            self.version.number() << 4 | TYPE,
+            self.vrid,
+            self.priority,
+            u8::try_from(listed().count()).unwrap_or(u8::MAX),
+        ];
+        bytes.extend(interval.to_be_bytes());
+        bytes.extend([0; 2]);
+        for address in listed() {
+            match address {
+                IpAddr::V4(address) => bytes.extend(address.octets()),
+                IpAddr::V6(address) => bytes.extend(address.octets()),
+            }
+        }
+        bytes.extend(data.into_iter().flatten());
+        bytes
+    }
+
+    /// Reads a received message that is not authenticated, and for version 3 over IPv4 tells which
+    /// form of sum it has.
     ///
     /// Checked is all that does not depend on configuration (RFC 3768 §7.1, RFC 5798 §7.1); see
-    /// [`Routers::receive`](crate::Routers::receive) for the rest. Reserved bits and the
-    /// authentication data of version 2 are ignored.
+    /// [`Routers::receive`](crate::Routers::receive) for the rest: the way it came, the version, the
+    /// authentication, the interval of version 2. Reserved bits are ignored, and so are the 8 bytes
+    /// that end a message of version 2.
     ///
     /// # Errors
     ///
@@ -112,141 +143,213 @@ impl Advertisement {
     pub fn parse(
         datagram: &Datagram<'_>,
     ) -> Result<(Advertisement, Option<ChecksumForm>), Discard> {
-        let family = Family::of(datagram.source);
-        let group = match family {
-            Family::V4 => IpAddr::from(GROUP_V4),
-            Family::V6 => IpAddr::from(GROUP_V6),
-        };
-        if datagram.destination != group {
-            let destination = datagram.destination;
-            return Err(Discard::Destination {
-                destination,
-                wanted: group,
-            });
-        }
-        if datagram.source.is_unspecified() || datagram.source.is_multicast() {
-            let source_address = datagram.source;
+        let message = Message::read(datagram, None)?;
+        message.check_unauthenticated()?;
+        message.finish(datagram)
+    }
+}
+
+/// A received message that is as long as it says it is. What it says is not yet checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) version: Version,
+    family: Family,
+    header: &'a [u8; HEADER],
+    list: &'a [u8],
+    /// All but the trailer.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) trailer: Option<&'a [u8; TRAILER]>,
+}
+
+impl<'a> Message<'a> {
+    /// Finds the parts of a message, of a given version or of any.
+    ///
+    /// The version comes before the length: a message of another version has other lengths. What is
+    /// exactly as much longer as a trailer, and begins as one, has a trailer.
+    pub(crate) fn read(
+        datagram: &Datagram<'a>,
+        wanted: Option<Version>,
+    ) -> Result<Message<'a>, Discard> {
+        let source_address = datagram.source;
+        if source_address.is_unspecified() || source_address.is_multicast() {
             return Err(Discard::Source { source_address });
         }
-        if datagram.ttl != 255 {
-            return Err(Discard::Ttl { ttl: datagram.ttl });
-        }
-        let payload = datagram.payload;
+        let (payload, have) = (datagram.payload, datagram.payload.len());
         let Some((header, body)) = payload.split_first_chunk::<HEADER>() else {
-            return Err(Discard::Truncated {
-                have: payload.len(),
-                wanted: HEADER,
-            });
+            let wanted = HEADER;
+            return Err(Discard::Truncated { have, wanted });
         };
-        let [first, vrid, priority, count, high, low, _, _] = *header;
-        let version = read_version(first >> 4, family)?;
-        if first & 0x0f != TYPE {
-            return Err(Discard::Type {
-                heard: first & 0x0f,
+        let [first, _, _, count, ..] = *header;
+        let family = Family::of(source_address);
+        let version = read_version(first >> 4, family, wanted)?;
+        let list = usize::from(count)
+            * match family {
+                Family::V4 => 4,
+                Family::V6 => 16,
+            };
+        let wanted = HEADER
+            + list
+            + match version {
+                Version::V2 => PASSWORD,
+                Version::V3 => 0,
+            };
+        let Some((bytes, rest)) = payload.split_at_checked(wanted) else {
+            return Err(Discard::Truncated { have, wanted });
+        };
+        let trailer = <&[u8; TRAILER]>::try_from(rest)
+            .ok()
+            .filter(|trailer| trailer.first() == Some(&trailer::TYPE));
+        if count == 0 || (trailer.is_none() && !rest.is_empty()) {
+            return Err(Discard::AddressCount {
+                count,
+                have,
+                wanted,
             });
         }
-        let list = check_length(version, family, count, payload.len())?;
-        let form = check_checksum(datagram, header, version, family)?;
-        let field = match version {
-            Version::V2 if high != 0 => return Err(Discard::Authentication { heard: high }),
+        Ok(Message {
+            version,
+            family,
+            header,
+            list: body.get(..list).unwrap_or_default(),
+            bytes,
+            trailer,
+        })
+    }
+
+    /// Zero where the message says zero, which no advert may.
+    pub(crate) fn interval(&self) -> Duration {
+        let [_, _, _, _, high, low, _, _] = *self.header;
+        let field = match self.version {
             Version::V2 => u16::from(low),
             // The upper four bits are reserved: sent as zero and ignored (RFC 5798 §5.2.6).
             Version::V3 => u16::from_be_bytes([high & 0x0f, low]),
         };
-        if field == 0 {
-            let wanted = version.interval_unit();
-            return Err(Discard::Interval {
-                heard: Duration::ZERO,
-                wanted,
-            });
+        self.version.interval_unit() * u32::from(field)
+    }
+
+    /// The password of version 2.
+    pub(crate) fn password(&self) -> Option<&[u8; PASSWORD]> {
+        match self.version {
+            Version::V2 => self.bytes.last_chunk(),
+            Version::V3 => None,
         }
+    }
+
+    /// Whether it has that type of authentication. Version 3 has none, which is 0.
+    pub(crate) fn check_type(&self, wanted: u8) -> Result<(), Discard> {
+        let [_, _, _, _, authentication, ..] = *self.header;
+        let heard = match self.version {
+            Version::V2 => authentication,
+            Version::V3 => 0,
+        };
+        if heard == wanted {
+            return Ok(());
+        }
+        Err(Discard::Authentication(Mismatch::Type { heard, wanted }))
+    }
+
+    pub(crate) fn check_no_trailer(&self) -> Result<(), Discard> {
+        match self.trailer {
+            None => Ok(()),
+            Some(_) => Err(Discard::Authentication(Mismatch::Trailer)),
+        }
+    }
+
+    pub(crate) fn check_unauthenticated(&self) -> Result<(), Discard> {
+        self.check_type(0)?;
+        self.check_no_trailer()
+    }
+
+    /// Checks what it says, and tells it.
+    pub(crate) fn finish(
+        &self,
+        datagram: &Datagram<'_>,
+    ) -> Result<(Advertisement, Option<ChecksumForm>), Discard> {
+        let [first, vrid, priority, ..] = *self.header;
+        let interval = self.interval();
+        if interval.is_zero() {
+            let (heard, wanted) = (interval, self.version.interval_unit());
+            return Err(Discard::Interval { heard, wanted });
+        }
+        let heard = first & 0x0f;
+        if heard != TYPE {
+            return Err(Discard::Type { heard });
+        }
+        let form = self.check_sum(datagram)?;
         if vrid == 0 {
             return Err(Discard::Vrid { vrid });
         }
-        let addresses = read_addresses(family, body.get(..list).unwrap_or_default());
+        let addresses = read_addresses(self.family, self.list);
         if let Some(IpAddr::V6(first)) = addresses.first()
             && !first.is_unicast_link_local()
         {
             return Err(Discard::LinkLocal { first: *first });
         }
-        let interval = version.interval_unit() * u32::from(field);
-        Ok((
-            Advertisement {
-                version,
-                family,
-                vrid,
-                priority,
-                interval,
-                addresses,
-            },
-            form,
-        ))
-    }
-}
-
-fn read_version(heard: u8, family: Family) -> Result<Version, Discard> {
-    match (heard, family) {
-        (2, Family::V4) => Ok(Version::V2),
-        (3, Family::V4 | Family::V6) => Ok(Version::V3),
-        (_, Family::V4 | Family::V6) => Err(Discard::Version { heard, wanted: 3 }),
-    }
-}
-
-/// The length of the address list, if the message has exactly that list.
-fn check_length(
-    version: Version,
-    family: Family,
-    count: u8,
-    have: usize,
-) -> Result<usize, Discard> {
-    let list = usize::from(count)
-        * match family {
-            Family::V4 => 4,
-            Family::V6 => 16,
+        let advertisement = Advertisement {
+            version: self.version,
+            family: self.family,
+            vrid,
+            priority,
+            interval,
+            addresses,
         };
-    let trailer = match version {
-        Version::V2 => AUTHENTICATION,
-        Version::V3 => 0,
-    };
-    let wanted = HEADER + list + trailer;
-    if have < wanted {
-        return Err(Discard::Truncated { have, wanted });
+        Ok((advertisement, form))
     }
-    if count == 0 || have > wanted {
-        return Err(Discard::AddressCount {
-            count,
-            have,
-            wanted,
-        });
+
+    fn check_sum(&self, datagram: &Datagram<'_>) -> Result<Option<ChecksumForm>, Discard> {
+        let (version, family) = (self.version, self.family);
+        let bytes = summed(family, datagram.payload, self.bytes.len());
+        let pseudo_header = Some((datagram.source, datagram.destination));
+        let choice = version == Version::V3 && family == Family::V4;
+        for form in [ChecksumForm::PseudoHeader, ChecksumForm::MessageOnly] {
+            let covered = covers_pseudo_header(version, family, form);
+            // The sum over a message with a right checksum in it is zero.
+            if checksum(bytes, pseudo_header.filter(|_| covered)) == 0 {
+                return Ok(choice.then_some(form));
+            }
+        }
+        let [.., high, low] = *self.header;
+        let covered = covers_pseudo_header(version, family, ChecksumForm::PseudoHeader);
+        let mut bytes = bytes.to_vec();
+        bytes.splice(CHECKSUM..CHECKSUM + 2, [0, 0]);
+        Err(Discard::Checksum {
+            heard: u16::from_be_bytes([high, low]),
+            wanted: checksum(&bytes, pseudo_header.filter(|_| covered)),
+        })
     }
-    Ok(list)
 }
 
-fn check_checksum(
-    datagram: &Datagram<'_>,
-    header: &[u8; HEADER],
-    version: Version,
-    family: Family,
-) -> Result<Option<ChecksumForm>, Discard> {
-    let [.., high, low] = *header;
-    let heard = u16::from_be_bytes([high, low]);
-    let pseudo_header = Some((datagram.source, datagram.destination));
-    // The sum over a message with a right checksum in it is zero.
-    let right = |pseudo_header| checksum(datagram.payload, pseudo_header) == 0;
-    let choice = version == Version::V3 && family == Family::V4;
-    for form in [ChecksumForm::PseudoHeader, ChecksumForm::MessageOnly] {
-        let covered = covers_pseudo_header(version, family, form);
-        if right(pseudo_header.filter(|_| covered)) {
-            return Ok(choice.then_some(form));
-        }
+/// The group that adverts of a family are sent to.
+pub(crate) fn group(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => GROUP_V4.into(),
+        Family::V6 => GROUP_V6.into(),
     }
-    let covered = covers_pseudo_header(version, family, ChecksumForm::PseudoHeader);
-    let mut message = datagram.payload.to_vec();
-    message.splice(HEADER - 2..HEADER, [0, 0]);
-    Err(Discard::Checksum {
-        heard,
-        wanted: checksum(&message, pseudo_header.filter(|_| covered)),
-    })
+}
+
+/// The bytes before and after the checksum.
+pub(crate) fn around_checksum(message: &[u8]) -> (&[u8], &[u8]) {
+    let before = message.get(..CHECKSUM).unwrap_or_default();
+    (before, message.get(CHECKSUM + 2..).unwrap_or_default())
+}
+
+fn read_version(heard: u8, family: Family, wanted: Option<Version>) -> Result<Version, Discard> {
+    let version = match (heard, family) {
+        (2, Family::V4) => Some(Version::V2),
+        (3, Family::V4 | Family::V6) => Some(Version::V3),
+        (_, Family::V4 | Family::V6) => None,
+    };
+    let right = version.filter(|version| wanted.is_none_or(|wanted| wanted == *version));
+    let wanted = wanted.unwrap_or(Version::V3).number();
+    right.ok_or(Discard::Version { heard, wanted })
+}
+
+/// What the sum covers of a message of `end` bytes and the trailer after it.
+fn summed(family: Family, payload: &[u8], end: usize) -> &[u8] {
+    match family {
+        Family::V4 => payload.get(..end).unwrap_or(payload),
+        Family::V6 => payload,
+    }
 }
 
 /// Whether the sum covers the pseudo-header: not in version 2 (RFC 3768 §5.3.8), always over IPv6,

@@ -1,15 +1,24 @@
 //! The client's command line.
 
-use std::io::{IsTerminal, Write, stdout};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use vipd::control::client;
-use vipd::status::render;
+use vipd::events::{self, Event};
+use vipd::status::{Look, render};
 
-/// vipctl looks at a running vipd.
+/// A narrower terminal is treated as if it were that wide.
+const WIDTH_MIN: usize = 60;
+/// Events shown first with `--follow`, unless told otherwise.
+const FOLLOW_FROM: usize = 10;
+/// How often a follower looks for a daemon that is gone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
+/// on standard error.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -33,16 +42,40 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Hands a virtual router over to its peer, and waits until the peer is master.
+    Switchover {
+        /// The virtual router.
+        name: String,
+    },
+    /// On: this director gives everything up, and takes nothing back until off, also after a
+    /// restart.
+    Maintenance {
+        /// Which of the two.
+        turn: Turn,
+    },
+    /// Shows what happened, newest last.
+    Events {
+        /// Goes on with what happens next.
+        #[arg(long, short)]
+        follow: bool,
+        /// Prints JSON, an object a line.
+        #[arg(long)]
+        json: bool,
+        /// Only the last COUNT; without it all that vipd remembers, with --follow 10.
+        #[arg(short = 'n', value_name = "COUNT")]
+        count: Option<usize>,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Turn {
+    On,
+    Off,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let answered = answer(&arguments);
-    match answered {
-        Ok(text) => {
-            say(text.trim_end());
-            ExitCode::SUCCESS
-        }
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("vipctl: {why}");
             ExitCode::FAILURE
@@ -50,25 +83,108 @@ fn main() -> ExitCode {
     }
 }
 
-fn answer(arguments: &Arguments) -> Result<String, String> {
+fn run(arguments: &Arguments) -> Result<(), String> {
     // The HTTP client wants a TLS provider even where it never speaks TLS.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    match arguments.command {
+    let socket = &arguments.socket;
+    let text = match &arguments.command {
         Command::Status { json } => {
-            let status = runtime.block_on(client::status(&arguments.socket))?;
-            if json {
-                return serde_json::to_string_pretty(&status).map_err(|error| error.to_string());
+            let status = runtime.block_on(client::status(socket))?;
+            if *json {
+                serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?
+            } else {
+                render(&status, SystemTime::now(), look())
             }
-            Ok(render(&status, SystemTime::now(), stdout().is_terminal()))
+        }
+        Command::Switchover { name } => runtime.block_on(client::switchover(socket, name))?,
+        Command::Maintenance { turn } => {
+            runtime.block_on(client::maintenance(socket, *turn == Turn::On))?
+        }
+        Command::Events {
+            follow,
+            json,
+            count,
+        } => {
+            let all = if *follow {
+                FOLLOW_FROM
+            } else {
+                events::CAPACITY
+            };
+            let page = client::newest_events(socket, count.unwrap_or(all));
+            let page = runtime.block_on(page)?;
+            if print(&page.events, *json)? && *follow {
+                runtime.block_on(follow_events(socket, page.last_id, *json))?;
+            }
+            return Ok(());
+        }
+    };
+    // Whoever reads may have had enough (`| head`): that is no failure of ours.
+    let _ = writeln!(stdout(), "{}", text.trim_end());
+    Ok(())
+}
+
+/// Prints what happens until nobody reads any more. A daemon that is restarted is waited for.
+async fn follow_events(socket: &Path, mut last: u64, json: bool) -> Result<(), String> {
+    let mut gone = false;
+    loop {
+        match client::next_events(socket, last).await {
+            Ok(page) => {
+                gone = false;
+                last = page.events.last().map_or(page.last_id, |event| event.id);
+                if !print(&page.events, json)? {
+                    return Ok(());
+                }
+            }
+            Err(why) => {
+                if !gone {
+                    eprintln!("vipctl: {why}; waiting for it");
+                }
+                gone = true;
+                tokio::time::sleep(RETRY).await;
+            }
         }
     }
 }
 
-/// Prints a line. Whoever reads may have had enough (`| head`): that is no failure of ours.
-fn say(text: &str) {
-    let _ = writeln!(stdout(), "{text}");
+/// Prints events; `false`: nobody reads any more.
+fn print(events: &[Event], json: bool) -> Result<bool, String> {
+    let mut out = stdout().lock();
+    for event in events {
+        let line = if json {
+            serde_json::to_string(event).map_err(|error| error.to_string())?
+        } else {
+            event.line()
+        };
+        if !written(writeln!(out, "{line}"))? {
+            return Ok(false);
+        }
+    }
+    written(out.flush())
+}
+
+fn written(result: io::Result<()>) -> Result<bool, String> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output: {error}")),
+    }
+}
+
+/// Colours and width are for terminals only; `NO_COLOR` (no-color.org) takes the colours away.
+fn look() -> Look {
+    if !stdout().is_terminal() {
+        return Look::default();
+    }
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let columns = rustix::termios::tcgetwinsize(stdout()).map_or(0, |size| size.ws_col);
+    // A terminal that does not tell its size is no reason to cut anything.
+    let width = (columns > 0).then(|| usize::from(columns).max(WIDTH_MIN));
+    Look {
+        color: !unwanted,
+        width,
+    }
 }

@@ -18,11 +18,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop.
+    /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop. Exit code
+    /// 0: stopped as asked, 1: could not start, or a part of it died.
     Run(ConfigFile),
     /// Checks a configuration and prints every problem. Exit code 0: good, 1: problems, 2: unreadable.
     Check(ConfigFile),
-    /// Removes the virtual addresses that a dead daemon left, and tells the peers.
+    /// Removes the virtual addresses that a dead daemon left, and tells the peers. Exit code 0: nothing
+    /// is left behind, 1: something may be (a vipd runs there, the kernel refused, a capability is
+    /// missing); a configuration that is broken or gone is no failure.
     Release {
         #[command(flatten)]
         config: ConfigFile,

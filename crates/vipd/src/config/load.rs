@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
-use super::{Config, Global, Ipvs, Problems, virtual_router, virtual_server};
+use super::{
+    Config, Global, Ipvs, Problems, file, secret, sync_group, track, track_script, virtual_router,
+    virtual_server,
+};
 
 /// Largest file that is read, in bytes. A director of 10,000 real servers needs about half of it.
 const FILE_SIZE_MAX: u64 = 1024 * 1024;
@@ -61,17 +62,22 @@ impl Config {
             let found = sink.into_found();
             return match config {
                 Some(config) if found.is_empty() => Ok(config),
-                Some(_) | None => Err(Problems::new(file_name, source, found)),
+                Some(_) | None => {
+                    let secrets = secret::parsed(source, root.get_ref());
+                    Err(Problems::new(file_name, source, &secrets, found))
+                }
             };
         }
         let mut found: Vec<Found> = errors.iter().map(syntax_error).collect();
+        let mut secrets = secret::unparsed(source);
         if let Some(rest) = without_broken_lines(source) {
             let (root, _) = DeTable::parse_recoverable(&rest);
             let sink = Sink::new(true);
             read_root(Section::root(&sink, root.get_ref()));
             found.extend(sink.into_found());
+            secrets.extend(secret::parsed(source, root.get_ref()));
         }
-        Err(Problems::new(file_name, source, found))
+        Err(Problems::new(file_name, source, &secrets, found))
     }
 }
 
@@ -118,21 +124,7 @@ fn blank(line: &str) -> String {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // Opening a FIFO that nobody writes to would wait for ever.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_SIZE_MAX.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|size| size > FILE_SIZE_MAX) {
-        return Err(io::Error::other("larger than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(file::read(path, FILE_SIZE_MAX)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         io::Error::other(format!("not UTF-8 text (byte {good})"))
     })
@@ -141,11 +133,27 @@ fn read(path: &Path) -> io::Result<String> {
 fn read_root(mut s: Section<'_>) -> Option<Config> {
     let global = s.or("global", Global::default(), |v| Global::read(v.section()?));
     let ipvs = s.or("ipvs", Ipvs::default(), |v| Ipvs::read(v.section()?));
-    let mut routers = virtual_router::Reader::new();
+    let (script_names, server_names) = (s.names("track_script"), s.names("virtual_server"));
+    let mut routers = virtual_router::Reader::new(track::Known {
+        scripts: &script_names,
+        virtual_servers: &server_names,
+    });
     let vrrp: Vec<_> = s
         .sections("vrrp", "vrrp", "name")
         .into_iter()
         .map(|section| routers.read(section))
+        .collect();
+    let mut groups = sync_group::Reader::new(&routers);
+    let sync_groups: Vec<_> = s
+        .sections("sync_group", "sync_group", "name")
+        .into_iter()
+        .map(|section| groups.read(section))
+        .collect();
+    let mut scripts = track_script::Reader::new();
+    let track_scripts: Vec<_> = s
+        .sections("track_script", "track_script", "name")
+        .into_iter()
+        .map(|section| scripts.read(section))
         .collect();
     let mut servers = virtual_server::Reader::new(&routers.known);
     let virtual_servers: Vec<_> = s
@@ -153,14 +161,14 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         .into_iter()
         .map(|section| servers.read(section))
         .collect();
-    s.refuse(&["sync_group", "track_script", "notify"]);
+    s.refuse(&["notify"]);
     s.finish();
     Some(Config {
         global: global?,
         ipvs: ipvs?,
         vrrp: vrrp.into_iter().collect::<Option<_>>()?,
-        sync_groups: Vec::new(),
-        track_scripts: Vec::new(),
+        sync_groups: sync_groups.into_iter().collect::<Option<_>>()?,
+        track_scripts: track_scripts.into_iter().collect::<Option<_>>()?,
         virtual_servers: virtual_servers.into_iter().collect::<Option<_>>()?,
     })
 }

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
+use super::secret;
+
 /// Problems kept in full; a file that has more is not a configuration, and the rest is counted.
 const KEPT_MAX: usize = 500;
 /// Bytes of one source line that are shown around a problem; real lines are far shorter.
@@ -32,7 +34,7 @@ pub struct Problem {
 
 /// Everything that is wrong with one file, in the order of the file; never empty. Of more than 500
 /// the first 500 are kept, and the others are counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Problems {
     file_name: String,
     source: String,
@@ -52,8 +54,14 @@ pub(super) struct Found {
 }
 
 impl Problems {
-    /// Puts the findings in the order of the file, each only once.
-    pub(super) fn new(file_name: &str, source: &str, mut found: Vec<Found>) -> Problems {
+    /// Puts the findings in the order of the file, each only once. What is kept of the source has no
+    /// `secrets`.
+    pub(super) fn new(
+        file_name: &str,
+        source: &str,
+        secrets: &[Range<usize>],
+        mut found: Vec<Found>,
+    ) -> Problems {
         found.sort_by_key(|found| found.span.start);
         found.dedup();
         let count = found.len();
@@ -72,7 +80,7 @@ impl Problems {
         });
         Problems {
             file_name: file_name.to_owned(),
-            source: source.to_owned(),
+            source: secret::hide(source, secrets),
             list: list.collect(),
             count,
         }
@@ -175,6 +183,17 @@ impl Problems {
                 .span(start..end)
                 .label(label.map(Cow::Owned)),
         )
+    }
+}
+
+// Not the source: a comment in it may be about a secret.
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problems")
+            .field("file_name", &self.file_name)
+            .field("list", &self.list)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::Found;
 use super::text;
@@ -136,6 +136,17 @@ impl<'a> Section<'a> {
         self.get(key)
             .and_then(|value| value.sections(header, label))
             .unwrap_or_default()
+    }
+
+    /// The names of the tables of a list, as far as they can be read; reports nothing, and does not
+    /// count as asking.
+    pub(super) fn names(&self, key: &str) -> Vec<String> {
+        let tables = self.table.get(key).and_then(|raw| raw.get_ref().as_array());
+        let name = |raw: &Spanned<DeValue<'_>>| {
+            let name = raw.get_ref().as_table()?.get("name")?.get_ref().as_str()?;
+            Some(name.to_owned())
+        };
+        tables.into_iter().flatten().filter_map(name).collect()
     }
 
     /// Every key and value, in the order of the file, for tables whose keys are the user's.

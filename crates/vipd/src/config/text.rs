@@ -4,12 +4,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ::vrrp::Family;
+use ipnet::IpNet;
 
 /// Longest name of an interface, in bytes: `IFNAMSIZ` (linux/if.h) less the final NUL.
 const INTERFACE_NAME_MAX: usize = 15;
 /// Longest path of a unix socket, in bytes: `sun_path` (linux/un.h) less the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
+/// Longest name of a process, in bytes: `TASK_COMM_LEN` (linux/sched.h) less the final NUL.
+const PROCESS_NAME_MAX: usize = 15;
 /// Longest name of an object, in characters.
 const NAME_MAX: usize = 64;
 /// Longest host name, in bytes (RFC 1035 §2.3.4).
@@ -156,50 +159,138 @@ pub(super) fn host_address(text: &str) -> Result<IpAddr, Complaint> {
     }
 }
 
-/// A virtual address as interfaces carry it: `192.168.1.10/24`, without a length /32.
+/// A virtual address as interfaces carry it: `192.168.1.10/24`, without a length /32 or /128.
 pub(super) fn virtual_address(text: &str) -> Result<IpNet, Complaint> {
-    let example = "write an address and its prefix length, such as \"192.168.1.10/24\"";
-    let net = match text.parse::<IpNet>() {
-        Ok(net) => net,
-        Err(_) => match text.parse::<IpAddr>() {
-            Ok(ip) => IpNet::from(ip),
-            Err(_) => return complain(format!("{text:?} is not an IP address"), example),
-        },
-    };
-    let IpNet::V4(v4) = net else {
-        return complain(
-            "IPv6 virtual addresses are not supported by this version",
-            example,
-        );
+    let example = "write an address and its prefix length, such as \"192.168.1.10/24\" or \"2001:db8::10/64\"";
+    let Some(net) = net(text) else {
+        return complain(format!("{text:?} is not an IP address"), example);
     };
     if let Some(why) = not_one_host(net.addr()) {
         return complain(format!("{} is {why}", net.addr()), example);
     }
-    if v4.addr().is_loopback() {
-        return complain(format!("{} is a loopback address", v4.addr()), example);
+    if net.addr().is_loopback() {
+        return complain(format!("{} is a loopback address", net.addr()), example);
     }
-    if v4.prefix_len() == 0 {
+    if net.prefix_len() == 0 {
         return complain("a prefix length of 0 covers the whole Internet", example);
     }
-    if let Some(why) = not_a_host_of(v4) {
+    if let Some(why) = not_a_host_of(net) {
         return complain(
-            format!("{} is the {why} of {}", v4.addr(), v4.trunc()),
+            format!("{} is the {why} of {}", net.addr(), net.trunc()),
             "write the address of a host, with the prefix length of its network",
         );
     }
     Ok(net)
 }
 
-fn not_a_host_of(net: Ipv4Net) -> Option<&'static str> {
-    // RFC 3021: a /31 has no network or broadcast address.
-    if net.prefix_len() >= 31 {
-        None
-    } else if net.addr() == net.network() {
-        Some("network address")
-    } else if net.addr() == net.broadcast() {
-        Some("broadcast address")
+fn not_a_host_of(net: IpNet) -> Option<&'static str> {
+    // RFC 3021, RFC 6164: networks of two addresses have nothing but hosts.
+    if net.max_prefix_len().saturating_sub(net.prefix_len()) <= 1 {
+        return None;
+    }
+    match net {
+        IpNet::V4(net) if net.addr() == net.network() => Some("network address"),
+        IpNet::V4(net) if net.addr() == net.broadcast() => Some("broadcast address"),
+        IpNet::V6(net) if net.addr() == net.network() => Some("subnet-router anycast address"),
+        IpNet::V4(_) | IpNet::V6(_) => None,
+    }
+}
+
+fn net(text: &str) -> Option<IpNet> {
+    let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse::<IpNet>().ok().or_else(host)
+}
+
+/// The label of an address: what `ifconfig` calls it.
+pub(super) fn address_label(text: &str) -> Result<String, Complaint> {
+    let good = (1..=INTERFACE_NAME_MAX).contains(&text.len())
+        && !text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
+    if good {
+        Ok(text.to_owned())
     } else {
-        None
+        complain(
+            format!("{text:?} is not a label"),
+            format!(
+                "write the interface and a word, at most {INTERFACE_NAME_MAX} bytes, such as \"eth0:vip\""
+            ),
+        )
+    }
+}
+
+/// An IP address that one host can have, and nothing else.
+pub(super) fn ip_address(text: &str) -> Result<IpAddr, Complaint> {
+    let example = "write an IP address, such as \"192.168.1.2\"";
+    if let Some((address, _)) = text.split_once('%') {
+        return complain(
+            format!("{text:?} has an interface, but only an address goes here"),
+            format!("write {address:?}"),
+        );
+    }
+    match endpoint(text, example)? {
+        (ip, None) => Ok(ip),
+        (ip, Some(_)) => complain(
+            format!("{text:?} has a port, but only an address goes here"),
+            format!("write \"{ip}\""),
+        ),
+    }
+}
+
+/// A network, or one address: where packets come from or go to.
+pub(super) fn network(text: &str) -> Result<IpNet, Complaint> {
+    let Some(net) = net(text) else {
+        return complain(
+            format!("{text:?} is not a network"),
+            "write an address and a prefix length, such as \"10.9.0.0/16\"",
+        );
+    };
+    if net.addr() != net.network() {
+        return complain(
+            format!("{net} has bits set outside its prefix"),
+            format!(
+                "write \"{}\" for the network, or \"{}\" for the host",
+                net.trunc(),
+                net.addr()
+            ),
+        );
+    }
+    Ok(net)
+}
+
+/// What people call a family.
+pub(super) fn family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+/// The name of a process, as `/proc/PID/comm` has it.
+pub(super) fn process(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() || text.contains(|c: char| c == '/' || c.is_control()) {
+        return complain(
+            format!("{text:?} is not the name of a process"),
+            "write the name as `ps -o comm` shows it, such as \"nginx\"",
+        );
+    }
+    if text.len() > PROCESS_NAME_MAX {
+        let kept = text.char_indices().map_while(|(at, c)| {
+            let end = at.saturating_add(c.len_utf8());
+            (end <= PROCESS_NAME_MAX).then_some(c)
+        });
+        return complain(
+            format!("the kernel keeps only {PROCESS_NAME_MAX} bytes of the name of a process"),
+            format!("write {:?}", kept.collect::<String>()),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// An argument of a program.
+pub(super) fn argument(text: &str) -> Result<String, Complaint> {
+    if text.contains('\0') {
+        complain("has a NUL character", "remove it: programs cannot get it")
+    } else {
+        Ok(text.to_owned())
     }
 }
 

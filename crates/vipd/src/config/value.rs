@@ -51,13 +51,6 @@ impl<'a> Value<'a> {
         });
     }
 
-    /// Reports that this value names something that is not in the file.
-    pub(super) fn dangling(&self, message: impl Into<String>, help: impl Into<String>) {
-        if !self.sink.partial {
-            self.report(message, help);
-        }
-    }
-
     pub(super) fn text(&self) -> Option<&'a str> {
         let text = self.raw.as_str();
         if text.is_none() {
@@ -139,6 +132,43 @@ impl<'a> Value<'a> {
             return None;
         }
         Some(duration)
+    }
+
+    /// A duration that is over before the next `interval` begins.
+    pub(super) fn timeout(
+        &self,
+        range: RangeInclusive<Duration>,
+        interval: Option<Duration>,
+    ) -> Option<Duration> {
+        let timeout = self.duration(range)?;
+        if let Some(interval) = interval
+            && timeout > interval
+        {
+            let interval = text::shown(interval);
+            self.report(
+                format!("is longer than `interval`, {interval}"),
+                format!("write \"{interval}\" or less, or a longer `interval`"),
+            );
+            return None;
+        }
+        Some(timeout)
+    }
+
+    /// The name of a `[[table]]` of the file; `remove` is what else may be done about a wrong one.
+    pub(super) fn named(&self, known: &[String], table: &str, remove: &str) -> Option<String> {
+        let name = self.text()?;
+        if known.iter().any(|known| known == name) {
+            return Some(name.to_owned());
+        }
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let help = match text::closest(name, &known) {
+            Some(close) => format!("did you mean {close:?}?"),
+            None => format!("add a [[{table}]] with name = {name:?}, or remove {remove}"),
+        };
+        if !self.sink.partial {
+            self.report(format!("no [[{table}]] has the name {name:?}"), help);
+        }
+        None
     }
 
     /// One of some words; `refused` are words that this version does not support yet.

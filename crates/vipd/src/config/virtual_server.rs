@@ -65,7 +65,7 @@ impl<'r> Reader<'r> {
             Some(name)
         });
         let front = Front::read(&mut s);
-        let vrrp = s.maybe("vrrp", |v| self.router(v));
+        let vrrp = s.maybe("vrrp", |v| v.named(self.routers, "vrrp", "`vrrp`"));
         let active = active(&mut s);
         let forwarding = s.or(
             "forwarding",
@@ -135,20 +135,6 @@ impl<'r> Reader<'r> {
             sorry_server: sorry_server?,
             real_servers: real_servers.into_iter().collect::<Option<Vec<_>>>()?,
         })
-    }
-
-    fn router(&self, v: &Value<'_>) -> Option<String> {
-        let name = v.text()?;
-        if self.routers.iter().any(|router| router == name) {
-            return Some(name.to_owned());
-        }
-        let routers: Vec<&str> = self.routers.iter().map(String::as_str).collect();
-        let help = match text::closest(name, &routers) {
-            Some(close) => format!("did you mean {close:?}?"),
-            None => format!("add a [[vrrp]] with name = {name:?}, or remove `vrrp`"),
-        };
-        v.dangling(format!("no [[vrrp]] has the name {name:?}"), help);
-        None
     }
 }
 

@@ -4,10 +4,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+
+use super::server::{Done, Maintenance, WAIT_MAX};
+use crate::events;
 use crate::status::Status;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handover may take: two master-down intervals of the slowest usual adverts.
+const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Asks the daemon behind that socket for its status.
 ///
@@ -15,13 +22,80 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// In words: no daemon, no permission, no answer.
 pub async fn status(socket: &Path) -> Result<Status, String> {
-    let text = get(socket, "/v1/status").await?;
-    serde_json::from_str(&text).map_err(|error| {
+    let url = url(&["v1", "status"])?;
+    understand(&request(socket, Method::GET, url, None, TIMEOUT).await?)
+}
+
+/// The last `limit` events.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn newest_events(socket: &Path, limit: usize) -> Result<events::Page, String> {
+    let mut url = url(&["v1", "events"])?;
+    url.query_pairs_mut()
+        .append_pair("limit", &limit.to_string());
+    understand(&request(socket, Method::GET, url, None, TIMEOUT).await?)
+}
+
+/// The events after that one; if there are none, waits for some, but not for ever.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn next_events(socket: &Path, after: u64) -> Result<events::Page, String> {
+    let mut url = url(&["v1", "events"])?;
+    url.query_pairs_mut()
+        .append_pair("after", &after.to_string())
+        .append_pair("wait", &WAIT_MAX.as_secs().to_string());
+    understand(&request(socket, Method::GET, url, None, WAIT_MAX + TIMEOUT).await?)
+}
+
+/// Has a virtual router handed over to its peer; returns how it went.
+///
+/// # Errors
+///
+/// As [`status`], or why it was not handed over.
+pub async fn switchover(socket: &Path, router: &str) -> Result<String, String> {
+    let url = url(&["v1", "vrrp", router, "switchover"])?;
+    let answer = request(socket, Method::POST, url, None, SWITCHOVER_TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// Turns maintenance on or off; returns what that does.
+///
+/// # Errors
+///
+/// As [`status`], or why it was not turned.
+pub async fn maintenance(socket: &Path, on: bool) -> Result<String, String> {
+    let body = serde_json::to_string(&Maintenance { on }).map_err(|error| error.to_string())?;
+    let url = url(&["v1", "maintenance"])?;
+    let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// A URL with those path segments, whatever characters are in them.
+fn url(segments: &[&str]) -> Result<Url, String> {
+    let mut url = Url::parse("http://vipd/").map_err(|error| error.to_string())?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.clear().extend(segments);
+    }
+    Ok(url)
+}
+
+fn understand<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
         format!("the daemon's answer is not what this vipctl expects (another version?): {error}")
     })
 }
 
-async fn get(socket: &Path, path: &str) -> Result<String, String> {
+async fn request(
+    socket: &Path,
+    method: Method,
+    url: Url,
+    body: Option<String>,
+    timeout: Duration,
+) -> Result<String, String> {
     // A socket that is missing or closed to us is told apart here; the HTTP client would only say
     // that it could not connect.
     if let Err(error) = tokio::net::UnixStream::connect(socket).await {
@@ -45,7 +119,7 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
             return format!(
-                "{}: vipd does not answer within {TIMEOUT:?}",
+                "{}: vipd does not answer within {timeout:?}",
                 socket.display()
             );
         }
@@ -54,21 +128,26 @@ async fn get(socket: &Path, path: &str) -> Result<String, String> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
-        .timeout(TIMEOUT)
+        .timeout(timeout)
         // Nothing is encrypted on a unix socket; the system's certificates need not be read.
         .tls_certs_only([])
         .build()
         .map_err(failed)?;
-    let response = client
-        .get(format!("http://vipd{path}"))
-        .send()
-        .await
-        .map_err(failed)?;
+    let mut request = client.request(method, url);
+    if let Some(body) = body {
+        request = request
+            .header("content-type", "application/json")
+            .body(body);
+    }
+    let response = request.send().await.map_err(failed)?;
     let status = response.status();
     let text = response.text().await.map_err(failed)?;
     if status.is_success() {
-        Ok(text)
-    } else {
-        Err(format!("vipd answered {status}: {text}"))
+        return Ok(text);
     }
+    let answer: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let message = answer
+        .as_ref()
+        .and_then(|a| a.pointer("/error/message")?.as_str());
+    Err(message.map_or_else(|| format!("vipd answered {status}: {text}"), str::to_owned))
 }

@@ -1,23 +1,34 @@
-//! The routes. Every answer is made by the director's own loop, so that it is one consistent
-//! picture; a request that the loop does not answer in time gets an error, not a stale picture.
+//! The routes. What the director is and does is answered by its own loop, so that it is one
+//! consistent picture; a request that the loop does not answer in time gets an error, not a stale
+//! picture. Events are read from their list.
+//!
+//! Every error is `{"error": {"code", "message"}}`: the code is for programs and stable, the message
+//! for people.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::director_loop::Wake;
+use crate::events::{self, Events};
 use crate::reconcile::Reconciler;
 
 /// How long the loop and the kernel together may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long fresh counters are waited for before those at hand are shown.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a handover may take; less than the client's patience.
+const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(55);
+/// The longest a follower of events is kept waiting; then it asks again.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a request needs to be answered.
 #[derive(Debug, Clone)]
@@ -26,54 +37,197 @@ pub struct Api {
     pub director: mpsc::UnboundedSender<Wake>,
     /// Where fresh counters come from.
     pub reconciler: Arc<Reconciler>,
+    /// What happened.
+    pub events: Arc<Events>,
+}
+
+/// The body of `POST /v1/maintenance`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// Whether it should be on.
+    pub on: bool,
+}
+
+/// What an order led to, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The words; they may have several lines.
+    pub message: String,
 }
 
 /// The routes of the unix socket.
 pub fn control(api: Api) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
+    reading()
+        .route("/v1/vrrp/{name}/switchover", post(switchover))
+        .route("/v1/maintenance", post(maintenance))
         .with_state(api)
 }
 
 /// The routes of the TCP listener: read-only.
 pub fn public(api: Api) -> Router {
+    reading().route("/metrics", get(metrics)).with_state(api)
+}
+
+fn reading() -> Router<Api> {
     Router::new()
         .route("/v1/status", get(status))
-        .route("/metrics", get(metrics))
-        .with_state(api)
+        .route("/v1/events", get(read_events))
+        .fallback(async || {
+            Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")
+        })
+        .method_not_allowed_fallback(async || {
+            let message = "this path does not take that method";
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                message,
+            )
+        })
 }
 
-async fn status(State(api): State<Api>) -> Response {
-    match api.ask(Wake::Status).await {
-        Some(status) => Json(status).into_response(),
-        None => no_answer(),
-    }
+async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
+    api.refresh().await;
+    let status = api.ask(ANSWER_TIMEOUT, Wake::Status).await?;
+    Ok(Json(status).into_response())
 }
 
-async fn metrics(State(api): State<Api>) -> Response {
+async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
+    api.refresh().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match api.ask(Wake::Metrics).await {
-        Some(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
-        None => no_answer(),
+    let text = api.ask(ANSWER_TIMEOUT, Wake::Metrics).await?;
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Which events: without `after` the newest `limit`; with it those that follow that one, oldest
+/// first, for which up to `wait` seconds are waited if there are none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    after: Option<u64>,
+    limit: Option<usize>,
+    wait: Option<u64>,
+}
+
+async fn read_events(
+    State(api): State<Api>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<events::Page>, Refusal> {
+    let Query(wanted) = wanted.map_err(|why| Refusal::bad_request(&why.body_text()))?;
+    let limit = wanted.limit.unwrap_or(events::CAPACITY);
+    let Some(after) = wanted.after else {
+        return Ok(Json(api.events.newest(limit)));
+    };
+    let wait = Duration::from_secs(wanted.wait.unwrap_or(0)).min(WAIT_MAX);
+    // Nothing happened in time: an empty page says so.
+    let _ = tokio::time::timeout(wait, api.events.wait(after)).await;
+    Ok(Json(api.events.since(after, limit)))
+}
+
+async fn switchover(
+    State(api): State<Api>,
+    Path(router): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    let status = api.ask(ANSWER_TIMEOUT, Wake::Status).await?;
+    if !status.vrrp.iter().any(|known| known.name == router) {
+        let known: Vec<&str> = status
+            .vrrp
+            .iter()
+            .map(|known| known.name.as_str())
+            .collect();
+        let message = match known.as_slice() {
+            [] => "this director has no virtual routers".to_owned(),
+            known => format!(
+                "there is no virtual router {router}; known: {}",
+                known.join(", ")
+            ),
+        };
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "unknown_router",
+            message,
+        ));
     }
+    api.order(SWITCHOVER_TIMEOUT, |reply| Wake::Switchover {
+        router,
+        reply,
+    })
+    .await
+}
+
+async fn maintenance(
+    State(api): State<Api>,
+    wanted: Result<Json<Maintenance>, JsonRejection>,
+) -> Result<Json<Done>, Refusal> {
+    let Json(Maintenance { on }) = wanted.map_err(|why| Refusal::bad_request(&why.body_text()))?;
+    api.order(ANSWER_TIMEOUT, |reply| Wake::Maintenance { on, reply })
+        .await
 }
 
 impl Api {
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Wake) -> Option<T> {
+    async fn refresh(&self) {
         let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.reconciler.refresh()).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(oneshot::Sender<T>) -> Wake,
+    ) -> Result<T, Refusal> {
+        let no_answer = || {
+            let message = "the director did not answer in time; it is starting, stopping or \
+                           overloaded";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_answer", message)
+        };
         let (reply, answer) = oneshot::channel();
-        self.director.send(question(reply)).ok()?;
-        tokio::time::timeout(ANSWER_TIMEOUT, answer)
-            .await
-            .ok()?
-            .ok()
+        self.director
+            .send(question(reply))
+            .map_err(|_| no_answer())?;
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(no_answer()),
+        }
+    }
+
+    /// Gives an order that the director may refuse.
+    async fn order(
+        &self,
+        patience: Duration,
+        order: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Wake,
+    ) -> Result<Json<Done>, Refusal> {
+        match self.ask(patience, order).await? {
+            Ok(message) => Ok(Json(Done { message })),
+            Err(why) => Err(Refusal::new(StatusCode::CONFLICT, "refused", why)),
+        }
     }
 }
 
-fn no_answer() -> Response {
-    let error = serde_json::json!({ "error": {
-        "code": "no_answer",
-        "message": "the director did not answer in time; it is starting, stopping or overloaded",
-    }});
-    (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response()
+/// An error as the client gets it.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    fn bad_request(why: &str) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_request", why)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Refusal { code, message, .. } = self;
+        let body = serde_json::json!({ "error": { "code": code, "message": message } });
+        (self.status, Json(body)).into_response()
+    }
 }

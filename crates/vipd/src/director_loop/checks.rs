@@ -1,9 +1,10 @@
 //! Verdicts of checks.
 
 use health::Health;
-use tracing::{info, warn};
 
 use super::Director;
+use crate::director_status::{health_name, real_server_name};
+use crate::events::Kind;
 
 impl Director {
     pub(super) fn take_checks(&mut self, first: health::Report) {
@@ -43,20 +44,14 @@ impl Director {
                 .iter()
                 .filter(|r| r.checks.contains(&report.spec))
             {
-                let (virtual_server, real_server) = (&server.name, real.key.to_string());
-                let check = report.spec.to_string();
-                match report.health {
-                    Health::Up => {
-                        info!(virtual_server, real_server, check, "real server up: {why}")
-                    }
-                    Health::Down => {
-                        warn!(
-                            virtual_server,
-                            real_server, check, "real server down: {why}"
-                        );
-                    }
-                    Health::Unknown => {}
-                }
+                let kind = match report.health {
+                    Health::Up => Kind::RealServerUp,
+                    Health::Down => Kind::RealServerDown,
+                    Health::Unknown => continue,
+                };
+                let object = format!("{}/{}", server.name, real_server_name(real.key));
+                let message = format!("{}: {} {why}", health_name(report.health), report.spec);
+                self.events.record(kind, object, message);
             }
         }
         true

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use health::Health;
 use ipvs::{ServiceKey, Table};
-use tracing::{error, info};
 
 use super::{Director, Reload, Wake, serves};
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::desired;
+use crate::events::Kind;
 use crate::reconcile;
 
 /// A configuration that a reload has read, and what the kernel holds of services that are new in it.
@@ -45,14 +45,17 @@ impl Director {
                 .map(|()| loaded),
             Err(why) => Err(why),
         };
+        let file = self.config_path.display().to_string();
         let error = match result {
             Ok(loaded) => {
                 self.replace(loaded);
-                info!(file = %self.config_path.display(), "configuration reloaded");
+                self.events
+                    .record(Kind::ConfigReloaded, file, "configuration reloaded");
                 None
             }
             Err(why) => {
-                error!("reload refused, nothing changed:\n{why}");
+                let message = format!("reload refused, nothing changed:\n{why}");
+                self.events.record(Kind::ConfigRefused, file, message);
                 Some(why)
             }
         };

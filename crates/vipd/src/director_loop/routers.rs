@@ -1,21 +1,28 @@
 //! The virtual routers as the director sees them: what they are told, what they report, and what
 //! follows for addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
-use vrrp::StateName;
+use vrrp::{Fault, StateName};
 
-use super::{Director, Router};
+use super::{Director, Refused, Router, Wake};
 use crate::config::{Heartbeat, Vrrp};
-use crate::net::addresses::{self, RouterAddresses, Wanted};
+use crate::events::Kind;
+use crate::holdings::{self, Role};
+use crate::maintenance;
+use crate::net::addresses;
+use crate::net::firewall;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
+use crate::net::routes;
 use crate::net::sys::{Mac, mac_text};
+use crate::net::virtual_mac;
+use crate::track;
 use crate::vrrp_loop::{self, Command, Facts, LinkFacts, RouterFacts, RouterReport, Spec};
 
 /// How long after a change of role an address may have two holders.
@@ -35,6 +42,19 @@ pub(super) struct Switchover {
     reply: oneshot::Sender<Result<String, String>>,
 }
 
+fn is_recent(at: SystemTime) -> bool {
+    at.elapsed().is_ok_and(|age| age < CONFLICT_MEMORY)
+}
+
+fn report_is_out(routers: &BTreeMap<String, Router>, name: &str) -> bool {
+    routers
+        .get(name)
+        .is_some_and(|router| match router.report.state {
+            StateName::Fault | StateName::Initialize => true,
+            StateName::Backup | StateName::Master => false,
+        })
+}
+
 impl Director {
     pub(super) fn take_vrrp(&mut self, report: vrrp_loop::Report) {
         match report {
@@ -45,7 +65,7 @@ impl Director {
                     let configured = |name: &String| self.config.vrrp(name).is_some();
                     self.routers.retain(|name, _| configured(name));
                 }
-                self.publish_addresses();
+                self.publish_holdings();
                 self.publish_table();
             }
             vrrp_loop::Report::Discarded {
@@ -63,14 +83,16 @@ impl Director {
             vrrp_loop::Report::Trouble { interface, what } => {
                 warn!(interface, "{what}");
             }
-            vrrp_loop::Report::Notice { router, notice } => warn!(router, "{notice}"),
+            vrrp_loop::Report::Notice { router, notice } => {
+                let message = notice.to_string();
+                self.events.record((&notice).into(), router, message);
+            }
             // Goes straight to the link.
             vrrp_loop::Report::Probe(_) | vrrp_loop::Report::Stopped => {}
         }
     }
 
     pub(super) fn take_router(&mut self, report: RouterReport) {
-        self.judge_switchovers(&report);
         let name = report.name.clone();
         let before = self.routers.get(&name);
         let held = before.is_some_and(|before| before.report.hold);
@@ -79,19 +101,31 @@ impl Director {
         if changed {
             let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
             let why = &report.why;
-            info!(router = name, from, to = %report.state, why, "virtual router is {}", report.state);
+            let message = format!("{}, was {from}: {why}", report.state);
+            self.events.record(report.state.into(), &name, message);
+        }
+        let known = before.and_then(|before| before.report.incompatible);
+        if let Some((peer, reason)) = report.incompatible.filter(|now| known != Some(*now)) {
+            let message = format!("adverts of {peer} cannot be accepted: {reason}");
+            self.events.record(Kind::VrrpIncompatible, &name, message);
         }
         // The first report of a router that has not started yet is no change of state.
         let moved = changed && (before.is_some() || report.state != StateName::Initialize);
+        let peer = report.incompatible;
         let router = Router {
+            incompatible_since: before
+                .filter(|before| peer.is_some() && before.report.incompatible == peer)
+                .and_then(|before| before.incompatible_since)
+                .or_else(|| peer.map(|_| SystemTime::now())),
             since: before
                 .filter(|_| !changed)
                 .map_or_else(SystemTime::now, |b| b.since),
             transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
             report,
         };
-        self.routers.insert(name, router);
-        self.publish_addresses();
+        self.routers.insert(name.clone(), router);
+        self.judge_switchovers(&name);
+        self.publish_holdings();
         if changed || hold_changed {
             self.publish_table();
         }
@@ -101,6 +135,9 @@ impl Director {
     pub(super) fn configure_routers(&mut self) {
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
+        let tracked = track::Wanted::of(&self.config);
+        self.tracker.set(&tracked);
+        self.track.keep(&tracked);
         // What is true of them must be there before them.
         self.facts = Facts::default();
         self.tell_facts();
@@ -122,13 +159,20 @@ impl Director {
     /// before.
     pub(super) fn tell_facts(&mut self) {
         let links = Arc::clone(&self.links.borrow_and_update());
+        self.track.links = Arc::clone(&links);
+        self.track.quorums.clone_from(&self.quorums);
         let own = self.config.vrrp.iter().map(|vrrp| &vrrp.interface);
         let further = self.config.vrrp.iter().flat_map(|vrrp| &vrrp.heartbeats);
         let further = further.filter_map(|heartbeat| match heartbeat {
             Heartbeat::Interface(name) => Some(name),
             Heartbeat::Peer { .. } => None,
         });
-        let names: BTreeSet<&String> = own.chain(further).collect();
+        let macvlans = self
+            .config
+            .vrrp
+            .iter()
+            .filter_map(|vrrp| vrrp.virtual_mac.as_ref());
+        let names: BTreeSet<&String> = own.chain(further).chain(macvlans).collect();
         let link_facts = names.into_iter().map(|name| {
             let link = links.named(name);
             LinkFacts {
@@ -160,10 +204,21 @@ impl Director {
                 .and_then(|link| self.config.own_address(link, vrrp.parameters.family)),
             Heartbeat::Peer { .. } => None,
         };
+        let track::Judgement {
+            faults,
+            offset,
+            references_lost,
+            ..
+        } = track::judge(vrrp, &self.track);
+        let mut faults: BTreeSet<Fault> = faults.into_iter().map(Fault::Tracked).collect();
+        faults.extend(self.maintenance.then_some(Fault::Maintenance));
         RouterFacts {
+            name: vrrp.name.clone(),
             source: link.and_then(|link| self.config.advert_source(vrrp, link)),
             heartbeat_sources: vrrp.heartbeats.iter().map(heartbeat_source).collect(),
-            ..RouterFacts::unknown(vrrp.name.clone())
+            faults,
+            priority_offset: offset,
+            references_lost,
         }
     }
 
@@ -185,32 +240,30 @@ impl Director {
         let Some(router) = holder.filter(|router| settled(router)) else {
             return;
         };
-        let now = Instant::now();
+        let (now, name) = (SystemTime::now(), router.report.name.clone());
         self.address_conflicts += 1;
         if self.conflicts.len() >= CONFLICTS_MAX {
-            self.conflicts
-                .retain(|_, at| now.saturating_duration_since(*at) < CONFLICT_MEMORY);
+            self.conflicts.retain(|_, at| is_recent(*at));
         }
         if self.conflicts.len() >= CONFLICTS_MAX {
             return;
         }
         let known = self.conflicts.insert((address, by), now);
-        if known.is_none_or(|at| now.saturating_duration_since(at) >= CONFLICT_MEMORY) {
-            let (router, interface) = (&router.report.name, &claim.interface);
-            let by = mac_text(by);
-            warn!(router, interface, %address, by, "another host claims a virtual address");
+        if !known.is_some_and(is_recent) {
+            let (by, interface) = (mac_text(by), &claim.interface);
+            let message =
+                format!("{by} claims it on {interface}, too, although {name} holds it here");
+            self.events
+                .record(Kind::AddressConflict, address.to_string(), message);
         }
     }
 
-    /// Who claims addresses of that virtual router, as far as it was heard lately.
-    pub(crate) fn conflicts_of(&self, vrrp: &Vrrp) -> Vec<(IpAddr, Mac)> {
-        let recent = self
-            .conflicts
-            .iter()
-            .filter(|(_, at)| at.elapsed() < CONFLICT_MEMORY);
+    /// Who claims addresses of that virtual router, and when that was last heard.
+    pub(crate) fn conflicts_of(&self, vrrp: &Vrrp) -> Vec<(IpAddr, Mac, SystemTime)> {
+        let recent = self.conflicts.iter().filter(|(_, at)| is_recent(**at));
         recent
-            .map(|(conflict, _)| *conflict)
-            .filter(|(ip, _)| vrrp.addresses.iter().any(|known| known.ip() == *ip))
+            .map(|((address, by), at)| (*address, *by, *at))
+            .filter(|(ip, _, _)| vrrp.addresses.iter().any(|known| known.ip() == *ip))
             .collect()
     }
 
@@ -220,26 +273,12 @@ impl Director {
         name: &str,
         reply: oneshot::Sender<Result<String, String>>,
     ) {
-        let refusal = match self.routers.get(name).map(|router| &router.report) {
-            None => {
-                let known: Vec<&str> = self.config.vrrp.iter().map(|v| v.name.as_str()).collect();
-                let known = known.join(", ");
-                format!("there is no virtual router {name:?}; there is {known}")
-            }
-            Some(report) if report.state == StateName::Master => String::new(),
-            Some(report) => {
-                let state = report.state;
-                let master = report.master.map_or(String::new(), |(master, priority)| {
-                    format!("; {master} (priority {priority}) is master")
-                });
-                format!("{name} is not master here, but {state}{master}")
-            }
-        };
-        if !refusal.is_empty() {
-            let _ = reply.send(Err(refusal));
+        if let Some(why) = self.switchover_refused(name) {
+            let _ = reply.send(Err(why));
             return;
         }
-        info!(router = name, "switchover: handing over");
+        self.events
+            .record(Kind::Switchover, name, "ordered by an operator");
         self.switchovers.push(Switchover {
             router: name.to_owned(),
             begun: Instant::now(),
@@ -250,60 +289,135 @@ impl Director {
     }
 
     /// Answers those whose switchover has come to an end.
-    fn judge_switchovers(&mut self, report: &RouterReport) {
+    fn judge_switchovers(&mut self, name: &str) {
+        let Some(report) = self.routers.get(name).map(|router| &router.report) else {
+            return;
+        };
+        let left = report.state != StateName::Master;
+        let followed = report.master.is_some();
         let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.switchovers)
             .into_iter()
-            .partition(|switchover| switchover.router == report.name);
+            .partition(|switchover| switchover.router == name);
         self.switchovers = others;
         for mut switchover in mine {
-            let name = &report.name;
-            let took = switchover.begun.elapsed().as_millis();
-            let outcome = match (report.state, report.master) {
-                (StateName::Backup, Some((master, priority))) => Some(Ok(format!(
-                    "{name}: {master} (priority {priority}) is master; handed over in {took} ms"
-                ))),
-                (StateName::Backup, None) => {
-                    switchover.left = true;
-                    None
-                }
-                (StateName::Master, _) if switchover.left => Some(Err(format!(
-                    "{name}: nobody took over; this director is master again and kept the addresses"
-                ))),
-                (StateName::Master, _) => None,
-                (StateName::Fault | StateName::Initialize, _) => Some(Err(format!(
-                    "{name} is {} meanwhile: {}",
-                    report.state, report.why
-                ))),
+            let over = match (left, switchover.left) {
+                // Somebody is followed, or it is no backup any more; or it is master again.
+                (true, _) => followed || report_is_out(&self.routers, name),
+                (false, was_out) => was_out,
             };
-            match outcome {
-                Some(outcome) => drop(switchover.reply.send(outcome)),
-                None => self.switchovers.push(switchover),
+            switchover.left |= left;
+            if over {
+                let outcome = self.switchover_outcome(name, switchover.begun.elapsed());
+                let _ = switchover.reply.send(outcome);
+            } else {
+                self.switchovers.push(switchover);
             }
         }
     }
 
-    pub(super) fn publish_addresses(&mut self) {
-        let Some(sender) = self
-            .wanted_addresses
-            .as_ref()
-            .filter(|_| self.unconfigured == 0)
-        else {
+    /// Writes down that this director is out of service, or in again, so that a restart changes
+    /// nothing of it. The disk is waited for beside the loop.
+    pub(super) fn begin_maintenance(
+        &self,
+        on: bool,
+        reply: oneshot::Sender<Result<String, String>>,
+    ) {
+        let (state_dir, wake) = (self.config.global.state_dir.clone(), self.wake.clone());
+        tokio::task::spawn_blocking(move || {
+            let written = maintenance::write(&state_dir, on)
+                .map_err(|error| format!("nothing changed: {}: {error}", state_dir.display()));
+            let _ = wake.send(Wake::MaintenanceWritten { on, written, reply });
+        });
+    }
+
+    /// Takes this director out of service or in again. Returns what that does, in words.
+    pub(super) fn set_maintenance(&mut self, on: bool) -> String {
+        let words = self.maintenance_words(on);
+        if self.maintenance != on {
+            self.maintenance = on;
+            let (kind, message) = if on {
+                (Kind::MaintenanceOn, "gives everything up until it is off")
+            } else {
+                (Kind::MaintenanceOff, "takes part again")
+            };
+            self.events.record(kind, &self.config.global.name, message);
+            self.tell_facts();
+        }
+        words
+    }
+
+    /// Tells what holds addresses and what goes with them what follows from the roles.
+    pub(super) fn publish_holdings(&self) {
+        let Some(holdings) = self.holdings.as_ref().filter(|_| self.unconfigured == 0) else {
             return;
         };
-        let mut wanted = Wanted::new();
-        for vrrp in &self.config.vrrp {
-            let router = self.routers.get(&vrrp.name).map(|router| &router.report);
-            let addresses = RouterAddresses {
-                addresses: vrrp.addresses.clone(),
-                hold: router.is_some_and(|router| router.hold),
-                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
-                announce: router.map_or(0, |router| router.announce),
-                garp: vrrp.garp,
-            };
-            wanted.insert(vrrp.name.clone(), addresses);
+        let links = Arc::clone(&self.links.borrow());
+        holdings.publish(&self.config, &links, |name| {
+            let report = self.routers.get(name).map(|router| &router.report);
+            report.map_or(Role::default(), |report| Role {
+                hold: report.hold,
+                announce: report.announce,
+            })
+        });
+    }
+
+    pub(super) fn take_holdings(&mut self, report: holdings::Report) {
+        match report {
+            holdings::Report::Addresses(report) => self.take_addresses(report),
+            holdings::Report::VirtualMac(report) => self.take_virtual_mac(report),
+            holdings::Report::Firewall(report) => match report {
+                firewall::Report::Repaired => self.repaired("nftables table inet vipd"),
+                firewall::Report::Refused { error } => {
+                    self.refuse(Refused::Firewall, "nftables table inet vipd", &error);
+                }
+                firewall::Report::Mended => self.mend(&Refused::Firewall),
+            },
+            holdings::Report::Routes(report) => match report {
+                routes::Report::Repaired { item } => self.repaired(&item.to_string()),
+                routes::Report::Refused { item, error } => {
+                    let item = item.to_string();
+                    self.refuse(Refused::Route(item.clone()), &item, &error);
+                }
+                routes::Report::Mended { item } => self.mend(&Refused::Route(item.to_string())),
+                routes::Report::Changed { added, removed } => {
+                    info!(added, removed, "virtual routes and rules changed");
+                }
+                routes::Report::Trouble { error } => error!("{error}"),
+            },
         }
-        if **sender.borrow() != wanted {
-            sender.send_replace(Arc::new(wanted));
+    }
+
+    fn take_virtual_mac(&mut self, report: virtual_mac::Report) {
+        match report {
+            virtual_mac::Report::Repaired { name, .. } => self.repaired(&name),
+            virtual_mac::Report::Refused {
+                router,
+                name,
+                error,
+            } => self.refuse(Refused::VirtualMac(router), &name, &error),
+            virtual_mac::Report::Mended { router, .. } => self.mend(&Refused::VirtualMac(router)),
+            virtual_mac::Report::Changed { created, removed } => {
+                info!(created, removed, "virtual MACs changed");
+            }
+            virtual_mac::Report::Trouble { error } => error!("{error}"),
+        }
+    }
+
+    fn repaired(&mut self, what: &str) {
+        self.address_repairs += 1;
+        let message = "put back, somebody had changed or deleted it";
+        self.events.record(Kind::AddressRepaired, what, message);
+    }
+
+    fn refuse(&mut self, refused: Refused, what: &str, error: &str) {
+        let message = format!("refused: {error}");
+        self.events.record(Kind::AddressRefused, what, message);
+        self.refused.insert(refused, format!("{what}: {error}"));
+    }
+
+    fn mend(&mut self, refused: &Refused) {
+        if let Some(what) = self.refused.remove(refused) {
+            info!("no longer refused: {what}");
         }
     }
 
@@ -311,14 +425,18 @@ impl Director {
         match report {
             addresses::Report::Repaired { interface, address } => {
                 self.address_repairs += 1;
-                warn!(interface, %address, "virtual address repaired, somebody had deleted it");
+                let message = format!("put back on {interface}, somebody had deleted it");
+                self.events
+                    .record(Kind::AddressRepaired, address.to_string(), message);
             }
             addresses::Report::Refused {
                 interface,
                 address,
                 error,
             } => {
-                error!(interface, %address, "virtual address refused: {error}");
+                let message = format!("refused on {interface}: {error}");
+                self.events
+                    .record(Kind::AddressRefused, address.to_string(), message);
                 self.refused_addresses.insert((interface, address), error);
             }
             addresses::Report::Mended { interface, address } => {

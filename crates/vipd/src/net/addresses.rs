@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use ownership::unwanted;
+pub(super) use requests::execute;
 pub use requests::{Failure, delete_one as delete};
 
 use self::memory::{Installed, Memory, Shape, has_shape};

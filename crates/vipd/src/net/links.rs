@@ -155,24 +155,6 @@ impl FromIterator<Link> for Links {
 }
 
 impl Link {
-    /// The link-local IPv6 address that adverts are sent from: the first one that is not virtual, and
-    /// that no other host has been found to use, or may still be.
-    pub fn primary_v6(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv6Addr> {
-        self.addresses
-            .iter()
-            .find_map(|known| match known.address.addr() {
-                IpAddr::V6(ip)
-                    if ip.is_unicast_link_local()
-                        && known.usable()
-                        && !known.ours
-                        && !is_virtual(ip.into()) =>
-                {
-                    Some(ip)
-                }
-                IpAddr::V4(_) | IpAddr::V6(_) => None,
-            })
-    }
-
     /// The IPv4 address that adverts are sent from: the first one that is not a virtual address
     /// (RFC 3768 §5.2.1, "primary IP address").
     pub fn primary_v4(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv4Addr> {
@@ -201,6 +183,42 @@ impl Link {
             .find_map(|address| match address.address {
                 IpNet::V4(net) => Some(net.addr()),
                 IpNet::V6(_) => None,
+            })
+    }
+
+    /// The IPv6 address that adverts are sent from: the first link-local one that is not a virtual
+    /// address (RFC 9568 §5.1.2.1).
+    pub fn primary_v6(&self, is_virtual: impl Fn(IpAddr) -> bool) -> Option<Ipv6Addr> {
+        self.link_local()
+            .find(|(ours, ip)| !ours && !is_virtual((*ip).into()))
+            .map(|(_, ip)| ip)
+    }
+
+    /// The first link-local IPv6 address of any kind, for an address owner.
+    #[must_use]
+    pub fn any_link_local(&self) -> Option<Ipv6Addr> {
+        self.link_local().next().map(|(_, ip)| ip)
+    }
+
+    /// Whether it has that address.
+    #[must_use]
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|known| known.address.addr() == ip)
+    }
+
+    /// The link-local IPv6 addresses, and whether vipd put each there. Not those that another host
+    /// uses, or may still turn out to use: the kernel sends nothing from them.
+    fn link_local(&self) -> impl Iterator<Item = (bool, Ipv6Addr)> {
+        self.addresses
+            .iter()
+            .filter(|known| known.usable())
+            .filter_map(|known| match known.address {
+                IpNet::V6(net) if net.addr().is_unicast_link_local() => {
+                    Some((known.ours, net.addr()))
+                }
+                IpNet::V4(_) | IpNet::V6(_) => None,
             })
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::SystemTime;
 
 use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{SockAddr, SockAddrStorage};
@@ -119,6 +120,39 @@ fn link_layer(address: &SocketAddrAny) -> Option<libc::sockaddr_ll> {
             .cast::<libc::sockaddr_ll>()
             .read_unaligned()
     })
+}
+
+/// A point in time as the clock on this host's wall shows it: `2027-01-15 09:00:00`. Where the C
+/// library cannot tell: `@` and the seconds since 1970, as date(1) reads them.
+#[must_use]
+pub fn local_time(at: SystemTime) -> String {
+    let since_epoch = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let unknown = || format!("@{}", since_epoch.as_secs());
+    let Ok(seconds) = libc::time_t::try_from(since_epoch.as_secs()) else {
+        return unknown();
+    };
+    // SAFETY: every field of tm is a number or a pointer, for which zero is valid; both pointers
+    // are to variables that live until the call returns, and the name of the zone, which tm points
+    // to, is not read.
+    let local = unsafe {
+        let mut local: libc::tm = std::mem::zeroed();
+        let known = !libc::localtime_r(&raw const seconds, &raw mut local).is_null();
+        known.then_some(local)
+    };
+    let Some(local) = local else {
+        return unknown();
+    };
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        i64::from(local.tm_year) + 1900,
+        local.tm_mon + 1,
+        local.tm_mday,
+        local.tm_hour,
+        local.tm_min,
+        local.tm_sec
+    )
 }
 
 /// `AF_PACKET` as `sa_family_t`.

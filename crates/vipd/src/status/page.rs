@@ -1,38 +1,59 @@
-//! The status as a page for people.
+//! The status as a page for people: one screen tells whether all is well, and what is not comes
+//! first.
+
+mod layout;
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::{CheckStatus, ReloadStatus, Status, VirtualServerStatus};
+use self::layout::{cut, table};
+use super::{CheckStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus};
 
-const WIDTH: usize = 100;
+pub use self::layout::Look;
+pub(crate) use self::layout::plain;
 
-/// The status for people: at most 100 columns, problems first.
+/// The longest name of a virtual router that is shown whole in its column.
+const NAME_MAX: usize = 24;
+/// Lines of virtual addresses of one router on a terminal.
+const ADDRESS_LINES: usize = 4;
+/// Refusals of the kernel that are shown.
+const REFUSED_MAX: usize = 3;
+/// Lines of a refused reload that are shown.
+const RELOAD_LINES: usize = 12;
+
+/// The status for people, problems first.
 #[must_use]
-pub fn render(status: &Status, now: SystemTime, color: bool) -> String {
-    let paint = Paint { color };
+pub fn render(status: &Status, now: SystemTime, look: Look) -> String {
     let mut text = String::new();
     let up = short(Duration::from_secs(status.uptime_seconds));
-    let _ = writeln!(text, "{}  vipd {}, up {up}", status.name, status.version);
-    for problem in problems(status) {
-        for line in wrap(&problem, WIDTH - 2) {
-            let _ = writeln!(text, "{} {line}", paint.red("!"));
-        }
+    let problems = problems(status, now);
+    let verdict = match problems.len() {
+        0 => look.green("all is well"),
+        1 => look.red("1 problem"),
+        many => look.red(&format!("{many} problems")),
+    };
+    let name = plain(&status.name);
+    let _ = writeln!(text, "{name}  vipd {}, up {up}, {verdict}", status.version);
+    for line in problems.iter().flat_map(|problem| problem.lines()) {
+        loud(&mut text, look, &look.red("!"), line);
+    }
+    for note in notes(status) {
+        loud(&mut text, look, &look.yellow("!"), &note);
     }
     if !status.vrrp.is_empty() {
         text.push('\n');
-        text.push_str(&routers(status, now, &paint));
+        text.push_str(&routers(status, now, look));
     }
     for server in &status.virtual_servers {
         text.push('\n');
-        text.push_str(&virtual_server(server, &paint));
+        text.push_str(&virtual_server(server, look));
     }
     if !status.virtual_servers.is_empty() {
         let ipvs = &status.ipvs;
         let sync = if ipvs.in_sync {
-            paint.green("in sync")
+            look.green("in sync")
         } else {
-            paint.red("not in sync")
+            look.red("not in sync")
         };
         let compared = ipvs.last_resync.as_deref().and_then(|at| ago(at, now));
         let compared = compared.map_or("not compared yet".to_owned(), |ago| {
@@ -43,113 +64,233 @@ pub fn render(status: &Status, now: SystemTime, color: bool) -> String {
     text
 }
 
-/// What is not as it should be, worst first.
-fn problems(status: &Status) -> Vec<String> {
+fn loud(text: &mut String, look: Look, mark: &str, line: &str) {
+    for line in look.hanging(2, line) {
+        let _ = writeln!(text, "{mark} {line}");
+    }
+}
+
+/// What is not as it should be, worst first: what breaks the service of both directors, then what
+/// breaks this one's, then what waits for an operator.
+fn problems(status: &Status, now: SystemTime) -> Vec<String> {
     let mut found = Vec::new();
-    for router in &status.vrrp {
-        for fault in &router.faults {
-            found.push(format!("virtual router {}: {fault}", router.name));
+    let each = |tell: &dyn Fn(&VrrpStatus) -> Vec<String>, found: &mut Vec<String>| {
+        for router in &status.vrrp {
+            let told = tell(router).into_iter();
+            found.extend(told.map(|what| format!("virtual router {}: {what}", router.name)));
         }
-    }
+    };
+    each(&split_brain, &mut found);
+    each(&|router| router.faults.clone(), &mut found);
     for server in &status.virtual_servers {
-        if !server.quorum.up {
-            let instead = if server.sorry {
-                "; the sorry server answers"
-            } else {
-                ""
-            };
-            let (have, needed) = (server.quorum.have, server.quorum.needed);
-            found.push(format!(
-                "virtual server {}: no quorum, weight {have} of {needed}{instead}",
-                server.name
-            ));
-        }
+        found.extend(server_problems(server));
     }
-    for refused in status.ipvs.refused.iter().take(3) {
-        found.push(format!("IPVS: {refused}"));
+    let refused = &status.ipvs.refused;
+    let shown = refused.iter().take(REFUSED_MAX);
+    found.extend(shown.map(|refused| format!("IPVS: {refused}")));
+    if refused.len() > REFUSED_MAX {
+        let more = refused.len() - REFUSED_MAX;
+        found.push(format!("IPVS: {more} more changes are refused (--json)"));
     }
-    if let Some(ReloadStatus {
-        ok: false,
-        at,
-        error,
-    }) = &status.config.last_reload
-    {
-        let error = error.as_deref().unwrap_or("unknown");
+    each(&|router| peer_problems(router, now), &mut found);
+    if status.maintenance {
+        found.push(
+            "maintenance is on: this director takes no part until `vipctl maintenance off`"
+                .to_owned(),
+        );
+    }
+    each(&|router| failing_trackers(router), &mut found);
+    found.extend(refused_reload(status));
+    found
+}
+
+fn split_brain(router: &VrrpStatus) -> Vec<String> {
+    let rival = router.rival.iter().map(|rival| {
+        format!(
+            "two masters: {} (priority {}) is master, too",
+            rival.address, rival.priority
+        )
+    });
+    let conflicts = router.conflicts.iter().map(|conflict| {
+        format!(
+            "address conflict: {} claims {}",
+            conflict.mac, conflict.address
+        )
+    });
+    rival.chain(conflicts).collect()
+}
+
+fn peer_problems(router: &VrrpStatus, now: SystemTime) -> Vec<String> {
+    let suspect = router.suspect.iter().map(|mac| {
+        format!("suspect: no master is heard, but {mac} answers for the addresses; waiting")
+    });
+    let incompatible = router.incompatible.iter().map(|peer| {
+        let since = ago(&peer.since, now).unwrap_or_default();
+        format!(
+            "the peer {} lives, but cannot be understood, for {since}: {}",
+            peer.address, peer.reason
+        )
+    });
+    let yielded = router.yielded.then(|| {
+        "handed over by `vipctl switchover`: does not take back from a living master".to_owned()
+    });
+    suspect.chain(incompatible).chain(yielded).collect()
+}
+
+/// What costs priority only; without a weight it is a fault, which is told already.
+fn failing_trackers(router: &VrrpStatus) -> Vec<String> {
+    let failing = router.track.iter().filter(|track| !track.ok);
+    failing
+        .filter_map(|track| {
+            let weight = track.weight?;
+            let (what, detail) = (&track.what, &track.detail);
+            Some(format!("{what}: {detail} (weight {weight})"))
+        })
+        .collect()
+}
+
+fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
+    let mut found = Vec::new();
+    if server.missing {
         found.push(format!(
-            "reload at {at} refused, the configuration before it is in force:"
+            "virtual server {}: the kernel does not have it",
+            server.name
         ));
-        found.extend(error.lines().take(12).map(|line| format!("  {line}")));
+    }
+    if !server.quorum.up {
+        let instead = if server.sorry {
+            "; the sorry server answers"
+        } else {
+            ""
+        };
+        let (have, needed) = (server.quorum.have, server.quorum.needed);
+        found.push(format!(
+            "virtual server {}: no quorum, weight {have} of {needed}{instead}",
+            server.name
+        ));
     }
     found
 }
 
-fn routers(status: &Status, now: SystemTime, paint: &Paint) -> String {
-    let mut rows = vec![
-        [
-            "ROUTER",
-            "INTERFACE",
-            "VRID",
-            "STATE",
-            "PRIO",
-            "MASTER",
-            "SINCE",
-            "ADDRESSES",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
+fn refused_reload(status: &Status) -> Option<String> {
+    let ReloadStatus { at, ok, error } = status.config.last_reload.as_ref()?;
+    if *ok {
+        return None;
+    }
+    let mut text = format!("reload at {at} refused, the configuration before it is in force:");
+    let error = error.as_deref().unwrap_or("unknown");
+    for line in error.lines().take(RELOAD_LINES) {
+        text.push_str("\n  ");
+        text.push_str(line);
+    }
+    Some(text)
+}
+
+/// What is as configured, but surprises whoever does not know it.
+fn notes(status: &Status) -> Vec<String> {
+    let filtered = status.vrrp.iter().filter(|router| !router.accept);
+    let filtered = filtered.map(|router| {
+        format!(
+            "virtual router {}: its addresses answer nothing but IPVS services (accept = false)",
+            router.name
+        )
+    });
+    filtered.collect()
+}
+
+fn routers(status: &Status, now: SystemTime, look: Look) -> String {
+    let heads = ["ROUTER", "INTERFACE", "VRID", "STATE", "PRIO", "ADDRESSES"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for router in &status.vrrp {
-        let priority = if router.priority.configured == router.priority.effective {
-            router.priority.effective.to_string()
+        let priority = &router.priority;
+        let priority = if priority.configured == priority.effective {
+            priority.effective.to_string()
         } else {
-            format!(
-                "{}/{}",
-                router.priority.effective, router.priority.configured
-            )
-        };
-        let master = match &router.master {
-            Some(_) if router.state == "master" => "this".to_owned(),
-            Some(master) => format!("{} ({})", master.address, master.priority),
-            None => "-".to_owned(),
-        };
-        let more = router.virtual_addresses.len().saturating_sub(1);
-        let first = router
-            .virtual_addresses
-            .first()
-            .cloned()
-            .unwrap_or_default();
-        let addresses = if more > 0 {
-            format!("{first} +{more}")
-        } else {
-            first
+            format!("{}/{}", priority.effective, priority.configured)
         };
         rows.push(vec![
-            cut(&router.name, 16),
+            cut(&router.name, NAME_MAX),
             router.interface.clone(),
             router.vrid.to_string(),
             router.state.clone(),
             priority,
-            master,
-            ago(&router.since, now).unwrap_or_else(|| "-".to_owned()),
-            addresses,
+            router.virtual_addresses.join(" "),
         ]);
     }
-    table(&rows, |row, column, text| {
+    let rows = table(&rows, look, ADDRESS_LINES, |row, column, text| {
         match (row, column, text.trim()) {
-            (0, _, _) => paint.bold(text),
-            (_, 3, "master") => paint.green(text),
-            (_, 3, "fault") => paint.red(text),
+            (0, _, _) => look.bold(text),
+            (_, 3, "master") => look.green(text),
+            (_, 3, "fault") => look.red(text),
             (_, _, _) => text.to_owned(),
         }
-    })
+    });
+    let mut routers = status.vrrp.iter();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        text.push_str(row);
+        if number == 0 {
+            continue;
+        }
+        for words in routers
+            .next()
+            .into_iter()
+            .flat_map(|r| words(r, status, now))
+        {
+            for line in look.hanging(2, &words) {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+    }
+    text
 }
 
-fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
-    let quorum = &server.quorum;
-    let state = if quorum.up {
-        paint.green("up")
+/// Who is master and since when, and what is particular about the router.
+fn words(router: &VrrpStatus, status: &Status, now: SystemTime) -> Vec<String> {
+    let since = ago(&router.since, now).map_or(String::new(), |ago| format!(" for {ago}"));
+    let mut who = match (router.state.as_str(), &router.master) {
+        ("master", _) => format!("this director is master{since}"),
+        ("backup", Some(master)) => format!(
+            "{} (priority {}) is master; this director is backup{since}",
+            master.address, master.priority
+        ),
+        ("backup", None) => format!("no master is heard; this director is backup{since}"),
+        ("fault", _) => format!("this director cannot be master{since}"),
+        (_, _) if status.maintenance => "this director takes no part: maintenance".to_owned(),
+        (state, _) => format!("this director is in state {state}{since}"),
+    };
+    if !router.why.is_empty() {
+        let _ = write!(who, ": {}", router.why);
+    }
+    if router.lingering {
+        who.push_str("; forwards until the new master is heard");
+    }
+    let mut particular = Vec::new();
+    if !router.accept {
+        particular.push("answers nothing but IPVS services".to_owned());
+    }
+    if router.transport == "unicast" {
+        particular.push("unicast".to_owned());
+    }
+    if let Some(interface) = &router.virtual_mac {
+        particular.push(format!("virtual MAC on {interface}"));
+    }
+    if let Some(group) = &router.sync_group {
+        particular.push(format!("sync group {group}"));
+    }
+    if particular.is_empty() {
+        vec![who]
     } else {
-        paint.red("no quorum")
+        vec![who, particular.join(", ")]
+    }
+}
+
+fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
+    let quorum = &server.quorum;
+    let state = match (server.missing, quorum.up) {
+        (true, _) => look.red("not in the kernel"),
+        (false, true) => look.green("up"),
+        (false, false) => look.red("no quorum"),
     };
     let only_master = if server.active == "master" {
         ", while master"
@@ -164,26 +305,29 @@ fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
     let (scheduler, forwarding) = (&server.scheduler, &server.forwarding);
     let rest = format!(" {what} {scheduler} {forwarding}{only_master}: ");
     let weight = format!(", weight {} (quorum {})", quorum.have, quorum.needed);
-    let used = rest.chars().count() + "no quorum".len() + weight.chars().count();
-    let name = cut(&server.name, WIDTH.saturating_sub(used));
-    let mut text = format!("{}{rest}{state}{weight}\n", paint.bold(&name));
-    let mut rows = vec![
-        [
-            "  REAL SERVER",
-            "STATE",
-            "WEIGHT",
-            "ACTIVE",
-            "INACTIVE",
-            "CHECK",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+    let name = match look.width {
+        Some(width) => {
+            let used = rest.chars().count() + "not in the kernel".len() + weight.chars().count();
+            cut(&server.name, width.saturating_sub(used).max(8))
+        }
+        None => plain(&server.name),
+    };
+    let mut text = format!("{}{rest}{state}{weight}\n", look.bold(&name));
+    let heads = [
+        "  REAL SERVER",
+        "STATE",
+        "WEIGHT",
+        "ACTIVE",
+        "INACTIVE",
+        "CHECK",
     ];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for real in &server.real_servers {
-        let weight = if real.weight.configured == real.weight.effective {
-            real.weight.effective.to_string()
+        let weight = &real.weight;
+        let weight = if weight.configured == weight.effective {
+            weight.effective.to_string()
         } else {
-            format!("{}/{}", real.weight.effective, real.weight.configured)
+            format!("{}/{}", weight.effective, weight.configured)
         };
         let checks: Vec<String> = real.checks.iter().map(check).collect();
         rows.push(vec![
@@ -199,14 +343,15 @@ fn virtual_server(server: &VirtualServerStatus, paint: &Paint) -> String {
             },
         ]);
     }
-    text.push_str(&table(&rows, |row, column, text| {
+    let rows = table(&rows, look, usize::MAX, |row, column, text| {
         match (row, column, text.trim()) {
-            (0, _, _) => paint.bold(text),
-            (_, 1, "up") => paint.green(text),
-            (_, 1, "down") => paint.red(text),
+            (0, _, _) => look.bold(text),
+            (_, 1, "up") => look.green(text),
+            (_, 1, "down") => look.red(text),
             (_, _, _) => text.to_owned(),
         }
-    }));
+    });
+    text.push_str(&rows.concat());
     text
 }
 
@@ -216,59 +361,6 @@ fn check(check: &CheckStatus) -> String {
         (None, Some(latency)) => format!("{} ok, {latency} ms", check.kind),
         (None, None) => format!("{} waiting", check.kind),
     }
-}
-
-/// Columns as wide as their widest cell; the last one is cut at the width of the page.
-fn table(rows: &[Vec<String>], paint: impl Fn(usize, usize, &str) -> String) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        let mut used = 0;
-        for (column, cell) in row.iter().enumerate() {
-            let last = column + 1 == row.len();
-            let width = widths.get(column).copied().unwrap_or(0);
-            let cell = if last {
-                cut(cell, WIDTH.saturating_sub(used))
-            } else {
-                format!("{cell:<width$}")
-            };
-            used += width + 2;
-            line.push_str(&paint(number, column, &cell));
-            if !last {
-                line.push_str("  ");
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
-}
-
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(width)
-        .map(|line| line.iter().collect())
-        .collect()
 }
 
 fn ago(at: &str, now: SystemTime) -> Option<String> {
@@ -285,31 +377,5 @@ fn short(duration: Duration) -> String {
         (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
         (0, _, _) => format!("{hours}h{minutes}m"),
         (_, _, _) => format!("{days}d{hours}h"),
-    }
-}
-
-struct Paint {
-    color: bool,
-}
-
-impl Paint {
-    fn with(&self, code: &str, text: &str) -> String {
-        if self.color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn red(&self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    fn green(&self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    fn bold(&self, text: &str) -> String {
-        self.with("1", text)
     }
 }

@@ -35,17 +35,24 @@ const PACKET_SIZE: usize = 9216;
 /// The longest wait for successors on a stop, whatever the advert interval.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
+/// A step back of the clock that peers do not notice: less than the smallest default window of an
+/// authentication by digest.
+const CLOCK_STEP: Duration = Duration::from_secs(4);
+
 pub(super) struct AdvertPath {
     routers: Routers,
     seats: BTreeMap<RouterKey, Seat>,
     stations: Vec<Station>,
+    /// The station that a macvlan's one stands for.
+    below: BTreeMap<u32, u32>,
     facts: Facts,
     outbox: Outbox,
     lateness: Arc<Lateness>,
     /// Sends frames from virtual MACs.
     frames: Option<Socket>,
-    /// Differs from one signed advert to the next.
-    stamp: u16,
+    /// The time and number of the last advert: a signed one carries them, and peers take none that
+    /// is older than the one before.
+    stamp: (Duration, u16),
     /// The routers of which something may have to be reported; `true`: their faults, too.
     touched: BTreeMap<RouterKey, bool>,
     /// When a kind of trouble was last reported: by station, VRID and name.
@@ -60,11 +67,12 @@ impl AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),
             stations: Vec::new(),
+            below: BTreeMap::new(),
             facts: Facts::default(),
             outbox,
             lateness,
             frames: None,
-            stamp: 0,
+            stamp: (Duration::ZERO, 0),
             touched: BTreeMap::new(),
             reported: BTreeMap::new(),
             stop_at: None,
@@ -189,9 +197,13 @@ impl AdvertPath {
             };
             match socket.receive(buffer) {
                 Ok(None) => return,
-                Ok(Some(Ok(datagram))) => self.hear(station_number(number), &datagram),
-                Ok(Some(Err(discard))) => {
-                    self.discard(station_number(number), None, None, discard);
+                Ok(Some(received)) => {
+                    let station = station_number(number);
+                    let station = self.below.get(&station).copied().unwrap_or(station);
+                    match received {
+                        Ok(datagram) => self.hear(station, &datagram),
+                        Err(discard) => self.discard(station, None, None, discard),
+                    }
                 }
                 Err(error) => {
                     // ENETDOWN is told once when the interface goes down: that is a link fact. An
@@ -378,15 +390,27 @@ impl AdvertPath {
     }
 
     fn send_advert(&mut self, key: &RouterKey, advertisement: &Advertisement) {
-        let ways = self.ways(key);
-        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get_mut(key)) else {
+        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get(key)) else {
             return;
         };
-        self.stamp = self.stamp.wrapping_add(1);
-        let stamp = (wall_time(), self.stamp);
-        let (ways, packets) = seat.render(advertisement, router.parameters(), ways, stamp);
+        if !seat.has_rendered(advertisement, router.parameters()) {
+            let ways = self.ways(key);
+            let (wall, before) = (wall_time(), self.stamp.0);
+            // A clock that is set back a little must not silence us.
+            let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
+            self.stamp = (
+                if stands { before } else { wall },
+                self.stamp.1.wrapping_add(1),
+            );
+            if let Some(seat) = self.seats.get_mut(key) {
+                seat.render(advertisement, router.parameters(), ways, self.stamp);
+            }
+        }
+        let Some(seat) = self.seats.get(key) else {
+            return;
+        };
         let (mut sent, mut failed) = (false, Vec::new());
-        for (way, packet) in ways.iter().zip(packets) {
+        for (way, packet) in seat.packets() {
             let station = usize::try_from(way.station).ok();
             let Some(station) = station.and_then(|number| self.stations.get(number)) else {
                 continue;
@@ -471,10 +495,13 @@ impl AdvertPath {
         let mut added = Vec::new();
         for (key, spec) in wanted {
             let heartbeats = self.heartbeat_stations(&spec);
+            let macvlan = spec.virtual_mac.clone();
+            let macvlan = macvlan.map(|name| self.station_of(Place::Interface(name), key.family));
             let parameters = spec.parameters.clone();
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.configure(spec);
                 seat.heartbeats = heartbeats;
+                seat.macvlan = macvlan;
                 let running = self.routers.get(&key).map(VirtualRouter::parameters);
                 if running != Some(&parameters) {
                     self.tell(now, &key, Event::Reconfigured(parameters));
@@ -484,6 +511,7 @@ impl AdvertPath {
             }
             let mut seat = Seat::new(spec);
             seat.heartbeats = heartbeats;
+            seat.macvlan = macvlan;
             self.seats.insert(key, seat);
             self.routers.insert(key, VirtualRouter::new(parameters));
             added.push(key);
@@ -603,7 +631,13 @@ impl AdvertPath {
     fn use_stations(&mut self, now: Instant) {
         let links = self.seats.keys().map(|key| key.link);
         let further = self.seats.values().flat_map(|seat| &seat.heartbeats);
-        let used: BTreeSet<u32> = links.chain(further.map(|(number, _)| *number)).collect();
+        let macvlans = self.seats.values().filter_map(|seat| seat.macvlan);
+        let further = further.map(|(number, _)| *number);
+        let used: BTreeSet<u32> = links.chain(further).chain(macvlans).collect();
+        let below = self.seats.iter();
+        self.below = below
+            .filter_map(|(key, seat)| Some((seat.macvlan?, key.link)))
+            .collect();
         for number in 0..self.stations.len() {
             let Some(station) = self.stations.get_mut(number) else {
                 continue;
@@ -644,6 +678,7 @@ impl AdvertPath {
         let facts = self.facts.routers.iter().find(|facts| facts.name == name);
         let facts = facts.cloned();
         seat.facts.clone_from(&facts);
+        seat.forget_rendered();
         let Some(station) = self.station(key.link) else {
             return;
         };

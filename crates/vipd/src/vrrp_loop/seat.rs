@@ -19,6 +19,9 @@ pub(super) struct Seat {
     pub(super) name: String,
     pub(super) counters: Arc<Counters>,
     pub(super) virtual_mac: bool,
+    /// The station on its macvlan. While that is up, the kernel gives what comes from the virtual
+    /// MAC, another master's adverts, to it alone.
+    pub(super) macvlan: Option<u32>,
     pub(super) group: Option<String>,
     pub(super) addresses: Arc<[(String, IpAddr)]>,
     /// The stations of its heartbeats, in their order.
@@ -72,7 +75,8 @@ impl Seat {
         Seat {
             name: spec.name,
             counters: spec.counters,
-            virtual_mac: spec.virtual_mac,
+            virtual_mac: spec.virtual_mac.is_some(),
+            macvlan: None,
             group: spec.group,
             addresses: spec.addresses,
             heartbeats: Vec::new(),
@@ -91,7 +95,7 @@ impl Seat {
     pub(super) fn configure(&mut self, spec: Spec) {
         self.name = spec.name;
         self.counters = spec.counters;
-        self.virtual_mac = spec.virtual_mac;
+        self.virtual_mac = spec.virtual_mac.is_some();
         self.group = spec.group;
         self.addresses = spec.addresses;
         self.rendered = None;
@@ -110,34 +114,46 @@ impl Seat {
             .is_some()
     }
 
-    /// The bytes of an advert for each way. `stamp` is the time since 1970 and a number that differs
-    /// from one advert to the next: a signed advert carries them, and is made anew each time.
+    /// Whether the bytes at hand are those of this advert. A signed one is made anew each time.
+    pub(super) fn has_rendered(
+        &self,
+        advertisement: &Advertisement,
+        parameters: &Parameters,
+    ) -> bool {
+        let signed = matches!(parameters.authentication, Authentication::Hmac(_));
+        let same = |known: &Rendered| known.advertisement == *advertisement;
+        !signed && self.rendered.as_ref().is_some_and(same)
+    }
+
+    /// Makes the bytes of an advert for each way. `stamp` is the time since 1970 and a number that
+    /// differs from one advert to the next, for those that are signed.
     pub(super) fn render(
         &mut self,
         advertisement: &Advertisement,
         parameters: &Parameters,
         ways: Vec<Way>,
         stamp: (Duration, u16),
-    ) -> (&[Way], &[Vec<u8>]) {
-        let signed = matches!(parameters.authentication, Authentication::Hmac(_));
-        let known = self
-            .rendered
-            .as_ref()
-            .filter(|known| !signed && known.ways == ways && known.advertisement == *advertisement);
-        if known.is_none() {
-            let packets = ways
-                .iter()
-                .map(|way| packet(advertisement, parameters, way, stamp))
-                .collect();
-            self.rendered = Some(Rendered {
-                advertisement: advertisement.clone(),
-                ways,
-                packets,
-            });
-        }
-        self.rendered
-            .as_ref()
-            .map_or((&[], &[]), |known| (&known.ways, &known.packets))
+    ) {
+        let packets = ways
+            .iter()
+            .map(|way| packet(advertisement, parameters, way, stamp))
+            .collect();
+        self.rendered = Some(Rendered {
+            advertisement: advertisement.clone(),
+            ways,
+            packets,
+        });
+    }
+
+    /// What was rendered last.
+    pub(super) fn packets(&self) -> impl Iterator<Item = (&Way, &Vec<u8>)> {
+        let rendered = self.rendered.iter();
+        rendered.flat_map(|known| known.ways.iter().zip(&known.packets))
+    }
+
+    /// What the bytes depend on may be another.
+    pub(super) fn forget_rendered(&mut self) {
+        self.rendered = None;
     }
 
     /// The report about it, if there is something new.
@@ -223,7 +239,7 @@ pub(super) fn packet(
     let message = advertisement.render(parameters, source, destination, stamp.0, stamp.1);
     let packet = match (source, destination) {
         // Identification 0: the kernel chooses one.
-        (IpAddr::V4(source), IpAddr::V4(to)) => vrrp::ipv4_packet(source, to, 0, ttl, &message),
+        (IpAddr::V4(source), IpAddr::V4(to)) => vrrp::ipv4_packet(source, to, ttl, 0, &message),
         (IpAddr::V6(source), IpAddr::V6(to)) => vrrp::ipv6_packet(source, to, ttl, &message),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Vec::new(),
     };

@@ -10,10 +10,8 @@ use ipvs::{
     SchedulerName, Service, ServiceFlags, ServiceKey, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Garp, Global, Ipvs, OnFailure, OnStop, RealServer, SorryServer, VirtualAddress,
-    VirtualServer, Vrrp,
+    Active, Config, Global, Ipvs, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
 };
-use vrrp::{ChecksumForm, Parameters, Version};
 
 use super::{parse, secs};
 
@@ -33,6 +31,8 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
             on_stop: OnStop::Remove,
         },
         vrrp: vec![],
+        sync_groups: vec![],
+        track_scripts: vec![],
         virtual_servers: vec![],
     };
     assert_eq!(config, expected);
@@ -64,99 +64,11 @@ fn every_key_of_the_daemon_ends_in_its_value() {
             on_stop: OnStop::Keep,
         },
         vrrp: vec![],
+        sync_groups: vec![],
+        track_scripts: vec![],
         virtual_servers: vec![],
     };
     assert_eq!(config.unwrap(), expected);
-}
-
-#[test]
-fn a_virtual_router_needs_four_keys_and_has_defaults_for_the_rest() {
-    let config = parse(
-        r#"
-        [[vrrp]]
-        name = "web"
-        interface = "eth0"
-        vrid = 51
-        virtual_addresses = ["192.168.1.10"]
-        "#,
-    );
-    assert_eq!(
-        config.unwrap().vrrp,
-        [Vrrp {
-            name: "web".into(),
-            interface: "eth0".into(),
-            parameters: Parameters {
-                vrid: 51,
-                version: Version::V2,
-                family: vrrp::Family::V4,
-                priority: 100,
-                advert_interval: secs(1),
-                preempt: true,
-                preempt_delay: Duration::ZERO,
-                checksum: ChecksumForm::PseudoHeader,
-                addresses: vec!["192.168.1.10".parse().unwrap()],
-            },
-            addresses: vec![address("192.168.1.10/32", "eth0", true)],
-            garp: Garp {
-                repeat: 5,
-                delay: secs(5),
-                refresh: Duration::ZERO,
-            },
-        }]
-    );
-}
-
-#[test]
-fn every_key_of_a_virtual_router_ends_in_its_value() {
-    let config = parse(
-        r#"
-        [[vrrp]]
-        name = "web"
-        interface = "eth0"
-        vrid = 255
-        version = 3
-        priority = 254
-        advert_interval = "40.95s"
-        preempt = true
-        preempt_delay = "1000s"
-        accept = true
-        virtual_mac = false
-        takeover_probe = "off"
-        checksum = "rfc9568"
-        virtual_addresses = [
-          "192.168.1.10/24",
-          { address = "10.0.0.1/24", interface = "eth1", advertise = false },
-        ]
-        garp = { repeat = 3, delay = "0s", refresh = "60s" }
-        "#,
-    );
-    assert_eq!(
-        config.unwrap().vrrp,
-        [Vrrp {
-            name: "web".into(),
-            interface: "eth0".into(),
-            parameters: Parameters {
-                vrid: 255,
-                version: Version::V3,
-                family: vrrp::Family::V4,
-                priority: 254,
-                advert_interval: Duration::from_millis(40_950),
-                preempt: true,
-                preempt_delay: secs(1000),
-                checksum: ChecksumForm::MessageOnly,
-                addresses: vec!["192.168.1.10".parse().unwrap()],
-            },
-            addresses: vec![
-                address("192.168.1.10/24", "eth0", true),
-                address("10.0.0.1/24", "eth1", false),
-            ],
-            garp: Garp {
-                repeat: 3,
-                delay: Duration::ZERO,
-                refresh: secs(60),
-            },
-        }]
-    );
 }
 
 #[test]
@@ -501,14 +413,6 @@ fn destination(forwarding: Forwarding) -> Destination {
         weight: 1,
         upper_threshold: 0,
         lower_threshold: 0,
-    }
-}
-
-fn address(address: &str, interface: &str, advertise: bool) -> VirtualAddress {
-    VirtualAddress {
-        address: address.parse().unwrap(),
-        interface: interface.into(),
-        advertise,
     }
 }
 

@@ -207,7 +207,7 @@ pub async fn delete_one(handle: &Handle, index: u32, address: IpNet) -> Result<(
     execute(handle.address().del(message).execute(), &gone).await
 }
 
-async fn execute(
+pub(in crate::net) async fn execute(
     request: impl Future<Output = Result<(), rtnetlink::Error>>,
     fine: &[i32],
 ) -> Result<(), Failure> {
