@@ -29,13 +29,15 @@ pub struct Router<'a> {
     pub interval: Duration,
     /// The virtual addresses, with prefix lengths.
     pub addresses: &'a [&'a str],
-    /// IPv6: the link-local address that its adverts come from.
+    /// IPv6: a link-local address of the macvlan's own, from which adverts come; without one they
+    /// come from the virtual address.
     pub link_local: Option<&'a str>,
 }
 
 /// A running zebra and vrrpd.
 #[derive(Debug)]
 pub struct Frr {
+    host: Host,
     folder: PathBuf,
     vrrpd: Process,
     _zebra: Process,
@@ -64,6 +66,7 @@ impl Frr {
         .with_context(|| zebra.output())?;
         let vrrpd = start(host, &folder, "vrrpd")?;
         Ok(Frr {
+            host: host.clone(),
             folder,
             vrrpd,
             _zebra: zebra,
@@ -77,9 +80,14 @@ impl Frr {
     /// It goes on.
     pub fn stop(mut self) -> Result<()> {
         self.vrrpd.signal("TERM")?;
-        let status = self.vrrpd.wait(Duration::from_secs(20))?;
+        let patience = Duration::from_secs(20);
+        let status = self.vrrpd.wait(patience)?;
         ensure!(status.success(), "vrrpd ended with {status}: {}", self.log());
-        Ok(())
+        // What it said last is zebra's to do.
+        wait_until(patience, "no carrier where the addresses are", || {
+            Ok(!self.host.run("ip -brief link show type macvlan")?.contains(" UP "))
+        })
+        .map(|_| ())
     }
 
     /// The state its log says it entered last: `Master`, `Backup` or `Initialize`.
@@ -118,19 +126,20 @@ fn start(host: &Host, folder: &Path, program: &str) -> Result<Process> {
 }
 
 fn prepare(host: &Host, router: &Router<'_>) -> Result<()> {
-    let (name, family) = match router.link_local {
-        None => ("vrrp4", 1),
-        Some(_) => ("vrrp6", 2),
-    };
+    let over_ipv6 = router.addresses.iter().any(|address| address.contains(':'));
+    let (name, family) = if over_ipv6 { ("vrrp6", 2) } else { ("vrrp4", 1) };
     if host.run(&format!("ip link show dev {name}")).is_ok() {
         return Ok(());
     }
     host.ip(&format!(
-        "link add {name} link eth0 addrgenmode none \
-         address 00:00:5e:00:0{family}:{VRID:02x} type macvlan mode bridge"
+        "link add {name} link eth0 address 00:00:5e:00:0{family}:{VRID:02x} \
+         type macvlan mode bridge"
     ))?;
-    let first = router.link_local.map(|address| format!("{address}/64"));
-    for address in first.iter().map(String::as_str).chain(router.addresses.iter().copied()) {
+    host.ip(&format!("link set {name} addrgenmode none"))?;
+    // vrrpd takes the link-local address that was added last.
+    let own = router.link_local.map(|address| format!("{address}/64"));
+    let own = own.as_deref().into_iter();
+    for address in router.addresses.iter().copied().chain(own) {
         let nodad = if address.contains(':') { " nodad" } else { "" };
         host.ip(&format!("addr add {address} dev {name}{nodad}"))?;
     }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -107,6 +108,135 @@ fn frr_of_version_3_and_vipd_follow_and_relieve_each_other() -> Result<()> {
 #[test]
 fn frr_over_ipv6_and_vipd_follow_and_relieve_each_other() -> Result<()> {
     elections(&Scene::new(3, &V6, Stranger::Frr)?)
+}
+
+#[test]
+fn frr_whose_adverts_come_from_the_virtual_address_and_vipd_follow_and_relieve_each_other()
+-> Result<()> {
+    let scene = Scene {
+        sources: ["fe80::11", "fe80::51"],
+        ..Scene::new(3, &V6, Stranger::Frr)?
+    };
+    elections(&scene)
+}
+
+#[test]
+fn keepalived_refuses_the_checksum_of_rfc_9568_and_vipd_says_that_there_are_two_masters()
+-> Result<()> {
+    let log = other_checksum(Stranger::Keepalived)?;
+    ensure!(log.contains("checksum"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn frr_refuses_the_checksum_of_rfc_9568_and_vipd_says_that_there_are_two_masters() -> Result<()> {
+    // It does so without a word.
+    other_checksum(Stranger::Frr).map(|_| ())
+}
+
+/// Returns what the other logs of it.
+fn other_checksum(stranger: Stranger) -> Result<String> {
+    let mut scene = Scene {
+        ours: "checksum = \"rfc9568\"",
+        ..Scene::new(3, &V4, stranger)?
+    };
+    let vipd = scene.start_vipd(BEST)?;
+    let peer = scene.start_peer(THEIRS)?;
+    scene.wait_for_holder(&scene.lb1)?;
+    scene.wait_for_holder(&scene.lb2).with_context(|| peer.log())?;
+    let rival = json!({ "address": scene.sources[1], "priority": THEIRS });
+    vipd.wait_for_status("/vrrp/0/rival", &rival)?;
+    scene.ours = "checksum = \"rfc5798\"";
+    vipd.reload(&scene.config(BEST))?;
+    scene.wait_for_us(Some(&peer))?;
+    vipd.wait_for_status("/vrrp/0/rival", &Value::Null)?;
+    Ok(peer.log())
+}
+
+#[test]
+fn a_keepalived_that_is_configured_differently_is_named_as_a_peer_that_lives() -> Result<()> {
+    let scene = Scene::new(2, &V4, Stranger::Keepalived)?;
+    // Router, VRID, their lines, our lines, and what we must call the difference.
+    let different = [
+        (
+            "password",
+            51,
+            "authentication { auth_type PASS\n auth_pass s3cret\n }",
+            "authentication = { type = \"pass\", key = \"secret\" }",
+            "authentication",
+        ),
+        ("none", 52, "authentication { auth_type PASS\n auth_pass s3cret\n }", "", "authentication"),
+        ("version", 53, "version 3", "", "version"),
+        ("interval", 54, "advert_int 2", "", "interval"),
+    ];
+    let (mut ours, mut theirs) = (String::new(), String::new());
+    for (name, vrid, their_lines, our_lines, _) in different {
+        let address = format!("10.77.0.{vrid}/24");
+        let lines = format!("priority 200\n {their_lines}");
+        theirs.push_str(&instance(name, vrid, &lines, &[&address]));
+        ours.push_str(&format!(
+            "[[vrrp]]\nname = \"{name}\"\ninterface = \"eth0\"\nvrid = {vrid}\n\
+             virtual_addresses = [\"{address}\"]\n{our_lines}\n"
+        ));
+    }
+    let _keepalived = Keepalived::start(&scene.lb2, &theirs)?;
+    let vipd = Director::start(&scene.lb1, &ours)?;
+    for (number, (name, _, _, _, reason)) in different.into_iter().enumerate() {
+        let incompatible = format!("/vrrp/{number}/incompatible");
+        vipd.wait_for_status(&format!("{incompatible}/address"), &json!("10.77.0.12"))?;
+        let status = vipd.status()?;
+        ensure!(status["vrrp"][number]["incompatible"]["reason"] == reason, "{status:#}");
+        let counters = &status["vrrp"][number]["counters"];
+        ensure!(counters["discarded"][reason].as_u64() > Some(0), "{name}: {counters:#}");
+        ensure!(counters["adverts_received"] == 0, "{name}: {counters:#}");
+        let events = vipd.vipctl(&["events", "--json"])?;
+        let events = events.lines().map(serde_json::from_str::<Value>);
+        let events: Vec<Value> = events.collect::<Result<_, _>>()?;
+        let told = |event: &&Value| event["kind"] == "vrrp.incompatible" && event["object"] == name;
+        ensure!(events.iter().filter(told).count() == 1, "{name}: {events:#?}");
+    }
+    vipd.stop()
+}
+
+#[test]
+fn a_client_hardly_notices_a_stop_or_a_switchover_to_keepalived() -> Result<()> {
+    let scene = Scene::new(2, &V4, Stranger::Keepalived)?;
+    let client = scene.lab.host("client", "10.77.0.100/24")?;
+    let peer = scene.start_peer(THEIRS)?;
+    let vipd = scene.start_vipd(BEST)?;
+    scene.wait_for_us(Some(&peer))?;
+    let lost = lost_replies(&client, || {
+        vipd.stop()?;
+        scene.wait_for_them(&peer)
+    })?;
+    ensure!(lost <= 50, "{lost} of 5000 replies are missing around a stop");
+
+    let vipd = scene.start_vipd(BEST)?;
+    scene.wait_for_us(Some(&peer))?;
+    let lost = lost_replies(&client, || {
+        let said = vipd.vipctl(&["switchover", "web"])?;
+        ensure!(said.contains("10.77.0.12 (priority 100) is master; handed over"), "{said}");
+        scene.wait_for_them(&peer)
+    })?;
+    ensure!(lost <= 50, "{lost} of 5000 replies are missing around a switchover");
+    // It is better, and does not take back what an operator gave away.
+    sleep(5 * scene.interval);
+    scene.wait_for_them(&peer)
+}
+
+/// How many of 5,000 pings of the virtual address, a thousand a second, are not answered while
+/// something happens. It must be over before they are.
+fn lost_replies(client: &Host, happens: impl FnOnce() -> Result<()>) -> Result<u32> {
+    let arguments = ["-q", "-n", "-i", "0.001", "-c", "5000", "10.77.0.10"];
+    let mut ping = client.spawn("ping", Path::new("ping"), &arguments)?;
+    sleep(Duration::from_secs(1));
+    happens()?;
+    ensure!(ping.wait(Duration::ZERO).is_err(), "it took too long: {}", ping.output());
+    ping.wait(ELECTION)?;
+    let text = ping.output();
+    let received = text.split(", ").find_map(|part| part.strip_suffix(" received"));
+    let received: u32 = received.with_context(|| text.clone())?.parse()?;
+    Ok(5000 - received)
 }
 
 /// Every way in which the addresses can go from one to the other and back: a stop, a death, a
@@ -321,7 +451,8 @@ impl Scene {
                     priority,
                     interval: self.interval,
                     addresses: self.addresses,
-                    link_local: self.is_over_ipv6().then_some(self.sources[1]),
+                    link_local: Some(self.sources[1])
+                        .filter(|source| self.is_over_ipv6() && *source != "fe80::51"),
                 };
                 Frr::start(&self.lb2, &router).map(Peer::Frr)
             }
@@ -476,7 +607,8 @@ fn takeover(capture: &Capture, since: SystemTime, from: &str, to: &str) -> Resul
         let all = adverts(capture);
         let first = all.iter().position(|advert| advert.source == to && advert.at >= since);
         Ok(first.map(|first| all.into_iter().take(first + 1).collect::<Vec<_>>()))
-    })?;
+    })
+    .with_context(|| format!("of {to}, in {:#?}", adverts(capture)))?;
     let first = adverts.pop().context("no advert")?;
     let last = adverts.iter().rev().find(|advert| advert.source == from);
     let last = last.context("nothing was heard of the old master")?;
