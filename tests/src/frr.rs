@@ -82,10 +82,17 @@ impl Frr {
         self.vrrpd.signal("TERM")?;
         let patience = Duration::from_secs(20);
         let status = self.vrrpd.wait(patience)?;
-        ensure!(status.success(), "vrrpd ended with {status}: {}", self.log());
+        ensure!(
+            status.success(),
+            "vrrpd ended with {status}: {}",
+            self.log()
+        );
         // What it said last is zebra's to do.
         wait_until(patience, "no carrier where the addresses are", || {
-            Ok(!self.host.run("ip -brief link show type macvlan")?.contains(" UP "))
+            Ok(!self
+                .host
+                .run("ip -brief link show type macvlan")?
+                .contains(" UP "))
         })
         .map(|_| ())
     }
@@ -127,7 +134,11 @@ fn start(host: &Host, folder: &Path, program: &str) -> Result<Process> {
 
 fn prepare(host: &Host, router: &Router<'_>) -> Result<()> {
     let over_ipv6 = router.addresses.iter().any(|address| address.contains(':'));
-    let (name, family) = if over_ipv6 { ("vrrp6", 2) } else { ("vrrp4", 1) };
+    let (name, family) = if over_ipv6 {
+        ("vrrp6", 2)
+    } else {
+        ("vrrp4", 1)
+    };
     if host.run(&format!("ip link show dev {name}")).is_ok() {
         return Ok(());
     }
