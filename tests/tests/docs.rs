@@ -78,6 +78,65 @@ fn every_metric_of_the_daemon_is_documented() {
     assert!(count > 15, "only {count} metrics found");
 }
 
+#[test]
+fn every_rule_of_the_protocol_is_mapped_to_tests_that_exist() {
+    let text = read("docs/conformance.md");
+    let rows: Vec<(&str, &str)> = text.lines().filter_map(rule_and_proof).collect();
+    let found: Vec<&str> = rows.iter().map(|(rule, _)| *rule).collect();
+    let numbered = (1..=74).map(|number| number.to_string());
+    let whole = (1..=10).map(|number| format!("W{number}"));
+    assert_eq!(found, numbered.chain(whole).collect::<Vec<_>>());
+    let mut wrong = Vec::new();
+    for (rule, proof) in rows {
+        let words = backquoted(proof);
+        let tests: Vec<&str> = words.filter(|word| word.contains("::")).collect();
+        let missing: Vec<_> = tests.iter().filter(|test| !test_exists(test)).collect();
+        if !missing.is_empty() {
+            wrong.push(format!("{rule}: there is no {missing:?}"));
+        }
+        let excused = proof.split_once("not applicable: ");
+        if tests.is_empty() && excused.is_none_or(|(_, reason)| reason.len() < 20) {
+            wrong.push(format!("{rule}: neither a test nor a reason"));
+        }
+        if proof.contains("to come") {
+            wrong.push(format!("{rule}: a test is to come"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "docs/conformance.md:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// The first and the last cell of a table's row, where the first is a rule's number.
+fn rule_and_proof(line: &str) -> Option<(&str, &str)> {
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    let [_, rule, _, proof, _] = cells.as_slice() else {
+        return None;
+    };
+    let number = rule.strip_prefix('W').unwrap_or(rule);
+    number.parse::<u8>().is_ok().then_some((*rule, *proof))
+}
+
+/// Whether `file::name` is a test of that file.
+fn test_exists(test: &str) -> bool {
+    let Some((file, name)) = test.split_once("::") else {
+        return false;
+    };
+    let file = if file.contains('/') {
+        file.to_owned()
+    } else {
+        format!("crates/vrrp/tests/{file}")
+    };
+    let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+    // A test is a function right under its attribute; other attributes may stand between.
+    text.split("#[test]").skip(1).any(|after| {
+        let function = after.split("fn ").nth(1).unwrap_or_default();
+        function.split('(').next() == Some(name)
+    })
+}
+
 fn check(paths: &[&str]) {
     let missing: Vec<_> = paths
         .iter()

@@ -51,7 +51,8 @@ pub enum Event {
         /// The Ethernet address that answered.
         by: [u8; 6],
     },
-    /// Whether none of the reference addresses answers: then it is no master unless a peer is heard.
+    /// Whether none of the reference addresses answers: then it takes over from nobody, and is master
+    /// no longer than a peer is heard.
     ReferencesLost(bool),
 }
 

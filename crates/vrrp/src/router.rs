@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::{Event, Fault};
 use crate::packet::Advertisement;
-use crate::parameters::{PRIORITY_OWNER, Parameters, Version};
+use crate::parameters::{PRIORITY_OWNER, PRIORITY_STOP, Parameters, Version};
 use crate::timers::{master_down_interval, next_advert, skew_time};
 
 mod hearing;
 mod leaving;
 mod waiting;
+
+/// The longest delay that counts; it keeps any configured value within what a clock holds.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The state of the protocol, with the deadlines that belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,20 +40,33 @@ pub struct Listening {
     pub preempt_at: Option<Instant>,
     /// Since when `master_down_at` counts.
     armed_at: Instant,
+    /// What it waits for, and so how long.
+    wait: Wait,
     /// The master that is heard, and its priority.
     master: Option<(IpAddr, u8)>,
-    /// The master that gave up; `master_down_at` is then only the skew time away.
-    resigned: Option<IpAddr>,
     /// When the link is asked who has the addresses.
     probe_at: Option<Instant>,
-    /// Whether it was asked since the master was last heard.
+    /// Whether it was asked in this wait.
     probed: bool,
-    /// Who answered.
+    /// Who answered in this wait.
     answered: Option<[u8; 6]>,
+    /// Who answered in the wait before, so that there is one more.
+    suspect: Option<[u8; 6]>,
     /// How many master-down intervals it has waited because somebody answered.
     held: u8,
     /// Why it would be master now; it waits for the other members of its sync group.
     ready: Option<Reason>,
+}
+
+/// What a backup waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The silence of the master: master-down time.
+    Silence,
+    /// Those of higher priority, after this master gave up: skew time.
+    Resigned(IpAddr),
+    /// A successor, after it was master itself: for as long as the slowest one may take.
+    Successor,
 }
 
 /// What a master does next.
@@ -67,9 +83,13 @@ pub struct Speaking {
 struct Rival {
     from: IpAddr,
     priority: u8,
-    at: Instant,
-    /// Whether it was heard on the link of the virtual router, not only on a heartbeat path.
-    on_link: bool,
+    /// When it was first heard.
+    since: Instant,
+    /// When it counts as gone.
+    gone_at: Instant,
+    /// Until when it counts as heard on the link of the virtual router, where it was heard there and
+    /// not only on a heartbeat path.
+    on_link_until: Option<Instant>,
 }
 
 /// One virtual router on one link.
@@ -93,7 +113,7 @@ pub struct VirtualRouter {
     /// Whether it must ask before it becomes master: it is a member of a sync group.
     grouped: bool,
     references_lost: bool,
-    /// When an advert of somebody else was last heard, on whatever path.
+    /// When a living master was last heard, on whatever path.
     heard_at: Option<Instant>,
     since: Option<Instant>,
     transitions: u64,
@@ -134,9 +154,11 @@ impl VirtualRouter {
                 path,
             } => {
                 let mut actions = self.wake_up(now);
-                self.heard_at = Some(now);
+                if advertisement.priority != PRIORITY_STOP {
+                    self.heard_at = Some(now);
+                }
                 actions.extend(match self.state {
-                    State::Initialize => self.hear_outside(now, &advertisement),
+                    State::Initialize => self.hear_outside(now, from, &advertisement),
                     State::Backup(_) => {
                         self.hear_as_backup(now, from, &advertisement);
                         Vec::new()
@@ -150,7 +172,12 @@ impl VirtualRouter {
                 actions.extend(self.time_out(now));
                 actions
             }
-            Event::FaultRaised(fault) => self.raise(now, fault),
+            Event::FaultRaised(fault) => {
+                // Who is taken out of service on purpose lets the successor come first; who is
+                // broken must not hold anything.
+                let planned = fault == Fault::Maintenance;
+                self.raise(now, fault, planned)
+            }
             Event::FaultCleared(fault) => self.clear(now, &fault),
             Event::Reconfigured(parameters) => self.reconfigure(now, parameters),
             Event::SourceChanged(source) => {
@@ -164,10 +191,13 @@ impl VirtualRouter {
                 if self.effective_priority() == before {
                     return Vec::new();
                 }
-                self.rearm(now);
                 match self.state {
+                    State::Initialize => Vec::new(),
+                    State::Backup(_) => {
+                        self.reweigh(now, false);
+                        Vec::new()
+                    }
                     State::Master(_) => vec![self.speak(now)],
-                    State::Initialize | State::Backup(_) => Vec::new(),
                 }
             }
             Event::Yield => self.hand_over(now, Reason::Yielded),
@@ -278,7 +308,7 @@ impl VirtualRouter {
     pub fn suspect(&self) -> Option<[u8; 6]> {
         match &self.state {
             State::Initialize | State::Master(_) => None,
-            State::Backup(listening) => listening.answered.filter(|_| listening.held > 0),
+            State::Backup(listening) => listening.suspect,
         }
     }
 
@@ -320,7 +350,7 @@ impl VirtualRouter {
                 if delay.is_zero() {
                     return self.begin(now, StateName::Initialize, Reason::Started);
                 }
-                self.start_at = Some(now + delay);
+                self.start_at = Some(now + delay.min(LONGEST_DELAY));
                 match self.faults.first().cloned() {
                     Some(fault) => {
                         vec![self.changed(now, StateName::Initialize, Reason::Faulted(fault))]
@@ -333,14 +363,12 @@ impl VirtualRouter {
         }
     }
 
-    fn raise(&mut self, now: Instant, fault: Fault) -> Vec<Action> {
+    /// Where it is `planned`, the addresses are kept until a successor is heard.
+    pub(crate) fn raise(&mut self, now: Instant, fault: Fault, planned: bool) -> Vec<Action> {
         let from = self.state_name();
         if !self.faults.insert(fault.clone()) {
             return Vec::new();
         }
-        // Who is taken out of service on purpose lets the successor come first; who is broken must
-        // not hold anything.
-        let planned = fault == Fault::Maintenance;
         let why = Reason::Faulted(fault);
         match self.state {
             State::Initialize => {
@@ -395,11 +423,16 @@ impl VirtualRouter {
             }
             return vec![self.changed(now, from, Reason::Faulted(fault))];
         }
-        if self.effective_priority() == PRIORITY_OWNER {
+        let owner = self.effective_priority() == PRIORITY_OWNER && !self.references_lost;
+        if owner && !self.grouped {
             return self.become_master(now, from, why);
         }
         self.listen(now, self.parameters.interval(), None, None);
-        vec![self.changed(now, from, why)]
+        let actions = vec![self.changed(now, from, why.clone())];
+        if owner {
+            self.wait_for_group(now, why);
+        }
+        actions
     }
 
     fn time_out(&mut self, now: Instant) -> Vec<Action> {
@@ -434,7 +467,7 @@ impl VirtualRouter {
         let mut actions = vec![self.advert(self.effective_priority())];
         if let State::Master(speaking) = &mut self.state {
             speaking.adver_at = next_advert(speaking.adver_at, now, interval);
-            if let Some(rival) = speaking.rival.take_if(|rival| rival.at + interval <= now) {
+            if let Some(rival) = speaking.rival.take_if(|rival| rival.gone_at <= now) {
                 actions.push(Action::Notice(Notice::RivalGone { from: rival.from }));
                 actions.push(Action::Announce);
             }
@@ -466,17 +499,16 @@ impl VirtualRouter {
             && (&old.unicast, &old.authentication) == (&new.unicast, &new.authentication);
         match &mut self.state {
             // Nothing is running that would depend on it.
-            State::Initialize => Vec::new(),
+            State::Initialize => self.let_go_of_the_old(same_addresses),
             State::Backup(listening) => {
-                let heard = listening.master.is_some() || listening.resigned.is_some();
+                let heard =
+                    listening.master.is_some() || matches!(listening.wait, Wait::Resigned(_));
                 listening.master_adver_interval = match version {
                     Version::V3 if heard => listening.master_adver_interval,
                     Version::V2 | Version::V3 => interval,
                 };
-                // A delay counts anew where what it depends on is another.
-                listening.preempt_at = listening.preempt_at.filter(|_| same_election);
-                self.rearm(now);
-                Vec::new()
+                self.reweigh(now, !same_election);
+                self.let_go_of_the_old(same_addresses)
             }
             State::Master(_) if same_advert => Vec::new(),
             State::Master(_) => {
@@ -487,6 +519,14 @@ impl VirtualRouter {
                 actions
             }
         }
+    }
+
+    /// The addresses that linger are those of the configuration before.
+    fn let_go_of_the_old(&mut self, same_addresses: bool) -> Vec<Action> {
+        if same_addresses {
+            return Vec::new();
+        }
+        self.stop_lingering().into_iter().collect()
     }
 
     /// Sends an advert now, and the next one an interval later.

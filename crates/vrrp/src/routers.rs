@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::action::{Action, Reason};
+use crate::action::Action;
 use crate::datagram::Datagram;
 use crate::discard::Discard;
 use crate::event::{Event, Fault, Path};
 use crate::parameters::{ChecksumForm, Family};
 use crate::receive::{Arrival, Replay, check};
-use crate::router::{State, VirtualRouter};
+use crate::router::VirtualRouter;
+
+mod group;
+
+use group::{Group, Standing};
 
 /// What tells one virtual router of a host from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +67,7 @@ pub struct Routers {
     routers: BTreeMap<RouterKey, Member>,
     /// Every deadline, the next one first.
     deadlines: BTreeSet<(Instant, RouterKey)>,
-    groups: Vec<BTreeSet<RouterKey>>,
+    groups: Vec<Group>,
     /// The virtual router that each further path belongs to. The key has the path's own link.
     heartbeats: BTreeMap<RouterKey, Vec<(RouterKey, Heartbeat)>>,
 }
@@ -78,12 +82,14 @@ struct Member {
 
 impl Routers {
     /// Adds a virtual router and returns the one that had its place.
-    pub fn insert(&mut self, key: RouterKey, router: VirtualRouter) -> Option<VirtualRouter> {
+    pub fn insert(&mut self, key: RouterKey, mut router: VirtualRouter) -> Option<VirtualRouter> {
         let before = self.remove(&key);
+        let group = self.group_of(&key);
+        router.set_grouped(group.is_some());
         let member = Member {
             router,
             due: None,
-            group: None,
+            group,
             replay: Replay::default(),
         };
         self.routers.insert(key, member);
@@ -114,13 +120,17 @@ impl Routers {
     }
 
     /// Sets the sync groups: the members of each are master together or not at all. A router is in
-    /// one group at most. To be followed by [`Routers::settle`].
+    /// one group at most: the first that names it. To be followed by [`Routers::settle`].
     pub fn set_groups(&mut self, groups: Vec<BTreeSet<RouterKey>>) {
+        self.groups = groups.into_iter().map(Group::new).collect();
         for (key, member) in &mut self.routers {
-            member.group = groups.iter().position(|group| group.contains(key));
+            member.group = self.groups.iter().position(|g| g.keys.contains(key));
             member.router.set_grouped(member.group.is_some());
         }
-        self.groups = groups;
+    }
+
+    fn group_of(&self, key: &RouterKey) -> Option<usize> {
+        self.groups.iter().position(|g| g.keys.contains(key))
     }
 
     /// Sets the further paths: by the link on which their adverts come in, with the family and VRID
@@ -139,9 +149,8 @@ impl Routers {
     /// Gives a packet received on a link to the virtual router that it is for. `wall` is the time
     /// since 1970, which signed adverts are compared with.
     ///
-    /// Checked are the rules of [`Advertisement::parse`](crate::Advertisement::parse), and then those
-    /// that depend on configuration: the way it came, the version, the authentication, our own source
-    /// (an advert that came back), and in version 2 the interval.
+    /// Checked are the way it came, the rules of [`Advertisement::parse`](crate::Advertisement::parse),
+    /// and those that depend on configuration, in the order that `receive.rs` gives.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -224,16 +233,27 @@ impl Routers {
         event: Event,
     ) -> Vec<(RouterKey, Action)> {
         let mut actions = Vec::new();
-        self.feed(now, *key, event, &mut actions);
-        if let Some(group) = self.routers.get(key).and_then(|member| member.group) {
+        if let Some(group) = self.feed(now, *key, event, &mut actions) {
             self.settle_group(now, group, &mut actions);
         }
         actions
     }
 
-    /// Makes the members of every sync group agree.
+    /// Makes the members of every sync group agree; to be called after the groups, or the routers
+    /// in them, are others.
     pub fn settle(&mut self, now: Instant) -> Vec<(RouterKey, Action)> {
         let mut actions = Vec::new();
+        // Who is in no group any more has no fault of one.
+        let alone: Vec<RouterKey> = self
+            .routers
+            .iter()
+            .filter(|(_, member)| member.group.is_none())
+            .map(|(key, _)| *key)
+            .collect();
+        for key in alone {
+            let cleared = Event::FaultCleared(Fault::SyncGroup);
+            self.feed(now, key, cleared, &mut actions);
+        }
         for group in 0..self.groups.len() {
             self.settle_group(now, group, &mut actions);
         }
@@ -254,8 +274,7 @@ impl Routers {
         let mut actions = Vec::new();
         let mut groups = BTreeSet::new();
         for key in due {
-            self.feed(now, key, Event::Timeout, &mut actions);
-            groups.extend(self.routers.get(&key).and_then(|member| member.group));
+            groups.extend(self.feed(now, key, Event::Timeout, &mut actions));
         }
         for group in groups {
             self.settle_group(now, group, &mut actions);
@@ -263,15 +282,36 @@ impl Routers {
         actions
     }
 
+    /// Returns the group that has to settle after it.
     fn feed(
         &mut self,
         now: Instant,
         key: RouterKey,
         event: Event,
         actions: &mut Vec<(RouterKey, Action)>,
+    ) -> Option<usize> {
+        let member = self.routers.get(&key)?;
+        let (group, before) = (member.group, Standing::of(&member.router));
+        self.act(key, actions, |router| router.handle(now, event));
+        // Most adverts and deadlines change nothing that the others of a large group would ask.
+        let changed = self.get(&key).map(Standing::of) != Some(before);
+        group.filter(|group| {
+            let waits = self
+                .groups
+                .get(*group)
+                .is_some_and(|g| g.patience.is_some());
+            changed || waits
+        })
+    }
+
+    fn act(
+        &mut self,
+        key: RouterKey,
+        actions: &mut Vec<(RouterKey, Action)>,
+        change: impl FnOnce(&mut VirtualRouter) -> Vec<Action>,
     ) {
         if let Some(member) = self.routers.get_mut(&key) {
-            let wanted = member.router.handle(now, event);
+            let wanted = change(&mut member.router);
             actions.extend(wanted.into_iter().map(|action| (key, action)));
             self.note_deadline(key);
         }
@@ -290,83 +330,6 @@ impl Routers {
         }
         self.deadlines.extend(due.map(|due| (due, key)));
     }
-
-    /// All or none: what follows from the states of a group's members as they are now.
-    fn settle_group(&mut self, now: Instant, group: usize, actions: &mut Vec<(RouterKey, Action)>) {
-        let Some(keys) = self.groups.get(group) else {
-            return;
-        };
-        let keys: Vec<RouterKey> = keys
-            .iter()
-            .copied()
-            .filter(|key| self.routers.contains_key(key))
-            .collect();
-        // A fault of one is a fault of all.
-        let faulted: Vec<RouterKey> = keys
-            .iter()
-            .copied()
-            .filter(|key| self.get(key).is_some_and(has_own_fault))
-            .collect();
-        for key in &keys {
-            let by_others = faulted.iter().any(|other| other != key);
-            let known = self
-                .get(key)
-                .is_some_and(|router| router.faults().contains(&Fault::SyncGroup));
-            match (by_others, known) {
-                (true, false) => {
-                    self.feed(now, *key, Event::FaultRaised(Fault::SyncGroup), actions);
-                }
-                (false, true) => {
-                    self.feed(now, *key, Event::FaultCleared(Fault::SyncGroup), actions);
-                }
-                (true, true) | (false, false) => {}
-            }
-        }
-        // Where one follows a better master, or has handed over, none is master.
-        let follows = |router: &VirtualRouter| match router.state() {
-            State::Initialize | State::Master(_) => false,
-            State::Backup(listening) => listening.follows() || router.has_yielded(),
-        };
-        if keys.iter().any(|key| self.get(key).is_some_and(follows)) {
-            for key in &keys {
-                let yielded = keys
-                    .iter()
-                    .any(|key| self.get(key).is_some_and(VirtualRouter::has_yielded));
-                let why = if yielded {
-                    Reason::Yielded
-                } else {
-                    Reason::SyncGroup
-                };
-                if let Some(member) = self.routers.get_mut(key) {
-                    let wanted = member.router.hand_over(now, why);
-                    actions.extend(wanted.into_iter().map(|action| (*key, action)));
-                    self.note_deadline(*key);
-                }
-            }
-        }
-        // Where all would be master, all are.
-        if keys
-            .iter()
-            .all(|key| self.get(key).is_some_and(VirtualRouter::is_ready))
-        {
-            for key in keys {
-                if let Some(member) = self.routers.get_mut(&key) {
-                    let wanted = member.router.promote(now);
-                    actions.extend(wanted.into_iter().map(|action| (key, action)));
-                    self.note_deadline(key);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a started router has a fault that is not its group's.
-fn has_own_fault(router: &VirtualRouter) -> bool {
-    router.has_started()
-        && router
-            .faults()
-            .iter()
-            .any(|fault| *fault != Fault::SyncGroup)
 }
 
 /// Whether two lists hold the same addresses. They mostly have the same order too.
@@ -377,12 +340,10 @@ fn same_set(ours: &[IpAddr], theirs: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
-
     use super::*;
-    use crate::packet::GROUP_V4;
-    use crate::parameters::Parameters;
+    use crate::packet::{Advertisement, GROUP_V4};
+    use crate::parameters::{Parameters, Version};
+    use std::net::Ipv4Addr;
 
     const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -407,7 +368,7 @@ mod tests {
         let before = routers
             .get(&key(LINK, 51))
             .map(VirtualRouter::state)
-            .copied();
+            .cloned();
         for (link, vrid) in [(LINK, 52), (4, 51)] {
             let received = receive(&mut routers, now, link, PEER, &advert(Version::V3, vrid));
             check_discarded(received, None, "vrid");
@@ -416,7 +377,7 @@ mod tests {
             routers
                 .get(&key(LINK, 51))
                 .map(VirtualRouter::state)
-                .copied(),
+                .cloned(),
             before
         );
     }
@@ -430,10 +391,10 @@ mod tests {
             ttl: 255,
             payload: &[0x31, 51, 100],
         };
-        let received = routers.receive(now, LINK, &datagram);
+        let received = routers.receive(now, Duration::ZERO, LINK, &datagram);
         check_discarded(received, Some(51), "truncated");
         datagram.payload = &[0x31];
-        let received = routers.receive(now, LINK, &datagram);
+        let received = routers.receive(now, Duration::ZERO, LINK, &datagram);
         check_discarded(received, None, "truncated");
     }
 
@@ -474,11 +435,17 @@ mod tests {
     #[test]
     fn another_address_list_is_reported_and_its_order_is_of_no_matter() {
         let (mut routers, now) = started(&[(LINK, 51)]);
-        let mut advert = advert(Version::V3, 51);
-        advert.addresses.reverse();
-        check_accepted(&receive(&mut routers, now, LINK, PEER, &advert), 51, false);
-        advert.addresses.pop();
-        check_accepted(&receive(&mut routers, now, LINK, PEER, &advert), 51, true);
+        let advert = advert(Version::V3, 51);
+        let mut reversed: Vec<_> = advert.addresses.to_vec();
+        reversed.reverse();
+        for (addresses, other) in [(&reversed[..], false), (&reversed[1..], true)] {
+            let addresses = addresses.into();
+            let advert = Advertisement {
+                addresses,
+                ..advert.clone()
+            };
+            check_accepted(&receive(&mut routers, now, LINK, PEER, &advert), 51, other);
+        }
     }
 
     #[test]
@@ -499,11 +466,12 @@ mod tests {
             Some(now + Duration::from_micros(3_218_750))
         );
         let late = now + Duration::from_micros(3_900_000);
-        let due: Vec<_> = routers
+        let mut due: Vec<_> = routers
             .timeout(late)
             .into_iter()
             .map(|(key, _)| key.vrid)
             .collect();
+        due.dedup();
         assert_eq!(due, [2, 3, 1]);
         assert!(routers.timeout(late).is_empty());
     }
@@ -546,17 +514,8 @@ mod tests {
     }
 
     fn parameters(vrid: u8) -> Parameters {
-        Parameters {
-            vrid,
-            version: Version::V3,
-            family: Family::V4,
-            priority: 100,
-            advert_interval: Duration::from_secs(1),
-            preempt: true,
-            preempt_delay: Duration::ZERO,
-            checksum: ChecksumForm::PseudoHeader,
-            addresses: vec![[203, 0, 113, 1].into(), [203, 0, 113, 2].into()],
-        }
+        let addresses = [[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
+        Parameters::new(vrid, Version::V3, &addresses)
     }
 
     fn advert(version: Version, vrid: u8) -> Advertisement {
@@ -578,9 +537,14 @@ mod tests {
         advert: &Advertisement,
     ) -> Received {
         let (source, destination) = (from.into(), GROUP_V4.into());
-        let payload = &advert.emit(source, destination, ChecksumForm::MessageOnly);
+        let sender = Parameters {
+            checksum: ChecksumForm::MessageOnly,
+            ..Parameters::new(advert.vrid, advert.version, &[])
+        };
+        let payload = &advert.render(&sender, source, destination, Duration::ZERO, 0);
         routers.receive(
             now,
+            Duration::ZERO,
             link,
             &Datagram {
                 source,

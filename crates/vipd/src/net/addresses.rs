@@ -608,6 +608,9 @@ mod tests {
             address: "10.0.0.9/24".parse().unwrap(),
             interface: "eth0".to_owned(),
             advertise: true,
+            label: None,
+            scope: crate::config::Scope::Global,
+            prefix_route: true,
         };
         let garp = Garp {
             repeat: 5,

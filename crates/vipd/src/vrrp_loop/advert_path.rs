@@ -383,21 +383,27 @@ impl AdvertPath {
     }
 
     fn send_advert(&mut self, key: &RouterKey, advertisement: &Advertisement) {
-        let ways = self.ways(key);
-        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get_mut(key)) else {
+        let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get(key)) else {
             return;
         };
-        let (wall, before) = (wall_time(), self.stamp.0);
-        // A clock that is set back a little must not silence us.
-        let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
-        self.stamp = (
-            if stands { before } else { wall },
-            self.stamp.1.wrapping_add(1),
-        );
-        let stamp = self.stamp;
-        let (ways, packets) = seat.render(advertisement, router.parameters(), ways, stamp);
+        if !seat.has_rendered(advertisement, router.parameters()) {
+            let ways = self.ways(key);
+            let (wall, before) = (wall_time(), self.stamp.0);
+            // A clock that is set back a little must not silence us.
+            let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
+            self.stamp = (
+                if stands { before } else { wall },
+                self.stamp.1.wrapping_add(1),
+            );
+            if let Some(seat) = self.seats.get_mut(key) {
+                seat.render(advertisement, router.parameters(), ways, self.stamp);
+            }
+        }
+        let Some(seat) = self.seats.get(key) else {
+            return;
+        };
         let (mut sent, mut failed) = (false, Vec::new());
-        for (way, packet) in ways.iter().zip(packets) {
+        for (way, packet) in seat.packets() {
             let station = usize::try_from(way.station).ok();
             let Some(station) = station.and_then(|number| self.stations.get(number)) else {
                 continue;
@@ -655,6 +661,7 @@ impl AdvertPath {
         let facts = self.facts.routers.iter().find(|facts| facts.name == name);
         let facts = facts.cloned();
         seat.facts.clone_from(&facts);
+        seat.forget_rendered();
         let Some(station) = self.station(key.link) else {
             return;
         };

@@ -110,34 +110,46 @@ impl Seat {
             .is_some()
     }
 
-    /// The bytes of an advert for each way. `stamp` is the time since 1970 and a number that differs
-    /// from one advert to the next: a signed advert carries them, and is made anew each time.
+    /// Whether the bytes at hand are those of this advert. A signed one is made anew each time.
+    pub(super) fn has_rendered(
+        &self,
+        advertisement: &Advertisement,
+        parameters: &Parameters,
+    ) -> bool {
+        let signed = matches!(parameters.authentication, Authentication::Hmac(_));
+        let same = |known: &Rendered| known.advertisement == *advertisement;
+        !signed && self.rendered.as_ref().is_some_and(same)
+    }
+
+    /// Makes the bytes of an advert for each way. `stamp` is the time since 1970 and a number that
+    /// differs from one advert to the next, for those that are signed.
     pub(super) fn render(
         &mut self,
         advertisement: &Advertisement,
         parameters: &Parameters,
         ways: Vec<Way>,
         stamp: (Duration, u16),
-    ) -> (&[Way], &[Vec<u8>]) {
-        let signed = matches!(parameters.authentication, Authentication::Hmac(_));
-        let known = self
-            .rendered
-            .as_ref()
-            .filter(|known| !signed && known.ways == ways && known.advertisement == *advertisement);
-        if known.is_none() {
-            let packets = ways
-                .iter()
-                .map(|way| packet(advertisement, parameters, way, stamp))
-                .collect();
-            self.rendered = Some(Rendered {
-                advertisement: advertisement.clone(),
-                ways,
-                packets,
-            });
-        }
-        self.rendered
-            .as_ref()
-            .map_or((&[], &[]), |known| (&known.ways, &known.packets))
+    ) {
+        let packets = ways
+            .iter()
+            .map(|way| packet(advertisement, parameters, way, stamp))
+            .collect();
+        self.rendered = Some(Rendered {
+            advertisement: advertisement.clone(),
+            ways,
+            packets,
+        });
+    }
+
+    /// What was rendered last.
+    pub(super) fn packets(&self) -> impl Iterator<Item = (&Way, &Vec<u8>)> {
+        let rendered = self.rendered.iter();
+        rendered.flat_map(|known| known.ways.iter().zip(&known.packets))
+    }
+
+    /// What the bytes depend on may be another.
+    pub(super) fn forget_rendered(&mut self) {
+        self.rendered = None;
     }
 
     /// The report about it, if there is something new.

@@ -4,24 +4,28 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Listening, Rival, State, VirtualRouter};
+use super::{LONGEST_DELAY, Listening, Rival, State, VirtualRouter, Wait};
 use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::{Fault, Path};
 use crate::packet::Advertisement;
 use crate::parameters::{PRIORITY_OWNER, PRIORITY_STOP, Version};
 
-/// The longest preempt delay that counts; it keeps any configured value within what a clock holds.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 impl VirtualRouter {
     /// Not started, stopped or faulted: RFC 5798 §6.4.1 hears nothing in Initialize. But a successor
     /// ends the wait of one that has just left, and a peer the fault of having none.
-    pub(super) fn hear_outside(&mut self, now: Instant, advert: &Advertisement) -> Vec<Action> {
+    pub(super) fn hear_outside(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        advert: &Advertisement,
+    ) -> Vec<Action> {
         if advert.priority == PRIORITY_STOP {
             return Vec::new();
         }
         self.settle(now);
-        self.clear(now, &Fault::Unreachable)
+        let actions = self.clear(now, &Fault::Unreachable);
+        self.hear_as_backup(now, from, advert);
+        actions
     }
 
     pub(super) fn hear_as_backup(&mut self, now: Instant, from: IpAddr, advert: &Advertisement) {
@@ -35,8 +39,12 @@ impl VirtualRouter {
             let resigned = Listening {
                 preempt_at: None,
                 armed_at: now,
+                wait: Wait::Resigned(from),
                 master: None,
-                resigned: Some(from),
+                probed: false,
+                answered: None,
+                suspect: None,
+                held: 0,
                 ready: None,
                 ..listening.clone()
             };
@@ -60,6 +68,11 @@ impl VirtualRouter {
         let preempt_at = listening
             .preempt_at
             .unwrap_or_else(|| listening.master_down_at.max(now + delay));
+        // Who waits only for its sync group need not wait for this master again.
+        let why = Reason::Preempts {
+            master: from,
+            priority: advert.priority,
+        };
         if delay.is_zero() {
             // RFC 5798 §6.4.2: the lower one's advert is discarded, the timer runs on. What was
             // asked because of silence is of no interest any more.
@@ -69,15 +82,19 @@ impl VirtualRouter {
                 probe_at: None,
                 probed: false,
                 answered: None,
+                suspect: None,
                 held: 0,
+                ready: listening.ready.as_ref().map(|_| why),
                 ..listening.clone()
             };
             self.state = State::Backup(heard);
         } else {
-            let ready = listening.ready.clone();
+            let waited = matches!(listening.ready, Some(Reason::Preempts { .. }));
             self.listen(now, interval, master, Some(preempt_at));
-            if let (State::Backup(listening), Some(_)) = (&mut self.state, &ready) {
-                listening.ready = ready;
+            if let State::Backup(listening) = &mut self.state
+                && waited
+            {
+                listening.ready = Some(why);
                 listening.preempt_at = None;
             }
         }
@@ -95,23 +112,41 @@ impl VirtualRouter {
         };
         let own_priority = self.effective_priority();
         let before = speaking.rival;
-        let rival = Rival {
-            from,
-            priority: advert.priority,
-            at: now,
-            on_link: path == Path::Link || before.is_some_and(|rival| rival.on_link),
-        };
+        let on_link = path == Path::Link;
         if advert.priority == PRIORITY_STOP {
             // RFC 5798 §6.4.3: those who wait for the one that gave up hear us at once.
             let actions = vec![self.speak(now)];
             if let State::Master(speaking) = &mut self.state {
                 speaking.rival = Some(Rival {
-                    at: now,
-                    ..before.unwrap_or(rival)
+                    gone_at: now,
+                    ..before.unwrap_or(Rival {
+                        from,
+                        priority: advert.priority,
+                        since: now,
+                        gone_at: now,
+                        on_link_until: None,
+                    })
                 });
             }
             return actions;
         }
+        // It may be a little late with its next advert.
+        let pace = self.parameters.interval().max(self.interval_of(advert));
+        let gone_at = now + pace + pace / 2;
+        let heard = Rival {
+            from,
+            priority: advert.priority,
+            since: before.map_or(now, |known| known.since),
+            gone_at,
+            on_link_until: on_link.then_some(gone_at),
+        };
+        let rival = match before {
+            // One word on each path: the sender on the link is the one that operators know.
+            Some(known) if !on_link && known.on_link_until.is_some_and(|until| now < until) => {
+                Rival { gone_at, ..known }
+            }
+            Some(_) | None => heard,
+        };
         // RFC 5798 §6.4.3: the greater address decides between equal priorities. Who does not know
         // its own address cannot win by it.
         let own = match path {
@@ -119,10 +154,14 @@ impl VirtualRouter {
             Path::Heartbeat { own } => Some(own),
         };
         let by_address = own.map_or(Ordering::Greater, |own| from.cmp(&own));
-        let outcome = match advert.priority.cmp(&own_priority) {
-            // Two paths may order the addresses differently; the link's own order counts.
-            Ordering::Equal if path != Path::Link && rival.on_link => Ordering::Less,
-            different_or_equal => different_or_equal.then(by_address),
+        let by_priority = advert.priority.cmp(&own_priority);
+        // Two paths may order the addresses differently; the link's own order counts, and only where
+        // the link has been silent for a while the other's.
+        let undecided = !on_link && (rival.on_link_until.is_some() || now < rival.since + pace);
+        let outcome = if by_priority == Ordering::Equal && undecided {
+            Ordering::Less
+        } else {
+            by_priority.then(by_address)
         };
         match outcome {
             Ordering::Greater => {
@@ -146,12 +185,12 @@ impl VirtualRouter {
                     speaking.rival = Some(rival);
                 }
                 let mut actions = Vec::new();
-                // RFC 3768 §6.4.3: discarded. RFC 9568 §6.4.3: told at once, and so are the bridges;
-                // the pace stays.
-                if self.parameters.version == Version::V3 {
+                // RFC 3768 §6.4.3: discarded. RFC 9568 §6.4.3: told at once, and so are the bridges
+                // of the link; the pace stays.
+                if self.parameters.version == Version::V3 && on_link {
                     actions.push(self.advert(own_priority));
                 }
-                if before.is_none_or(|known| known.from != from) {
+                if before.is_none() {
                     let priority = advert.priority;
                     actions.push(Action::Notice(Notice::Rival { from, priority }));
                 }
@@ -171,7 +210,7 @@ impl VirtualRouter {
     }
 
     /// RFC 5798 §6.1: the owner always preempts. Who handed over by order does not.
-    fn preempts(&self) -> bool {
+    pub(super) fn preempts(&self) -> bool {
         let owner = self.effective_priority() == PRIORITY_OWNER;
         (self.parameters.preempt || owner) && !self.yielded
     }

@@ -6,19 +6,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Listening, State, VirtualRouter};
+use super::{State, VirtualRouter, Wait};
 use crate::action::{Action, Reason, StateName};
 use crate::parameters::PRIORITY_STOP;
 
 /// A successor says first that it is master and then puts the addresses on: it gets this long before
 /// ours go.
-const SETTLE: Duration = Duration::from_millis(20);
+pub(super) const SETTLE: Duration = Duration::from_millis(20);
 
 impl VirtualRouter {
     pub(super) fn shut_down(&mut self, now: Instant, make_before_break: bool) -> Vec<Action> {
         let from = self.state_name();
         self.started = false;
         self.start_at = None;
+        self.yielded = false;
         let mut actions = match self.state {
             State::Initialize => match from {
                 StateName::Fault => vec![self.changed(now, from, Reason::Stopped)],
@@ -61,28 +62,28 @@ impl VirtualRouter {
         if !matches!(self.state, State::Master(_)) {
             return Vec::new();
         }
-        let until = now + self.succession();
-        let interval = self.parameters.interval();
-        self.listen(now, interval, None, None);
-        if let State::Backup(listening) = &mut self.state {
-            *listening = Listening {
-                master_down_at: until,
-                probe_at: None,
-                ..listening.clone()
-            };
-        }
+        self.await_successor(now);
         self.yielded = why == Reason::Yielded;
-        // The deadline comes first: whoever takes the addresses back must not lose them before.
-        self.linger_until = Some(until + SETTLE);
         vec![
             self.advert(PRIORITY_STOP),
             self.changed(now, StateName::Master, why),
         ]
     }
 
+    /// A master becomes backup and keeps the addresses until somebody else has them.
+    fn await_successor(&mut self, now: Instant) {
+        self.listen(now, self.parameters.interval(), None, None);
+        if let State::Backup(listening) = &mut self.state {
+            listening.wait = Wait::Successor;
+        }
+        // Set here and moved there to the end of the wait.
+        self.linger_until = Some(now);
+        self.rearm(now);
+    }
+
     /// The longest that a successor may take: its skew time is less than the interval (in version 2
     /// less than a second).
-    fn succession(&self) -> Duration {
+    pub(crate) fn succession(&self) -> Duration {
         let interval = self.parameters.interval();
         self.skew_time(interval) + interval
     }
@@ -117,13 +118,7 @@ impl VirtualRouter {
         if late < patience {
             return Vec::new();
         }
-        let until = now + self.succession();
-        self.listen(now, interval, None, None);
-        if let State::Backup(listening) = &mut self.state {
-            listening.master_down_at = until;
-            listening.probe_at = None;
-        }
-        self.linger_until = Some(until + SETTLE);
+        self.await_successor(now);
         vec![self.changed(now, StateName::Master, Reason::Slept { late })]
     }
 }

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Listening, State, VirtualRouter};
+use super::leaving::SETTLE;
+use super::{Listening, State, VirtualRouter, Wait};
 use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::Fault;
 use crate::parameters::TakeoverProbe;
@@ -14,13 +15,6 @@ use crate::parameters::TakeoverProbe;
 const PROBE_LEAD: Duration = Duration::from_millis(200);
 /// How many further master-down intervals it waits while somebody answers.
 const HOLD_MAX: u8 = 2;
-
-impl Listening {
-    /// Whether it leaves the master alone that it hears.
-    pub(crate) fn follows(&self) -> bool {
-        self.master.is_some() && self.preempt_at.is_none() && self.ready.is_none()
-    }
-}
 
 impl VirtualRouter {
     /// Backup, with the whole of the master-down time ahead.
@@ -37,11 +31,12 @@ impl VirtualRouter {
             master_adver_interval,
             preempt_at,
             armed_at: now,
+            wait: Wait::Silence,
             master,
-            resigned: None,
             probe_at: None,
             probed: false,
             answered: None,
+            suspect: None,
             held: 0,
             ready: None,
         });
@@ -53,24 +48,71 @@ impl VirtualRouter {
         let State::Backup(listening) = &self.state else {
             return;
         };
+        if listening.ready.is_some() {
+            // Its deadline is only the next look.
+            return;
+        }
         let interval = listening.master_adver_interval;
-        let wait = match listening.resigned {
-            Some(_) => self.skew_time(interval),
-            None => self.master_down_interval(interval),
+        let wait = match listening.wait {
+            Wait::Silence => self.master_down_interval(interval),
+            Wait::Resigned(_) => self.skew_time(interval),
+            Wait::Successor => self.succession(),
         };
         if let State::Backup(listening) = &mut self.state {
-            listening.master_down_at = now.max(listening.armed_at + wait);
+            let at = now.max(listening.armed_at + wait);
+            listening.master_down_at = at;
+            let waits_for_successor = listening.wait == Wait::Successor;
+            // The deadline comes first: whoever takes the addresses back must not lose them before.
+            if let Some(until) = &mut self.linger_until
+                && waits_for_successor
+                && listening.master.is_none()
+            {
+                *until = at + SETTLE;
+            }
         }
         self.plan_probe(now);
     }
 
+    /// What follows for a backup from another priority of its own, or another wish to preempt; `anew`:
+    /// a preempt delay that has begun is none any more.
+    pub(super) fn reweigh(&mut self, now: Instant, anew: bool) {
+        let (own_priority, preempts) = (self.effective_priority(), self.preempts());
+        let (heard_at, delay) = (self.heard_at, self.parameters.preempt_delay);
+        let State::Backup(listening) = &mut self.state else {
+            return;
+        };
+        let waited = matches!(listening.ready, Some(Reason::Preempts { .. }));
+        let preempting = waited || listening.preempt_at.is_some();
+        let lower = listening.master.is_some_and(|(_, p)| p < own_priority);
+        let still = preempting && lower && preempts;
+        if preempting && !still {
+            // The master is one to follow: since it was last heard, not since the timer ran.
+            listening.preempt_at = None;
+            listening.ready = None;
+            listening.wait = Wait::Silence;
+            listening.armed_at = heard_at.unwrap_or(now).max(listening.armed_at);
+        }
+        self.rearm(now);
+        if let State::Backup(listening) = &mut self.state
+            && still
+            && !waited
+        {
+            if delay.is_zero() {
+                listening.preempt_at = Some(listening.master_down_at);
+            } else if anew {
+                listening.preempt_at = None;
+            }
+        }
+    }
+
     /// When to ask: shortly before the deadline, so that it costs no time.
-    pub(super) fn plan_probe(&mut self, now: Instant) {
+    fn plan_probe(&mut self, now: Instant) {
         let off = self.parameters.takeover_probe == TakeoverProbe::Off;
         if let State::Backup(listening) = &mut self.state {
             let lead = listening.master_adver_interval.min(PROBE_LEAD);
-            // Who gave up said so: its addresses are on their way out, not in question.
-            let wanted = !off && listening.resigned.is_none();
+            // Who gave up said so, and who was master itself may be the one that answers: only the
+            // addresses of one that fell silent are in question.
+            let wanted = !off && listening.wait == Wait::Silence && !listening.probed;
             listening.probe_at = listening
                 .master_down_at
                 .checked_sub(lead)
@@ -84,41 +126,58 @@ impl VirtualRouter {
         };
         let mut actions = Vec::new();
         if listening.probe_at.is_some_and(|at| at <= now) {
-            // Asked twice: a single frame may be lost.
-            let second = listening.master_down_at
-                - listening.master_down_at.saturating_duration_since(now) / 2;
-            listening.probe_at = (!listening.probed && second > now).then_some(second);
-            listening.probed = true;
-            actions.push(Action::ProbeAddresses);
+            let left = listening.master_down_at.saturating_duration_since(now);
+            // Asked twice: a single frame may be lost. At the deadline it is too late to ask.
+            let again = !listening.probed && !left.is_zero();
+            listening.probe_at = again.then(|| listening.master_down_at - left / 2);
+            if !left.is_zero() {
+                listening.probed = true;
+                actions.push(Action::ProbeAddresses);
+            }
         }
         let preempts = listening.preempt_at.is_some_and(|at| at <= now);
-        let why = match (listening.master, listening.resigned) {
+        let why = match (listening.master, listening.wait) {
             (Some((master, priority)), _) if preempts => Reason::Preempts { master, priority },
             // Too early: an advert has moved the deadline since this was set.
             _ if now < listening.master_down_at => return actions,
-            (_, Some(master)) => Reason::MasterResigned { master },
-            (None, None) if self.yielded && self.linger_until.is_some() => Reason::NoSuccessor,
-            (master, None) => Reason::MasterSilent { master },
+            (_, Wait::Resigned(master)) => Reason::MasterResigned { master },
+            (None, Wait::Successor) if self.yielded => Reason::NoSuccessor,
+            (master, Wait::Silence | Wait::Successor) => Reason::MasterSilent { master },
         };
-        let silent = matches!(why, Reason::MasterSilent { .. });
-        let (answered, held) = (listening.answered.filter(|_| silent), listening.held);
-        if let Some(by) = answered {
-            if self.parameters.takeover_probe == TakeoverProbe::Hold && held < HOLD_MAX {
-                actions.extend(self.hold(now, by));
-                return actions;
-            }
-            actions.push(Action::Notice(Notice::TakesOverAnswered { by }));
-        }
-        if self.is_lost(now) {
-            actions.extend(self.raise(now, Fault::Unreachable));
+        let why = listening.ready.clone().unwrap_or(why);
+        if self.references_lost {
+            actions.extend(self.stay_out(now, &why));
             return actions;
         }
-        if self.grouped {
+        let State::Backup(listening) = &self.state else {
+            return actions;
+        };
+        let hold =
+            self.parameters.takeover_probe == TakeoverProbe::Hold && listening.ready.is_none();
+        if let Some(by) = listening.answered.filter(|_| hold && asks(&why))
+            && listening.held < HOLD_MAX
+        {
+            actions.extend(self.hold(now, by));
+        } else if self.grouped {
             self.wait_for_group(now, why);
         } else {
-            actions.extend(self.become_master(now, StateName::Backup, why));
+            actions.extend(self.take_over(now, why));
         }
         actions
+    }
+
+    /// None of the reference addresses answers: it is no master, but it need not be in fault while
+    /// another is.
+    fn stay_out(&mut self, now: Instant, why: &Reason) -> Vec<Action> {
+        let State::Backup(listening) = &self.state else {
+            return Vec::new();
+        };
+        if matches!(why, Reason::Preempts { .. }) {
+            let (interval, master) = (listening.master_adver_interval, listening.master);
+            self.listen(now, interval, master, None);
+            return Vec::new();
+        }
+        self.raise(now, Fault::Unreachable, false)
     }
 
     /// Somebody has the addresses and no advert says who: one more master-down interval.
@@ -128,27 +187,42 @@ impl VirtualRouter {
         };
         let first = listening.held == 0;
         listening.held += 1;
+        listening.suspect = Some(by);
         listening.probed = false;
+        listening.answered = None;
         listening.armed_at = now;
-        let interval = listening.master_adver_interval;
-        let wait = self.master_down_interval(interval);
-        if let State::Backup(listening) = &mut self.state {
-            listening.master_down_at = now + wait;
-        }
-        self.plan_probe(now);
+        self.rearm(now);
         first.then_some(Action::Notice(Notice::Suspect { by }))
     }
 
     /// It would be master, but others of its group would not. It stays ready until an advert says
     /// otherwise; the deadline is only the next look.
-    fn wait_for_group(&mut self, now: Instant, why: Reason) {
-        if let State::Backup(listening) = &mut self.state {
-            listening.ready.get_or_insert(why);
-            listening.preempt_at = None;
-            listening.master_down_at = now + listening.master_adver_interval;
-            listening.armed_at = now;
-            listening.probe_at = None;
+    pub(super) fn wait_for_group(&mut self, now: Instant, why: Reason) {
+        let State::Backup(listening) = &mut self.state else {
+            return;
+        };
+        listening.preempt_at = None;
+        listening.probe_at = None;
+        listening.suspect = None;
+        listening.armed_at = now;
+        listening.master_down_at = now + listening.master_adver_interval;
+        if listening.ready.is_none() {
+            listening.ready = Some(why);
+            // The others of the group may need a little longer to find that nobody follows.
+            let look = listening.master_down_at + SETTLE;
+            self.linger_until = self.linger_until.map(|until| until.max(look));
         }
+    }
+
+    fn take_over(&mut self, now: Instant, why: Reason) -> Vec<Action> {
+        let State::Backup(listening) = &self.state else {
+            return Vec::new();
+        };
+        let answered = listening.answered.filter(|_| asks(&why));
+        let mut actions = Vec::new();
+        actions.extend(answered.map(|by| Action::Notice(Notice::TakesOverAnswered { by })));
+        actions.extend(self.become_master(now, StateName::Backup, why));
+        actions
     }
 
     /// Whether it would be master if its sync group were.
@@ -160,13 +234,35 @@ impl VirtualRouter {
         }
     }
 
+    /// Whether it leaves the master alone that it hears.
+    pub(crate) fn follows(&self) -> bool {
+        match &self.state {
+            State::Initialize | State::Master(_) => false,
+            State::Backup(listening) => {
+                listening.master.is_some()
+                    && listening.preempt_at.is_none()
+                    && listening.ready.is_none()
+            }
+        }
+    }
+
+    /// Whether the master that it hears would win the election against it.
+    pub(crate) fn is_outranked(&self) -> bool {
+        match &self.state {
+            State::Initialize | State::Master(_) => false,
+            State::Backup(listening) => listening.master.is_some_and(|(from, priority)| {
+                (priority, Some(from)) > (self.effective_priority(), self.source)
+            }),
+        }
+    }
+
     /// Every member of the group is ready.
     pub(crate) fn promote(&mut self, now: Instant) -> Vec<Action> {
         let State::Backup(listening) = &self.state else {
             return Vec::new();
         };
         match listening.ready.clone() {
-            Some(why) => self.become_master(now, StateName::Backup, why),
+            Some(why) => self.take_over(now, why),
             None => Vec::new(),
         }
     }
@@ -190,9 +286,16 @@ impl VirtualRouter {
         if !lost && self.faults.contains(&Fault::Unreachable) {
             return self.clear(now, &Fault::Unreachable);
         }
-        match self.state {
-            State::Master(_) if lost => self.raise(now, Fault::Unreachable),
-            State::Initialize | State::Backup(_) | State::Master(_) => Vec::new(),
-        }
+        let ready = match &self.state {
+            State::Master(_) if lost => return self.raise(now, Fault::Unreachable, false),
+            State::Backup(listening) if self.references_lost => listening.ready.clone(),
+            State::Initialize | State::Backup(_) | State::Master(_) => None,
+        };
+        ready.map_or_else(Vec::new, |why| self.stay_out(now, &why))
     }
+}
+
+/// Whether the addresses are asked after before a takeover for this reason.
+fn asks(why: &Reason) -> bool {
+    matches!(why, Reason::MasterSilent { .. })
 }

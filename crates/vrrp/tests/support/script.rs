@@ -4,8 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use vrrp::{
-    Action, Advertisement, ChecksumForm, Event, Family, Parameters, State, StateName, Version,
+    Action, Advertisement, Event, Family, Parameters, Path, State, StateName, Version,
     VirtualRouter,
+};
+
+/// Gives everything up at once.
+pub(crate) const STOP: Event = Event::Shutdown {
+    make_before_break: false,
 };
 
 /// The address of the router under test; peers are below and above it.
@@ -58,15 +63,15 @@ impl Script {
             self.router.state_name(),
             StateName::Backup | StateName::Master
         );
-        assert_eq!(
-            self.router.poll_timeout().is_some(),
-            listens,
-            "a deadline where one is needed"
+        let waits = listens || self.router.is_lingering();
+        assert!(
+            self.router.poll_timeout().is_some() || !waits,
+            "W7: a deadline where one is needed"
         );
         if timeout {
             assert!(
                 self.router.poll_timeout().is_none_or(|at| at > now),
-                "no deadline left behind"
+                "W7: no deadline left behind"
             );
         }
     }
@@ -87,7 +92,7 @@ impl Script {
         assert_eq!(self.router.state_name(), wanted);
         assert_eq!(
             wanted == StateName::Backup,
-            matches!(self.router.state(), State::Backup { .. })
+            matches!(self.router.state(), State::Backup(_))
         );
     }
 
@@ -99,15 +104,8 @@ impl Script {
 /// Advert interval 1 s, preempting at once.
 pub(crate) fn parameters(version: Version, priority: u8) -> Parameters {
     Parameters {
-        vrid: 51,
-        version,
-        family: Family::V4,
         priority,
-        advert_interval: Duration::from_secs(1),
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        checksum: ChecksumForm::PseudoHeader,
-        addresses: vec![[203, 0, 113, 1].into()],
+        ..Parameters::new(51, version, &[[203, 0, 113, 1].into()])
     }
 }
 
@@ -131,11 +129,29 @@ pub(crate) fn advert_every(interval: Duration, from: IpAddr, priority: u8) -> Ev
         vrid: 51,
         priority,
         interval,
-        addresses: vec![[203, 0, 113, 1].into()],
+        addresses: [[203, 0, 113, 1].into()].into(),
     };
     Event::Advertisement {
         from,
         advertisement,
+        path: Path::Link,
+    }
+}
+
+/// The same advert on a further path, where this host is `own`.
+pub(crate) fn by_heartbeat(advert: Event, own: IpAddr) -> Event {
+    let Event::Advertisement {
+        from,
+        advertisement,
+        ..
+    } = advert
+    else {
+        panic!("{advert:?} is no advert");
+    };
+    Event::Advertisement {
+        from,
+        advertisement,
+        path: Path::Heartbeat { own },
     }
 }
 
@@ -145,6 +161,8 @@ fn text(action: &Action) -> String {
         Action::InstallAddresses => "install".to_owned(),
         Action::RemoveAddresses => "remove".to_owned(),
         Action::Announce => "announce".to_owned(),
+        Action::ProbeAddresses => "probe".to_owned(),
+        Action::Notice(notice) => format!("({notice})"),
         Action::StateChanged { from, to, why } => format!("{from} -> {to}: {why}"),
     }
 }
