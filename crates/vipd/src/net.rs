@@ -3,9 +3,13 @@
 
 pub mod addresses;
 pub mod announcer;
+pub mod firewall;
 pub mod links;
 pub mod neighbours;
+pub mod routes;
 pub mod sys;
+pub mod sysctl;
+pub mod virtual_mac;
 pub mod vrrp_socket;
 
 /// `IFA_PROTO` of the addresses vipd adds (shown by `ip -details address` as `proto 112`): the IP

@@ -498,7 +498,7 @@ pub async fn delete(handle: &Handle, index: u32, address: IpNet) -> Result<(), F
     execute(handle.address().del(message).execute(), &gone).await
 }
 
-async fn execute(
+pub(super) async fn execute(
     request: impl Future<Output = Result<(), rtnetlink::Error>>,
     fine: &[i32],
 ) -> Result<(), Failure> {

@@ -1,0 +1,242 @@
+//! The nftables table.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use vipd::net::firewall::{self, Firewall, Report, render};
+
+use crate::lan::{Lan, in_lan, soon};
+
+const NOTHING: &str = "table inet vipd\ndelete table inet vipd\n";
+
+#[test]
+fn without_anything_to_refuse_the_table_is_deleted() {
+    assert_eq!(render(&Firewall::default()), NOTHING);
+}
+
+#[test]
+fn addresses_of_both_families_are_refused_after_ipvs_but_for_neighbour_discovery() {
+    let text = render(&refusing(&["10.0.0.9", "fd00::9", "10.0.0.10"]));
+    let expected = "table inet vipd {
+	set virtual4 {
+		type ipv4_addr
+		elements = { 10.0.0.10, 10.0.0.9 }
+	}
+	set virtual6 {
+		type ipv6_addr
+		elements = { fd00::9 }
+	}
+	chain input {
+		type filter hook input priority 150; policy accept;
+		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+		ip daddr @virtual4 counter drop
+		ip6 daddr @virtual6 counter drop
+	}
+}
+";
+    assert_eq!(text, format!("{NOTHING}{expected}"));
+}
+
+#[test]
+fn a_link_local_address_is_refused_on_its_interface_only() {
+    let text = render(&refusing(&["fe80::9"]));
+    let expected = "table inet vipd {
+	set virtual_link_local {
+		type ifname . ipv6_addr
+		elements = { \"eth0\" . fe80::9 }
+	}
+	chain input {
+		type filter hook input priority 150; policy accept;
+		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+		iifname . ip6 daddr @virtual_link_local counter drop
+	}
+}
+";
+    assert_eq!(text, format!("{NOTHING}{expected}"));
+}
+
+#[test]
+fn a_refused_address_takes_neither_ping_nor_tcp_but_is_still_found_by_its_neighbours() {
+    in_lan(|lan| async move {
+        for (host, address) in [
+            ("a", "10.0.0.9/24"),
+            ("a", "fd00::9/64"),
+            ("a", "fe80::9/64"),
+        ] {
+            let nodad = if address.contains(':') { " nodad" } else { "" };
+            lan.ip(host, &format!("addr add {address} dev eth0{nodad}"));
+        }
+        let listeners = ["10.0.0.9:80", "[fd00::9]:80", "10.0.0.1:80"];
+        let _listening = listeners.map(|at| std::net::TcpListener::bind(at).unwrap());
+        assert_eq!(
+            reached(&lan).await,
+            ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]
+        );
+        let worker = Worker::start();
+        worker.want(&["10.0.0.9", "fd00::9", "fe80::9"]);
+        soon("the table", || table(&lan).contains("virtual6")).await;
+        lan.ip("c", "neigh flush all");
+        assert_eq!(reached(&lan).await, ["10.0.0.1"]);
+        let neighbours = lan.ip("c", "neigh");
+        let mac = lan.mac("a", "eth0");
+        for address in ["10.0.0.9", "fd00::9", "fe80::9"] {
+            let entry = format!("{address} dev eth0 lladdr {mac}");
+            assert!(neighbours.contains(&entry), "{neighbours}");
+        }
+        // No longer master.
+        worker.want(&[]);
+        soon("no table", || table(&lan).is_empty()).await;
+        assert_eq!(
+            reached(&lan).await,
+            ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"]
+        );
+    });
+}
+
+/// Which of the addresses answer the client's ping and, where somebody listens, its connection.
+async fn reached(lan: &Arc<Lan>) -> Vec<&'static str> {
+    let lan = Arc::clone(lan);
+    let try_all = move || {
+        let ping = |target: &&str| {
+            let zone = if target.starts_with("fe80") {
+                "%eth0"
+            } else {
+                ""
+            };
+            lan.exec("c", &format!("ping -c1 -W1 {target}{zone}")).0
+        };
+        let connect = |target: &&str| {
+            if target.starts_with("fe80") {
+                return ping(target);
+            }
+            let script = "import socket,sys; socket.create_connection((sys.argv[1],80),1)";
+            let command = std::process::Command::new("ip")
+                .args([
+                    "netns",
+                    "exec",
+                    &lan.namespace("c"),
+                    "python3",
+                    "-c",
+                    script,
+                    target,
+                ])
+                .output();
+            command.unwrap().status.success()
+        };
+        let targets = ["10.0.0.9", "fd00::9", "fe80::9", "10.0.0.1"];
+        let check = |target: &&str| {
+            let (ping, connect) = (ping(target), connect(target));
+            assert_eq!(ping, connect, "{target}");
+            ping
+        };
+        targets.into_iter().filter(check).collect()
+    };
+    tokio::task::spawn_blocking(try_all).await.unwrap()
+}
+
+#[test]
+fn a_table_that_somebody_flushes_or_changes_is_put_back_and_goes_at_the_end() {
+    in_lan(|lan| async move {
+        let worker = Worker::start();
+        worker.want(&["10.0.0.9"]);
+        soon("the table", || table(&lan).contains("10.0.0.9")).await;
+        // Not before the worker has seen its own table.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(lan.exec("a", "nft flush ruleset").0);
+        soon("back", || table(&lan).contains("10.0.0.9")).await;
+        soon("told", || worker.reports() == [Report::Repaired]).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(lan.exec("a", "nft flush chain inet vipd input").0);
+        soon("back", || table(&lan).contains("drop")).await;
+        soon("told", || {
+            worker.reports() == [Report::Repaired, Report::Repaired]
+        })
+        .await;
+        // Somebody else's table is nothing of ours.
+        assert!(lan.exec("a", "nft add table inet other").0);
+        worker.stop().await;
+        assert_eq!(lan.exec("a", "nft list tables").1, "table inet other\n");
+    });
+}
+
+#[test]
+fn a_dead_daemons_table_is_removed_by_the_next_one_and_by_release() {
+    in_lan(|lan| async move {
+        assert!(lan.exec("a", "nft add table inet vipd").0);
+        let worker = Worker::start();
+        soon("gone", || !lan.exec("a", "nft list table inet vipd").0).await;
+        worker.stop().await;
+        assert!(lan.exec("a", "nft add table inet vipd").0);
+        let done = firewall::release().await.unwrap();
+        assert_eq!(done, ["removed the nftables table inet vipd"]);
+        assert_eq!(firewall::release().await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_nft_refuses_is_told_once_and_mended_later() {
+    in_lan(|lan| async move {
+        let worker = Worker::start();
+        let bad = ("no \" such".to_owned(), "fe80::9".parse().unwrap());
+        let refused = std::collections::BTreeSet::from([bad]);
+        worker.wanted.send_replace(Arc::new(Firewall { refused }));
+        let is_refused = |report: &Report| matches!(report, Report::Refused { error } if error.starts_with("nft: "));
+        soon("refused", || worker.reports().iter().any(is_refused)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert_eq!(worker.reports().len(), 1);
+        worker.want(&["10.0.0.9"]);
+        soon("mended", || {
+            worker.reports().last() == Some(&Report::Mended)
+        })
+        .await;
+        assert!(table(&lan).contains("10.0.0.9"));
+        worker.stop().await;
+    });
+}
+
+fn table(lan: &Lan) -> String {
+    lan.exec("a", "nft list table inet vipd").1
+}
+
+struct Worker {
+    wanted: watch::Sender<Arc<Firewall>>,
+    reports: Arc<Mutex<Vec<Report>>>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start() -> Worker {
+        let (wanted, receiver) = watch::channel(Arc::new(Firewall::default()));
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&reports);
+        let task = firewall::start(receiver, move |report| sink.lock().unwrap().push(report));
+        Worker {
+            wanted,
+            reports,
+            task,
+        }
+    }
+
+    fn want(&self, addresses: &[&str]) {
+        self.wanted.send_replace(Arc::new(refusing(addresses)));
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.reports.lock().unwrap().clone()
+    }
+
+    async fn stop(self) {
+        drop(self.wanted);
+        self.task.await.unwrap();
+    }
+}
+
+fn refusing(addresses: &[&str]) -> Firewall {
+    let place = |address: &&str| ("eth0".to_owned(), address.parse::<IpAddr>().unwrap());
+    Firewall {
+        refused: addresses.iter().map(place).collect(),
+    }
+}
