@@ -466,9 +466,10 @@ impl Scene {
             ..
         } = self;
         format!(
-            "[global]\nhttp = \"127.0.0.1:9650\"\n[[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\n\
+            "[global]\nhttp = \"127.0.0.1:9650\"\nstate_dir = {:?}\n[[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\n\
              vrid = 51\nversion = {version}\npriority = {priority}\n\
              advert_interval = \"{}ms\"\nvirtual_addresses = {addresses:?}\n{ours}\n",
+            self.lab.folder().join("state"),
             interval.as_millis()
         )
     }
