@@ -1,24 +1,28 @@
 //! `vipd run`: puts the parts together, and takes them apart.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipvs::Table;
 use rustix::thread::{CapabilitySet, capabilities};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::control::server::Api;
-use crate::director_loop::{self, Director, Ended, Parts, Wake};
+use crate::director_loop::{Director, Ended, Parts, Wake};
 use crate::events::Events;
+use crate::holdings::Holdings;
 use crate::listeners::Listeners;
-use crate::net::{addresses, announcer, links, neighbours};
+use crate::net::{links, neighbours};
 use crate::reconcile::{self, Reconciler};
 use crate::vrrp_loop::{self, VrrpThread};
+
+/// How long threads that wait for a disk may hold up the end.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config_path: &Path) -> ExitCode {
@@ -43,7 +47,10 @@ pub fn run(config_path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve(config_path, config)) {
+    let ended = runtime.block_on(serve(config_path, config));
+    // A file system that hangs holds a thread that reads from it, not the end of the daemon.
+    runtime.shutdown_timeout(SHUTDOWN);
+    match ended {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::WorkerDied) => ExitCode::FAILURE,
         Err(why) => {
@@ -104,13 +111,10 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
-    let (announcer, announcing) =
-        announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
-    let (wanted_addresses, wanted) = watch::channel(Arc::new(BTreeMap::new()));
-    let addressing = {
+    let (holdings, holding, announcing) = {
         let wake = wake.clone();
-        let report = move |report| drop(wake.send(Wake::Addresses(report)));
-        addresses::start(links.clone(), wanted, announcer, report).map_err(failed("rtnetlink"))?
+        let report = move |report| drop(wake.send(Wake::Holdings(report)));
+        Holdings::start(&config, &links, report)?
     };
     let (neighbours, watching) = {
         let wake = wake.clone();
@@ -128,6 +132,8 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     };
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
+    let mut workers = vec![("interfaces", monitor), ("neighbours", watching)];
+    workers.extend(announcing);
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,
@@ -136,16 +142,12 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         vrrp,
         reconciler,
         links,
-        wanted_addresses,
+        holdings,
+        holding,
         neighbours,
         listeners,
         events,
-        workers: vec![
-            ("interfaces", monitor),
-            (director_loop::ADDRESSES, addressing),
-            ("gratuitous ARP", announcing),
-            ("neighbours", watching),
-        ],
+        workers,
         adopted,
     });
     let version = env!("CARGO_PKG_VERSION");

@@ -26,9 +26,9 @@ use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Quorums, Roles};
 use crate::events::{Events, Kind};
+use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
 use crate::maintenance;
-use crate::net::addresses::{self, Wanted};
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
@@ -40,8 +40,6 @@ use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 use self::reload::Loaded;
 use self::routers::Switchover;
 
-/// The name of the worker for virtual addresses.
-pub(crate) const ADDRESSES: &str = "virtual addresses";
 /// Everything that can wake the loop.
 #[derive(Debug)]
 pub enum Wake {
@@ -49,8 +47,8 @@ pub enum Wake {
     Vrrp(vrrp_loop::Report),
     /// From the reconciler.
     Kernel(reconcile::Report),
-    /// From the addresses.
-    Addresses(addresses::Report),
+    /// From what holds addresses, virtual MACs, routes and rules of the firewall.
+    Holdings(holdings::Report),
     /// Somebody on the link says that a virtual address is theirs.
     Claim(Claim),
     /// Somebody wants to know.
@@ -108,6 +106,17 @@ pub(crate) struct CheckDetail {
     pub(crate) failures: BTreeMap<&'static str, u64>,
 }
 
+/// Something other than an address that a master should hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refused {
+    /// The macvlan of that virtual router.
+    VirtualMac(String),
+    /// The rules of accept mode off.
+    Firewall,
+    /// A route or rule, in words.
+    Route(String),
+}
+
 /// A reload, as `status` tells it.
 #[derive(Debug, Clone)]
 pub(crate) struct Reload {
@@ -124,7 +133,9 @@ pub(crate) struct Parts {
     pub(crate) vrrp: VrrpThread,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) links: watch::Receiver<Arc<Links>>,
-    pub(crate) wanted_addresses: watch::Sender<Arc<Wanted>>,
+    pub(crate) holdings: Holdings,
+    /// The workers that hold something: they are waited for at the end.
+    pub(crate) holding: Workers,
     pub(crate) neighbours: mpsc::UnboundedSender<neighbours::Order>,
     pub(crate) listeners: Listeners,
     pub(crate) events: Arc<Events>,
@@ -158,6 +169,8 @@ pub struct Director {
     tracker: Tracker,
     /// Virtual addresses that the kernel refuses, and why.
     pub(crate) refused_addresses: BTreeMap<(String, IpNet), String>,
+    /// What else cannot be had, and why.
+    pub(crate) refused: BTreeMap<Refused, String>,
     /// Configurations that the advert path has not taken in yet. Until it has, its reports speak of
     /// another configuration than ours, and nothing follows from them.
     unconfigured: u32,
@@ -171,7 +184,8 @@ pub struct Director {
     reconciler: Arc<Reconciler>,
     links: watch::Receiver<Arc<Links>>,
     /// `None` once it has been told to finish.
-    wanted_addresses: Option<watch::Sender<Arc<Wanted>>>,
+    holdings: Option<Holdings>,
+    holding: Workers,
     neighbours: mpsc::UnboundedSender<neighbours::Order>,
     /// Who claims an address that this host holds, and when that was last heard.
     pub(crate) conflicts: BTreeMap<(IpAddr, Mac), SystemTime>,
@@ -223,6 +237,7 @@ impl Director {
             track: track::Facts::default(),
             tracker,
             refused_addresses: BTreeMap::new(),
+            refused: BTreeMap::new(),
             unconfigured: 0,
             stopping: false,
             managed: BTreeSet::new(),
@@ -232,7 +247,8 @@ impl Director {
             checks,
             reconciler: parts.reconciler,
             links: parts.links,
-            wanted_addresses: Some(parts.wanted_addresses),
+            holdings: Some(parts.holdings),
+            holding: parts.holding,
             neighbours: parts.neighbours,
             conflicts: BTreeMap::new(),
             address_conflicts: 0,
@@ -288,6 +304,7 @@ impl Director {
         let tasks = self
             .workers
             .iter()
+            .chain(&self.holding)
             .map(|(name, task)| (*name, task.is_finished()));
         threads
             .into_iter()
@@ -300,7 +317,7 @@ impl Director {
         match wake {
             Wake::Vrrp(report) => self.take_vrrp(report),
             Wake::Kernel(report) => self.take_kernel(report),
-            Wake::Addresses(report) => self.take_addresses(report),
+            Wake::Holdings(report) => self.take_holdings(report),
             Wake::Claim(claim) => self.take_claim(&claim),
             // Whoever asked has given up.
             Wake::Status(reply) if reply.is_closed() => {}

@@ -9,7 +9,8 @@ use vrrp::{StateName, TakeoverProbe, Version};
 
 use crate::config::{Active, RealServer, SyncGroup, VirtualServer, Vrrp};
 use crate::desired;
-use crate::director_loop::Director;
+use crate::director_loop::{Director, Refused};
+use crate::net::routes::Item;
 use crate::net::sys::mac_text;
 use crate::status::{
     CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
@@ -185,7 +186,20 @@ impl Director {
             let error = self.refused_addresses.get(&place)?;
             Some(format!("{} on {}: {error}", place.1, place.0))
         });
-        faults.map(ToString::to_string).chain(refused).collect()
+        let others = self.refused.iter().filter(|(refused, _)| match refused {
+            Refused::VirtualMac(router) => *router == vrrp.name,
+            Refused::Firewall => !vrrp.accept,
+            Refused::Route(item) => {
+                let routes = vrrp.routes.iter().cloned().map(Item::Route);
+                let rules = vrrp.rules.iter().cloned().map(Item::Rule);
+                routes.chain(rules).any(|known| known.to_string() == *item)
+            }
+        });
+        faults
+            .map(ToString::to_string)
+            .chain(refused)
+            .chain(others.map(|(_, why)| why.clone()))
+            .collect()
     }
 
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {

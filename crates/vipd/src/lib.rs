@@ -11,6 +11,7 @@ pub mod desired;
 pub mod director_loop;
 pub mod director_status;
 pub mod events;
+pub mod holdings;
 pub mod listeners;
 pub mod maintenance;
 pub mod metrics;

@@ -8,8 +8,10 @@ use ipvs::Table;
 use tokio::net::UnixStream;
 
 use crate::config::{Config, Vrrp};
+use crate::holdings::{Role, virtual_macs_of};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
+use crate::net::{firewall, routes, virtual_mac};
 use crate::reconcile;
 use crate::vrrp_loop::{Spec, say_stop};
 
@@ -32,7 +34,7 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
         ));
     }
     let release = async {
-        let mut done = release_addresses(config).await?;
+        let mut done = release_holdings(config).await?;
         if ipvs {
             done.extend(release_services(config)?);
         }
@@ -43,7 +45,17 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
         .unwrap_or_else(|_| Err(format!("the kernel did not answer within {TIMEOUT:?}")))
 }
 
-pub(crate) async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
+/// Removes everything that a master holds beside IPVS.
+pub(crate) async fn release_holdings(config: &Config) -> Result<Vec<String>, String> {
+    let mut done = release_addresses(config).await?;
+    done.extend(routes::release().await?);
+    done.extend(firewall::release().await?);
+    let macs = virtual_macs_of(config, |_| Role::default());
+    done.extend(virtual_mac::release(&macs, &config.global.state_dir).await?);
+    Ok(done)
+}
+
+async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| e.to_string())?;
     tokio::spawn(connection);
     let links = links::dump(&handle)

@@ -63,8 +63,8 @@ pub struct Spec {
     pub interface: String,
     /// Its parameters.
     pub parameters: vrrp::Parameters,
-    /// Whether its adverts carry the virtual MAC as their Ethernet source.
-    pub virtual_mac: bool,
+    /// The macvlan with its virtual MAC, if its adverts carry that as their Ethernet source.
+    pub virtual_mac: Option<String>,
     /// Further paths for its adverts.
     pub heartbeats: Vec<Heartbeat>,
     /// The sync group it belongs to.
@@ -91,7 +91,7 @@ impl Spec {
             name: vrrp.name.clone(),
             interface: vrrp.interface.clone(),
             parameters: vrrp.parameters.clone(),
-            virtual_mac: vrrp.virtual_mac.is_some(),
+            virtual_mac: vrrp.virtual_mac.clone(),
             heartbeats: vrrp.heartbeats.clone(),
             group: group.map(|group| group.name.clone()),
             addresses: addresses

@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use vrrp::{Fault, StateName};
 
-use super::{Director, Router, Wake};
+use super::{Director, Refused, Router, Wake};
 use crate::config::{Heartbeat, Vrrp};
 use crate::events::Kind;
+use crate::holdings::{self, Role};
 use crate::maintenance;
-use crate::net::addresses::{self, RouterAddresses, Wanted};
+use crate::net::addresses;
+use crate::net::firewall;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
+use crate::net::routes;
 use crate::net::sys::{Mac, mac_text};
+use crate::net::virtual_mac;
 use crate::track;
 use crate::vrrp_loop::{self, Command, Facts, LinkFacts, RouterFacts, RouterReport, Spec};
 
@@ -61,7 +65,7 @@ impl Director {
                     let configured = |name: &String| self.config.vrrp(name).is_some();
                     self.routers.retain(|name, _| configured(name));
                 }
-                self.publish_addresses();
+                self.publish_holdings();
                 self.publish_table();
             }
             vrrp_loop::Report::Discarded {
@@ -121,7 +125,7 @@ impl Director {
         };
         self.routers.insert(name.clone(), router);
         self.judge_switchovers(&name);
-        self.publish_addresses();
+        self.publish_holdings();
         if changed || hold_changed {
             self.publish_table();
         }
@@ -163,7 +167,12 @@ impl Director {
             Heartbeat::Interface(name) => Some(name),
             Heartbeat::Peer { .. } => None,
         });
-        let names: BTreeSet<&String> = own.chain(further).collect();
+        let macvlans = self
+            .config
+            .vrrp
+            .iter()
+            .filter_map(|vrrp| vrrp.virtual_mac.as_ref());
+        let names: BTreeSet<&String> = own.chain(further).chain(macvlans).collect();
         let link_facts = names.into_iter().map(|name| {
             let link = links.named(name);
             LinkFacts {
@@ -337,28 +346,78 @@ impl Director {
         words
     }
 
-    pub(super) fn publish_addresses(&mut self) {
-        let Some(sender) = self
-            .wanted_addresses
-            .as_ref()
-            .filter(|_| self.unconfigured == 0)
-        else {
+    /// Tells what holds addresses and what goes with them what follows from the roles.
+    pub(super) fn publish_holdings(&self) {
+        let Some(holdings) = self.holdings.as_ref().filter(|_| self.unconfigured == 0) else {
             return;
         };
-        let mut wanted = Wanted::new();
-        for vrrp in &self.config.vrrp {
-            let router = self.routers.get(&vrrp.name).map(|router| &router.report);
-            let addresses = RouterAddresses {
-                addresses: vrrp.addresses.clone(),
-                hold: router.is_some_and(|router| router.hold),
-                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
-                announce: router.map_or(0, |router| router.announce),
-                garp: vrrp.garp,
-            };
-            wanted.insert(vrrp.name.clone(), addresses);
+        let links = Arc::clone(&self.links.borrow());
+        holdings.publish(&self.config, &links, |name| {
+            let report = self.routers.get(name).map(|router| &router.report);
+            report.map_or(Role::default(), |report| Role {
+                hold: report.hold,
+                announce: report.announce,
+            })
+        });
+    }
+
+    pub(super) fn take_holdings(&mut self, report: holdings::Report) {
+        match report {
+            holdings::Report::Addresses(report) => self.take_addresses(report),
+            holdings::Report::VirtualMac(report) => self.take_virtual_mac(report),
+            holdings::Report::Firewall(report) => match report {
+                firewall::Report::Repaired => self.repaired("nftables table inet vipd"),
+                firewall::Report::Refused { error } => {
+                    self.refuse(Refused::Firewall, "nftables table inet vipd", &error);
+                }
+                firewall::Report::Mended => self.mend(&Refused::Firewall),
+            },
+            holdings::Report::Routes(report) => match report {
+                routes::Report::Repaired { item } => self.repaired(&item.to_string()),
+                routes::Report::Refused { item, error } => {
+                    let item = item.to_string();
+                    self.refuse(Refused::Route(item.clone()), &item, &error);
+                }
+                routes::Report::Mended { item } => self.mend(&Refused::Route(item.to_string())),
+                routes::Report::Changed { added, removed } => {
+                    info!(added, removed, "virtual routes and rules changed");
+                }
+                routes::Report::Trouble { error } => error!("{error}"),
+            },
         }
-        if **sender.borrow() != wanted {
-            sender.send_replace(Arc::new(wanted));
+    }
+
+    fn take_virtual_mac(&mut self, report: virtual_mac::Report) {
+        match report {
+            virtual_mac::Report::Repaired { name, .. } => self.repaired(&name),
+            virtual_mac::Report::Refused {
+                router,
+                name,
+                error,
+            } => self.refuse(Refused::VirtualMac(router), &name, &error),
+            virtual_mac::Report::Mended { router, .. } => self.mend(&Refused::VirtualMac(router)),
+            virtual_mac::Report::Changed { created, removed } => {
+                info!(created, removed, "virtual MACs changed");
+            }
+            virtual_mac::Report::Trouble { error } => error!("{error}"),
+        }
+    }
+
+    fn repaired(&mut self, what: &str) {
+        self.address_repairs += 1;
+        let message = "put back, somebody had changed or deleted it";
+        self.events.record(Kind::AddressRepaired, what, message);
+    }
+
+    fn refuse(&mut self, refused: Refused, what: &str, error: &str) {
+        let message = format!("refused: {error}");
+        self.events.record(Kind::AddressRefused, what, message);
+        self.refused.insert(refused, format!("{what}: {error}"));
+    }
+
+    fn mend(&mut self, refused: &Refused) {
+        if let Some(what) = self.refused.remove(refused) {
+            info!("no longer refused: {what}");
         }
     }
 

@@ -7,7 +7,7 @@ use ipvs::Table;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{ADDRESSES, Director, Wake};
+use super::{Director, Wake};
 use crate::config::OnStop;
 use crate::release;
 use crate::vrrp_loop::{self, Command};
@@ -16,6 +16,8 @@ use crate::vrrp_loop::{self, Command};
 const STOP_STEP: Duration = Duration::from_secs(5);
 /// How long it waits for the peers to take over.
 const STOP_ADVERTS: Duration = Duration::from_secs(15);
+/// How long it waits for thousands of addresses and macvlans to go.
+const STOP_HOLDINGS: Duration = Duration::from_secs(20);
 /// How long it waits for the kernel to lose a large IPVS table.
 const STOP_IPVS: Duration = Duration::from_secs(30);
 
@@ -45,7 +47,7 @@ impl Director {
                     }),
                     Wake::Vrrp(_)
                     | Wake::Kernel(_)
-                    | Wake::Addresses(_)
+                    | Wake::Holdings(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
                     | Wake::Track(_)
@@ -61,16 +63,18 @@ impl Director {
             router.report.hold = false;
         }
         self.unconfigured = 0;
-        self.publish_addresses();
-        // Without anybody to tell it more, the worker finishes what it was told and ends.
-        self.wanted_addresses = None;
-        let position = self.workers.iter().position(|(name, _)| *name == ADDRESSES);
-        let worker = position.map(|position| self.workers.swap_remove(position).1);
-        if let Some(worker) = worker {
-            match tokio::time::timeout(STOP_STEP, worker).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => self.release_addresses().await,
+        self.publish_holdings();
+        // Without anybody to tell them more, the workers finish what they were told and end.
+        self.holdings = None;
+        let deadline = tokio::time::Instant::now() + STOP_HOLDINGS;
+        let mut unfinished = Vec::new();
+        for (name, worker) in std::mem::take(&mut self.holding) {
+            if !matches!(tokio::time::timeout_at(deadline, worker).await, Ok(Ok(()))) {
+                unfinished.push(name);
             }
+        }
+        if !unfinished.is_empty() {
+            self.release_holdings(&unfinished.join(", ")).await;
         }
         if self.config.ipvs.on_stop == OnStop::Remove {
             self.want(Table::new());
@@ -99,10 +103,10 @@ impl Director {
         info!("stopped");
     }
 
-    /// What `vipd release` does, for when the worker for addresses cannot.
-    pub(super) async fn release_addresses(&self) {
-        error!("the worker for virtual addresses did not finish; releasing them without it");
-        match tokio::time::timeout(STOP_STEP, release::release_addresses(&self.config)).await {
+    /// What `vipd release` does, for when the workers cannot.
+    async fn release_holdings(&self, unfinished: &str) {
+        error!("not finished: {unfinished}; releasing without them");
+        match tokio::time::timeout(STOP_STEP, release::release_holdings(&self.config)).await {
             Ok(Ok(_)) => {}
             Ok(Err(why)) => error!("{why}"),
             Err(_) => error!("virtual addresses may still be on an interface"),

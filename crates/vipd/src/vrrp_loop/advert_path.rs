@@ -43,6 +43,8 @@ pub(super) struct AdvertPath {
     routers: Routers,
     seats: BTreeMap<RouterKey, Seat>,
     stations: Vec<Station>,
+    /// The station that a macvlan's one stands for.
+    below: BTreeMap<u32, u32>,
     facts: Facts,
     outbox: Outbox,
     lateness: Arc<Lateness>,
@@ -65,6 +67,7 @@ impl AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),
             stations: Vec::new(),
+            below: BTreeMap::new(),
             facts: Facts::default(),
             outbox,
             lateness,
@@ -194,9 +197,13 @@ impl AdvertPath {
             };
             match socket.receive(buffer) {
                 Ok(None) => return,
-                Ok(Some(Ok(datagram))) => self.hear(station_number(number), &datagram),
-                Ok(Some(Err(discard))) => {
-                    self.discard(station_number(number), None, None, discard);
+                Ok(Some(received)) => {
+                    let station = station_number(number);
+                    let station = self.below.get(&station).copied().unwrap_or(station);
+                    match received {
+                        Ok(datagram) => self.hear(station, &datagram),
+                        Err(discard) => self.discard(station, None, None, discard),
+                    }
                 }
                 Err(error) => {
                     // ENETDOWN is told once when the interface goes down: that is a link fact. An
@@ -488,10 +495,13 @@ impl AdvertPath {
         let mut added = Vec::new();
         for (key, spec) in wanted {
             let heartbeats = self.heartbeat_stations(&spec);
+            let macvlan = spec.virtual_mac.clone();
+            let macvlan = macvlan.map(|name| self.station_of(Place::Interface(name), key.family));
             let parameters = spec.parameters.clone();
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.configure(spec);
                 seat.heartbeats = heartbeats;
+                seat.macvlan = macvlan;
                 let running = self.routers.get(&key).map(VirtualRouter::parameters);
                 if running != Some(&parameters) {
                     self.tell(now, &key, Event::Reconfigured(parameters));
@@ -501,6 +511,7 @@ impl AdvertPath {
             }
             let mut seat = Seat::new(spec);
             seat.heartbeats = heartbeats;
+            seat.macvlan = macvlan;
             self.seats.insert(key, seat);
             self.routers.insert(key, VirtualRouter::new(parameters));
             added.push(key);
@@ -620,7 +631,13 @@ impl AdvertPath {
     fn use_stations(&mut self, now: Instant) {
         let links = self.seats.keys().map(|key| key.link);
         let further = self.seats.values().flat_map(|seat| &seat.heartbeats);
-        let used: BTreeSet<u32> = links.chain(further.map(|(number, _)| *number)).collect();
+        let macvlans = self.seats.values().filter_map(|seat| seat.macvlan);
+        let further = further.map(|(number, _)| *number);
+        let used: BTreeSet<u32> = links.chain(further).chain(macvlans).collect();
+        let below = self.seats.iter();
+        self.below = below
+            .filter_map(|(key, seat)| Some((seat.macvlan?, key.link)))
+            .collect();
         for number in 0..self.stations.len() {
             let Some(station) = self.stations.get_mut(number) else {
                 continue;

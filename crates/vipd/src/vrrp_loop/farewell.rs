@@ -43,7 +43,7 @@ pub fn say_stop(spec: &Spec, link: &Link, source: IpAddr) -> io::Result<()> {
             station: 0,
             source,
             destination,
-            frame: spec.virtual_mac && destination.is_multicast(),
+            frame: spec.virtual_mac.is_some() && destination.is_multicast(),
         };
         let bytes = packet(&advertisement, parameters, &way, (wall_time(), 0));
         if way.frame {

@@ -19,6 +19,9 @@ pub(super) struct Seat {
     pub(super) name: String,
     pub(super) counters: Arc<Counters>,
     pub(super) virtual_mac: bool,
+    /// The station on its macvlan. While that is up, the kernel gives what comes from the virtual
+    /// MAC, another master's adverts, to it alone.
+    pub(super) macvlan: Option<u32>,
     pub(super) group: Option<String>,
     pub(super) addresses: Arc<[(String, IpAddr)]>,
     /// The stations of its heartbeats, in their order.
@@ -72,7 +75,8 @@ impl Seat {
         Seat {
             name: spec.name,
             counters: spec.counters,
-            virtual_mac: spec.virtual_mac,
+            virtual_mac: spec.virtual_mac.is_some(),
+            macvlan: None,
             group: spec.group,
             addresses: spec.addresses,
             heartbeats: Vec::new(),
@@ -91,7 +95,7 @@ impl Seat {
     pub(super) fn configure(&mut self, spec: Spec) {
         self.name = spec.name;
         self.counters = spec.counters;
-        self.virtual_mac = spec.virtual_mac;
+        self.virtual_mac = spec.virtual_mac.is_some();
         self.group = spec.group;
         self.addresses = spec.addresses;
         self.rendered = None;

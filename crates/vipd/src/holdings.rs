@@ -1,0 +1,156 @@
+//! What this host holds while it is master beside IPVS: virtual addresses, virtual MACs, routes and
+//! rules, and the firewall's rules about them. Each kind has a worker that makes the kernel hold what
+//! it is told and mends what others change; here is told what follows from the roles.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, VirtualAddress, Vrrp};
+use crate::net::addresses::{self, RouterAddresses};
+use crate::net::announcer;
+use crate::net::firewall::{self, Firewall};
+use crate::net::links::Links;
+use crate::net::routes;
+use crate::net::virtual_mac::{self, VirtualMac};
+
+/// What a router's role means for what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Role {
+    /// It holds its addresses: it is master, or was a moment ago.
+    pub(crate) hold: bool,
+    /// Goes up with each time they must be announced.
+    pub(crate) announce: u64,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub enum Report {
+    /// That for virtual addresses.
+    Addresses(addresses::Report),
+    /// That for virtual MACs.
+    VirtualMac(virtual_mac::Report),
+    /// That for the firewall.
+    Firewall(firewall::Report),
+    /// That for routes and rules.
+    Routes(routes::Report),
+}
+
+/// The ends by which the workers are told. Dropped, each removes what is left and ends.
+pub(crate) struct Holdings {
+    addresses: watch::Sender<Arc<addresses::Wanted>>,
+    virtual_macs: watch::Sender<Arc<virtual_mac::Wanted>>,
+    firewall: watch::Sender<Arc<Firewall>>,
+    routes: watch::Sender<Arc<routes::Wanted>>,
+}
+
+/// The workers, by name.
+pub(crate) type Workers = Vec<(&'static str, JoinHandle<()>)>;
+
+impl Holdings {
+    /// Starts the workers. Returns those that hold something, and those that only announce it.
+    ///
+    /// # Errors
+    ///
+    /// A socket that could not be opened.
+    pub(crate) fn start(
+        config: &Config,
+        links: &watch::Receiver<Arc<Links>>,
+        report: impl Fn(Report) + Clone + Send + Sync + 'static,
+    ) -> Result<(Holdings, Workers, Workers), String> {
+        let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        let (announcer, announcing) =
+            announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
+        // What a killed daemon left and is configured still is told of from the start: it is adopted.
+        let nobody = |_: &str| Role::default();
+        let (addresses, wanted) = watch::channel(Arc::new(addresses::Wanted::new()));
+        let says = report.clone();
+        let addressing = addresses::start(links.clone(), wanted, announcer, move |it| {
+            says(Report::Addresses(it));
+        })
+        .map_err(failed("rtnetlink"))?;
+        let (virtual_macs, wanted) = watch::channel(Arc::new(virtual_macs_of(config, nobody)));
+        let says = report.clone();
+        let state_dir: &Path = &config.global.state_dir;
+        let macvlans = virtual_mac::start(links.clone(), wanted, state_dir, move |it| {
+            says(Report::VirtualMac(it));
+        })
+        .map_err(failed("rtnetlink"))?;
+        let (firewall, wanted) = watch::channel(Arc::new(Firewall::default()));
+        let says = report.clone();
+        let filtering = firewall::start(wanted, move |it| says(Report::Firewall(it)));
+        let (routes, wanted) = watch::channel(Arc::new(routes::Wanted::default()));
+        let routing = routes::start(links.clone(), wanted, move |it| report(Report::Routes(it)))
+            .map_err(failed("rtnetlink"))?;
+        let holdings = Holdings {
+            addresses,
+            virtual_macs,
+            firewall,
+            routes,
+        };
+        let holding = vec![
+            ("virtual addresses", addressing),
+            ("virtual MACs", macvlans),
+            ("the firewall", filtering),
+            ("routes", routing),
+        ];
+        Ok((holdings, holding, vec![("gratuitous ARP", announcing)]))
+    }
+
+    /// Tells every worker what follows from the roles.
+    pub(crate) fn publish(&self, config: &Config, links: &Links, role: impl Fn(&str) -> Role) {
+        let addresses = config.vrrp.iter().map(|vrrp| {
+            let Role { hold, announce } = role(&vrrp.name);
+            let addresses = RouterAddresses {
+                addresses: addresses_of(vrrp, links),
+                hold,
+                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
+                announce,
+                garp: vrrp.garp,
+            };
+            (vrrp.name.clone(), addresses)
+        });
+        let holds = |name: &str| role(name).hold;
+        tell(&self.virtual_macs, virtual_macs_of(config, &role));
+        tell(&self.addresses, addresses.collect());
+        tell(&self.firewall, Firewall::of(config, holds));
+        tell(&self.routes, routes::Wanted::of(config, holds));
+    }
+}
+
+/// The macvlans of a configuration, up where the router holds its addresses.
+pub(crate) fn virtual_macs_of(config: &Config, role: impl Fn(&str) -> Role) -> virtual_mac::Wanted {
+    let macs = config.vrrp.iter().filter_map(|vrrp| {
+        let mac = VirtualMac::of(vrrp, role(&vrrp.name).hold)?;
+        Some((vrrp.name.clone(), mac))
+    });
+    macs.collect::<BTreeMap<_, _>>()
+}
+
+/// The addresses of a router as they are put on. On a macvlan, an address in a network that the
+/// interface below has, too, gets no route of its own: the host's own packets would leave with the
+/// virtual MAC.
+fn addresses_of(vrrp: &Vrrp, links: &Links) -> Vec<VirtualAddress> {
+    let below = links.named(&vrrp.interface);
+    let has_network = |net: IpNet| {
+        let own = below.into_iter().flat_map(|link| link.addresses.iter());
+        own.into_iter()
+            .any(|known| known.address.trunc() == net.trunc())
+    };
+    let mut addresses = vrrp.addresses.clone();
+    for address in &mut addresses {
+        let on_macvlan = Some(&address.interface) == vrrp.virtual_mac.as_ref();
+        address.prefix_route &= !(on_macvlan && has_network(address.address));
+    }
+    addresses
+}
+
+fn tell<T: PartialEq>(sender: &watch::Sender<Arc<T>>, wanted: T) {
+    if **sender.borrow() != wanted {
+        sender.send_replace(Arc::new(wanted));
+    }
+}
