@@ -40,7 +40,7 @@ pub struct Frr {
     host: Host,
     folder: PathBuf,
     vrrpd: Process,
-    _zebra: Process,
+    zebra: Process,
 }
 
 impl Frr {
@@ -69,7 +69,7 @@ impl Frr {
             host: host.clone(),
             folder,
             vrrpd,
-            _zebra: zebra,
+            zebra,
         })
     }
 
@@ -109,6 +109,15 @@ impl Frr {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("vrrpd.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Frr {
+    /// Removes what FRR keeps for the case of a crash, and leaves behind.
+    fn drop(&mut self) {
+        for (program, process) in [("zebra", &self.zebra), ("vrrpd", &self.vrrpd)] {
+            let _ = fs::remove_dir_all(format!("/var/tmp/frr/{program}.{}", process.id()));
+        }
     }
 }
 
