@@ -123,12 +123,13 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     };
     let director_wake = wake.clone();
     let probes = neighbours.clone();
-    let report = move |report| match report {
+    let report = move |report| {
         // The advert path asks shortly before its deadline: this does not wait for the director.
-        vrrp_loop::Report::Probe(addresses) => {
+        if let vrrp_loop::Report::Probe(addresses) = &report {
             let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
+        } else {
+            let _ = wake.send(Wake::Vrrp(report));
         }
-        report => drop(wake.send(Wake::Vrrp(report))),
     };
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());

@@ -64,7 +64,7 @@ fn measure(kind: Kind, interval: Duration) -> Result<Vec<f64>> {
         lab.pull_cable(&a)?;
         let taken = capture.wait_for(patience, since, &["10.77.0.2 >"])?;
         let before = |packet: &Packet| packet.at < taken.at && packet.text.contains("10.77.0.1 >");
-        let last = capture.packets().into_iter().filter(before).next_back();
+        let last = capture.packets().into_iter().rfind(before);
         let last = last.context("the first master was never heard")?;
         silences.push(milliseconds(taken.at.duration_since(last.at)?));
         since = SystemTime::now();

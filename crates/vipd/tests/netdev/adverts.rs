@@ -1,11 +1,10 @@
 //! Where adverts from the virtual MAC arrive.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use vipd::net::virtual_mac::VirtualMac;
 use vipd::net::vrrp_socket::VrrpSocket;
 use vrrp::Family;
 

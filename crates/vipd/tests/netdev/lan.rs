@@ -97,17 +97,6 @@ impl Lan {
         text.split_whitespace().nth(2).unwrap().to_owned()
     }
 
-    pub(crate) fn link_local(&self, host: &str) -> String {
-        let mut address = String::new();
-        eventually("a link-local address that is not tentative", || {
-            let text = self.ip(host, "-o -6 addr show dev eth0 scope link -tentative");
-            let word = text.split_whitespace().nth(3).unwrap_or_default();
-            address = word.split('/').next().unwrap_or_default().to_owned();
-            !address.is_empty()
-        });
-        address
-    }
-
     /// Moves the calling thread, and the sockets it makes from here on, into a host.
     pub(crate) fn enter(&self, host: &str) {
         let file = std::fs::File::open(format!("/run/netns/{}", self.namespace(host))).unwrap();
@@ -169,15 +158,6 @@ impl Drop for Capture {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Waits until something is so, for as long as anything may take.
-pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !so() {
-        assert!(Instant::now() < end, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
