@@ -60,18 +60,23 @@ impl Director {
         })
     }
 
+    /// `vipctl WORDS`; returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// It says no, or vipd does not answer.
+    pub fn vipctl(&self, words: &[&str]) -> Result<String> {
+        let mut vipctl = self.host.command(binary("vipctl")?);
+        run(vipctl.arg("--socket").arg(&self.socket).args(words))
+    }
+
     /// `vipctl status --json`.
     ///
     /// # Errors
     ///
     /// vipd does not answer.
     pub fn status(&self) -> Result<Value> {
-        let mut vipctl = self.host.command(binary("vipctl")?);
-        let text = run(vipctl
-            .arg("--socket")
-            .arg(&self.socket)
-            .args(["status", "--json"]))?;
-        Ok(serde_json::from_str(&text)?)
+        Ok(serde_json::from_str(&self.vipctl(&["status", "--json"])?)?)
     }
 
     /// `vipctl status` as a person sees it.
@@ -80,8 +85,7 @@ impl Director {
     ///
     /// vipd does not answer.
     pub fn status_text(&self) -> Result<String> {
-        let mut vipctl = self.host.command(binary("vipctl")?);
-        run(vipctl.arg("--socket").arg(&self.socket).arg("status"))
+        self.vipctl(&["status"])
     }
 
     /// Waits until a value of the status is as wanted.

@@ -8,7 +8,9 @@ pub mod capture;
 pub mod cluster;
 pub mod demo;
 pub mod director;
+pub mod frr;
 pub mod host;
+pub mod keepalived;
 pub mod nginx;
 pub mod process;
 
