@@ -1,6 +1,7 @@
 //! Packets as tcpdump sees them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,8 @@ static CAPTURES: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Capture {
     process: Process,
+    file: PathBuf,
+    ended: bool,
 }
 
 /// A packet.
@@ -32,14 +35,21 @@ pub struct Packet {
 impl Capture {
     pub(crate) fn start(host: &Host, interface: &str, filter: &str) -> Result<Capture> {
         let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
-        let arguments = ["-tt", "-e", "-n", "-l", "-i", interface, filter];
-        let process = host.spawn(
-            &format!("tcpdump{number}"),
-            Path::new("tcpdump"),
-            &arguments,
-        )?;
+        let name = format!("tcpdump{number}");
+        let file = host.folder().join(format!("{}-{name}.pcap", host.name()));
+        let recorded = file.display().to_string();
+        // It prints and records; `-Z`: as root, who may write to the folder.
+        let arguments = [
+            "-tt", "-e", "-n", "-l", "-Z", "root", "--print", "-U", "-w", &recorded, "-i",
+            interface, filter,
+        ];
+        let process = host.spawn(&name, Path::new("tcpdump"), &arguments)?;
         process.wait_for_output(Duration::from_secs(20), "listening on")?;
-        Ok(Capture { process })
+        Ok(Capture {
+            process,
+            file,
+            ended: false,
+        })
     }
 
     /// The packets so far.
@@ -106,6 +116,32 @@ impl Capture {
             }
         }
         packets.iter().map(|digits| from_hex(digits)).collect()
+    }
+
+    /// Ends the capture; what tshark says of the packets that fit a filter, one line each. The
+    /// checksum of version 3 over IPv4 is right for it in the form of RFC 5798.
+    ///
+    /// # Errors
+    ///
+    /// The filter is wrong.
+    pub fn tshark(&mut self, filter: &str) -> Result<Vec<String>> {
+        // A running tcpdump may be in the middle of a packet.
+        if !self.ended {
+            self.process.signal("TERM")?;
+            self.process.wait(Duration::from_secs(20))?;
+            self.ended = true;
+        }
+        let file = self.file.display().to_string();
+        let output = run(Command::new("tshark").args([
+            "-n",
+            "-r",
+            &file,
+            "-o",
+            "vrrp.v3_checksum_as_in_v2:FALSE",
+            "-Y",
+            filter,
+        ]))?;
+        Ok(output.lines().map(str::to_owned).collect())
     }
 
     /// The process number of tcpdump.

@@ -64,30 +64,31 @@ impl Director {
         })
     }
 
-    /// Runs vipctl with these words: its exit code, and what it printed on either stream.
+    /// `vipctl WORDS`; returns what it printed.
     ///
     /// # Errors
     ///
-    /// It cannot be run.
-    pub fn vipctl(&self, words: &str) -> Result<(Option<i32>, String)> {
+    /// It says no, or vipd does not answer.
+    pub fn vipctl(&self, words: &[&str]) -> Result<String> {
         let mut vipctl = self.host.command(binary("vipctl")?);
-        vipctl.arg("--socket").arg(&self.socket);
-        let output = vipctl.args(words.split(' ')).output()?;
-        let text = [output.stdout, output.stderr].concat();
-        Ok((
-            output.status.code(),
-            String::from_utf8_lossy(&text).into_owned(),
-        ))
+        run(vipctl.arg("--socket").arg(&self.socket).args(words))
     }
 
-    /// What `vipctl` prints with these words.
+    /// As [`Director::vipctl`], for what must be refused; returns the words on standard error.
     ///
     /// # Errors
     ///
-    /// Its exit code is not 0.
-    pub fn ask(&self, words: &str) -> Result<String> {
-        let (code, text) = self.vipctl(words)?;
-        ensure!(code == Some(0), "vipctl {words}: exit {code:?}: {text}");
+    /// Its exit code is not 1.
+    pub fn refused(&self, words: &[&str]) -> Result<String> {
+        let mut vipctl = self.host.command(binary("vipctl")?);
+        let output = vipctl
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(words)
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let code = output.status.code();
+        ensure!(code == Some(1), "vipctl {words:?}: exit {code:?}: {text}");
         Ok(text)
     }
 
@@ -97,7 +98,7 @@ impl Director {
     ///
     /// vipd does not answer.
     pub fn status(&self) -> Result<Value> {
-        let text = self.ask("status --json")?;
+        let text = self.vipctl(&["status", "--json"])?;
         serde_json::from_str(&text).with_context(|| text)
     }
 
@@ -108,7 +109,7 @@ impl Director {
     /// vipd does not answer.
     pub fn events(&self) -> Result<Vec<String>> {
         let mut events = Vec::new();
-        for line in self.ask("events --json")?.lines() {
+        for line in self.vipctl(&["events", "--json"])?.lines() {
             let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
             let text = |key| event.get(key).and_then(Value::as_str).unwrap_or_default();
             let (kind, object, message) = (text("kind"), text("object"), text("message"));
@@ -161,7 +162,7 @@ impl Director {
     ///
     /// vipd does not answer.
     pub fn status_text(&self) -> Result<String> {
-        self.ask("status")
+        self.vipctl(&["status"])
     }
 
     /// Waits until a value of the status is as wanted.

@@ -163,6 +163,20 @@ impl Host {
             .any(|line| line.contains(&format!(" {address}/"))))
     }
 
+    /// Whether an address is in use here: on any interface that has a carrier, as `ip` tells.
+    ///
+    /// # Errors
+    ///
+    /// `ip` failed.
+    pub fn holds(&self, address: &str) -> Result<bool> {
+        let wanted = format!("{address}/");
+        let text = self.run("ip -brief address show")?;
+        Ok(text.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next() == Some("UP") && words.any(|word| word.starts_with(&wanted))
+        }))
+    }
+
     /// The Ethernet address of `eth0`.
     ///
     /// # Errors

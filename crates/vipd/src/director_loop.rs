@@ -40,6 +40,9 @@ use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 use self::reload::Loaded;
 use self::routers::Switchover;
 
+/// After so many wakes, roles that changed are told of even if more waits.
+const PUBLISH_AFTER: u32 = 64;
+
 /// Everything that can wake the loop.
 #[derive(Debug)]
 pub enum Wake {
@@ -174,6 +177,8 @@ pub struct Director {
     /// Configurations that the advert path has not taken in yet. Until it has, its reports speak of
     /// another configuration than ours, and nothing follows from them.
     unconfigured: u32,
+    /// How many times the loop was woken since roles changed that nobody was told of yet.
+    unpublished: Option<u32>,
     stopping: bool,
     /// Every service that was ever configured since the start.
     managed: BTreeSet<ServiceKey>,
@@ -239,6 +244,7 @@ impl Director {
             refused_addresses: BTreeMap::new(),
             refused: BTreeMap::new(),
             unconfigured: 0,
+            unpublished: None,
             stopping: false,
             managed: BTreeSet::new(),
             facts: Facts::default(),
@@ -276,7 +282,10 @@ impl Director {
                         self.stop().await;
                         return Ended::Stopped;
                     }
-                    Some(wake) => self.wake(wake).await,
+                    Some(wake) => {
+                        self.wake(wake).await;
+                        self.publish_when_quiet();
+                    }
                 },
                 Some(report) = self.checks.recv() => self.take_checks(report),
                 changed = self.links.changed() => if changed.is_ok() { self.tell_facts() },
@@ -292,6 +301,20 @@ impl Director {
                         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells what follows from the roles. Hundreds of routers that change theirs at once are one
+    /// change for those who are told.
+    fn publish_when_quiet(&mut self) {
+        if let Some(reports) = self.unpublished {
+            if self.wakes.is_empty() || reports >= PUBLISH_AFTER {
+                self.unpublished = None;
+                self.publish_holdings();
+                self.publish_table();
+            } else {
+                self.unpublished = Some(reports + 1);
             }
         }
     }

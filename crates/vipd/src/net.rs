@@ -9,6 +9,8 @@ pub mod neighbours;
 pub mod routes;
 pub mod sys;
 pub mod sysctl;
+#[cfg(test)]
+mod testbed;
 pub mod virtual_mac;
 pub mod vrrp_socket;
 

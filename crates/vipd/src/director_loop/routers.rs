@@ -95,8 +95,8 @@ impl Director {
     pub(super) fn take_router(&mut self, report: RouterReport) {
         let name = report.name.clone();
         let before = self.routers.get(&name);
-        let held = before.is_some_and(|before| before.report.hold);
-        let hold_changed = held != report.hold;
+        let role = |report: &RouterReport| (report.hold, report.announce);
+        let role_changed = before.map(|before| role(&before.report)) != Some(role(&report));
         let changed = before.is_none_or(|before| before.report.state != report.state);
         if changed {
             let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
@@ -125,9 +125,8 @@ impl Director {
         };
         self.routers.insert(name.clone(), router);
         self.judge_switchovers(&name);
-        self.publish_holdings();
-        if changed || hold_changed {
-            self.publish_table();
+        if changed || role_changed {
+            self.unpublished.get_or_insert(0);
         }
     }
 

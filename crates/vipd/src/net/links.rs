@@ -1,40 +1,28 @@
-//! The interfaces of this host and their addresses, as the kernel has them now.
-//!
-//! One task keeps the picture: a dump at the start, the kernel's own events after it, and a new dump
-//! when events were lost and every few seconds, because a message of a newer kernel that the decoder
-//! does not understand is dropped without a word.
+//! The interfaces of this host and their addresses, as the kernel has them now. [`monitor`] keeps the
+//! picture.
+
+mod address;
+mod monitor;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tracing::{error, warn};
 
-use super::ADDRESS_PROTOCOL;
+pub use address::{LinkAddress, LinkAddresses};
+pub use monitor::{dump, watch};
+
 use super::sys::Mac;
-
-/// How often everything is read again even if no event came.
-const REFRESH: Duration = Duration::from_secs(10);
-/// How long a dump may take before the connection is given up and made anew.
-const DUMP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Kernel buffer for events: thousands of address changes in one burst.
-const EVENT_BUFFER: usize = 8 << 20;
 
 /// Every interface of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Links {
-    by_index: BTreeMap<u32, Link>,
+    /// Shared with the pictures published before: a change copies only the link it is about.
+    by_index: BTreeMap<u32, Arc<Link>>,
 }
 
 /// An interface.
@@ -49,30 +37,19 @@ pub struct Link {
     /// Switched on (`IFF_UP`) and with carrier (`IFF_LOWER_UP`): a packet can leave it.
     pub up: bool,
     /// Its addresses, in the kernel's order.
-    pub addresses: Vec<LinkAddress>,
-}
-
-/// An address of an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkAddress {
-    /// The address and its prefix length.
-    pub address: IpNet,
-    /// Whether vipd put it there (`IFA_PROTO`).
-    pub ours: bool,
-    /// Whether it is a secondary address of its subnet.
-    pub secondary: bool,
+    pub addresses: LinkAddresses,
 }
 
 impl Links {
     /// The interface of that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Link> {
-        self.by_index.values().find(|link| link.name == name)
+        self.iter().find(|link| link.name == name)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.by_index.values()
+        self.by_index.values().map(Arc::as_ref)
     }
 
     /// Takes one message of the kernel in. Returns whether anything changed.
@@ -130,54 +107,50 @@ impl Links {
             up,
             addresses,
         };
-        if known == Some(&link) {
+        if known.is_some_and(|known| **known == link) {
             return false;
         }
-        self.by_index.insert(index, link);
+        self.by_index.insert(index, Arc::new(link));
         true
     }
 
     fn new_address(&mut self, message: &AddressMessage) -> bool {
-        let Some((address, link)) = self.locate(message) else {
+        let Some(link) = self.by_index.get_mut(&message.header.index) else {
             return false;
         };
-        match link
-            .addresses
-            .iter_mut()
-            .find(|known| known.address == address.address)
-        {
-            Some(known) if *known == address => false,
-            Some(known) => {
-                *known = address;
-                true
-            }
-            None => {
-                link.addresses.push(address);
-                true
-            }
+        let Some(address) = address::decode(message, &link.name) else {
+            return false;
+        };
+        if link.addresses.get(address.address) == Some(&address) {
+            return false;
         }
+        Arc::make_mut(link).addresses.insert(address);
+        true
     }
 
     fn delete_address(&mut self, message: &AddressMessage) -> bool {
-        let Some((address, link)) = self.locate(message) else {
+        let Some(link) = self.by_index.get_mut(&message.header.index) else {
             return false;
         };
-        let before = link.addresses.len();
-        link.addresses
-            .retain(|known| known.address != address.address);
-        link.addresses.len() != before
+        let address = address::decode(message, &link.name).map(|address| address.address);
+        let Some(address) = address.filter(|address| link.addresses.get(*address).is_some()) else {
+            return false;
+        };
+        Arc::make_mut(link).addresses.remove(address)
     }
 
-    fn locate(&mut self, message: &AddressMessage) -> Option<(LinkAddress, &mut Link)> {
-        let address = decode_address(message)?;
-        Some((address, self.by_index.get_mut(&message.header.index)?))
+    /// How many addresses there are.
+    fn count(&self) -> usize {
+        self.iter().map(|link| link.addresses.len()).sum()
     }
 }
 
 impl FromIterator<Link> for Links {
     fn from_iter<T: IntoIterator<Item = Link>>(links: T) -> Links {
-        let by_index = links.into_iter().map(|link| (link.index, link)).collect();
-        Links { by_index }
+        let by_index = links.into_iter().map(|link| (link.index, Arc::new(link)));
+        Links {
+            by_index: by_index.collect(),
+        }
     }
 }
 
@@ -235,10 +208,12 @@ impl Link {
             .any(|known| known.address.addr() == ip)
     }
 
-    /// The link-local IPv6 addresses, and whether vipd put each there.
+    /// The link-local IPv6 addresses, and whether vipd put each there. Not those that another host
+    /// uses, or may still turn out to use: the kernel sends nothing from them.
     fn link_local(&self) -> impl Iterator<Item = (bool, Ipv6Addr)> {
         self.addresses
             .iter()
+            .filter(|known| known.usable())
             .filter_map(|known| match known.address {
                 IpNet::V6(net) if net.addr().is_unicast_link_local() => {
                     Some((known.ours, net.addr()))
@@ -248,187 +223,78 @@ impl Link {
     }
 }
 
-/// Keeps `links` true for as long as anybody listens. The first picture is there when it returns.
-///
-/// # Errors
-///
-/// The first dump failed: without it nothing is known.
-pub async fn watch() -> io::Result<(watch::Receiver<Arc<Links>>, JoinHandle<()>)> {
-    let mut monitor = Monitor::start().await?;
-    let (sender, receiver) = watch::channel(Arc::new(monitor.links.clone()));
-    let task = tokio::spawn(async move {
-        loop {
-            match monitor.follow(&sender).await {
-                Ended::NobodyListens => return,
-                Ended::Broken(why) => warn!(why, "the netlink monitor is opened again"),
-            }
-            monitor = loop {
-                match Monitor::start().await {
-                    Ok(monitor) => break monitor,
-                    Err(error) => error!(%error, "reading the interfaces failed"),
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            };
-            publish(&sender, &monitor.links);
-        }
-    });
-    Ok((receiver, task))
-}
-
-enum Ended {
-    NobodyListens,
-    Broken(&'static str),
-}
-
-type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
-
-struct Monitor {
-    links: Links,
-    events: Messages,
-    requests: Handle,
-}
-
-impl Monitor {
-    async fn start() -> io::Result<Monitor> {
-        use rtnetlink::sys::AsyncSocket;
-
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-        ];
-        let (mut connection, _, events) = rtnetlink::new_multicast_connection(&groups)?;
-        // A kernel that grants less leaves a smaller buffer; losses are noticed and healed.
-        if let Err(error) = connection
-            .socket_mut()
-            .socket_mut()
-            .set_rx_buf_sz(EVENT_BUFFER)
-        {
-            warn!(%error, "the netlink event buffer stays small");
-        }
-        tokio::spawn(connection);
-        // Its own connection, so that the answers to requests do not wait behind events.
-        let (connection, requests, _) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        let events = events.map(|(message, _)| message).boxed();
-        let mut monitor = Monitor {
-            links: Links::default(),
-            events,
-            requests,
-        };
-        monitor.refresh().await?;
-        Ok(monitor)
-    }
-
-    async fn follow(&mut self, sender: &watch::Sender<Arc<Links>>) -> Ended {
-        let mut refresh = tokio::time::interval_at(tokio::time::Instant::now() + REFRESH, REFRESH);
-        loop {
-            let mut changed = false;
-            let mut lost = false;
-            tokio::select! {
-                () = sender.closed() => return Ended::NobodyListens,
-                _ = refresh.tick() => lost = true,
-                event = self.events.next() => match event {
-                    None => return Ended::Broken("the kernel closed it"),
-                    Some(message) => self.take(&message, &mut changed, &mut lost),
-                },
-            }
-            // Everything that waits is taken before anybody is told: a burst is one change.
-            while let Some(Some(message)) = self.events.next().now_or_never() {
-                self.take(&message, &mut changed, &mut lost);
-            }
-            if lost {
-                match self.refresh().await {
-                    Ok(different) => changed |= different,
-                    Err(_) => return Ended::Broken("a dump failed"),
-                }
-            }
-            if changed {
-                publish(sender, &self.links);
-            }
-        }
-    }
-
-    fn take(
-        &mut self,
-        message: &NetlinkMessage<RouteNetlinkMessage>,
-        changed: &mut bool,
-        lost: &mut bool,
-    ) {
-        match &message.payload {
-            NetlinkPayload::InnerMessage(inner) => *changed |= self.links.apply(inner),
-            NetlinkPayload::Overrun(_) => *lost = true,
-            NetlinkPayload::Done(_) | NetlinkPayload::Error(_) | NetlinkPayload::Noop => {}
-            // `NetlinkPayload` may get further variants; none of them carries a link.
-            _ => {}
-        }
-    }
-
-    /// Reads everything anew. Returns whether it differs from what was known.
-    async fn refresh(&mut self) -> io::Result<bool> {
-        let links = tokio::time::timeout(DUMP_TIMEOUT, dump(&self.requests))
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer from rtnetlink"))?
-            .map_err(io::Error::other)?;
-        let changed = links != self.links;
-        self.links = links;
-        Ok(changed)
-    }
-}
-
-fn publish(sender: &watch::Sender<Arc<Links>>, links: &Links) {
-    sender.send_replace(Arc::new(links.clone()));
-}
-
-/// Reads every interface and address once.
-///
-/// # Errors
-///
-/// The kernel's.
-pub async fn dump(handle: &Handle) -> Result<Links, rtnetlink::Error> {
-    let mut links = Links::default();
-    let mut stream = handle.link().get().execute();
-    while let Some(message) = stream.try_next().await? {
-        links.new_link(&message);
-    }
-    let mut stream = handle.address().get().execute();
-    while let Some(message) = stream.try_next().await? {
-        links.new_address(&message);
-    }
-    Ok(links)
-}
-
-fn decode_address(message: &AddressMessage) -> Option<LinkAddress> {
-    let (mut local, mut address, mut ours) = (None, None, false);
-    for attribute in &message.attributes {
-        #[allow(
-            clippy::wildcard_enum_match_arm,
-            reason = "other attributes do not matter here"
-        )]
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == ADDRESS_PROTOCOL,
-            _ => {}
-        }
-    }
-    // On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has only the first.
-    let prefix = message.header.prefix_len;
-    let address = match local.or(address)? {
-        IpAddr::V4(ip) => IpNet::V4(Ipv4Net::new(ip, prefix).ok()?),
-        IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new(ip, prefix).ok()?),
-    };
-    let secondary = message.header.flags.contains(AddressHeaderFlags::Secondary);
-    Some(LinkAddress {
-        address,
-        ours,
-        secondary,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::testbed::{between_hosts, ip};
+
+    #[test]
+    fn a_renamed_interface_keeps_its_index_and_addresses() {
+        between_hosts(|testbed| {
+            ip("addr add 10.0.0.1/24 dev near");
+            let has = |links: &Links, name: &str| {
+                let link = links.named(name)?;
+                let address = "10.0.0.1/24".parse().unwrap();
+                link.addresses.get(address).map(|_| link.index)
+            };
+            testbed.wait_for(|links| has(links, "near").is_some());
+            let before = has(&testbed.links.borrow(), "near");
+            ip("link set near down");
+            ip("link set near name other");
+            ip("link set other up");
+            testbed.wait_for(|links| has(links, "other") == before);
+            assert!(testbed.links.borrow().named("near").is_none());
+        });
+    }
+
+    #[test]
+    fn an_interface_that_is_recreated_has_another_index() {
+        between_hosts(|testbed| {
+            let index = |links: &Links| links.named("again").map(|link| link.index);
+            ip("link add again type bridge");
+            testbed.wait_for(|links| index(links).is_some());
+            let first = index(&testbed.links.borrow());
+            ip("link del again");
+            ip("link add again type bridge");
+            testbed.wait_for(|links| index(links).is_some_and(|now| Some(now) != first));
+        });
+    }
+
+    #[test]
+    fn ipv6_adverts_come_from_a_link_local_address_that_is_in_use() {
+        let address = |address: &str| LinkAddress {
+            address: address.parse().unwrap(),
+            ..LinkAddress::default()
+        };
+        let tentative = LinkAddress {
+            tentative: true,
+            ..address("fe80::1/64")
+        };
+        let failed = LinkAddress {
+            dad_failed: true,
+            ..address("fe80::2/64")
+        };
+        let ours = LinkAddress {
+            ours: true,
+            ..address("fe80::3/64")
+        };
+        let (global, good) = (address("2001:db8::1/64"), address("fe80::4/64"));
+        let link = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            up: true,
+            addresses: [global, tentative, failed, ours, good]
+                .into_iter()
+                .collect(),
+        };
+        let expected = "fe80::4".parse().ok();
+        assert_eq!(link.primary_v6(|_| false), expected);
+        assert_eq!(
+            link.primary_v6(|ip| Some(ip) == expected.map(IpAddr::V6)),
+            None
+        );
+    }
 
     #[test]
     fn adverts_come_from_the_first_address_that_is_not_virtual() {
@@ -474,6 +340,7 @@ mod tests {
                 address: address.parse().unwrap(),
                 ours: *ours,
                 secondary: *secondary,
+                ..LinkAddress::default()
             });
         let link = Link {
             index: 2,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{Garp, Scope, VirtualAddress, VirtualRoute};
-use crate::net::links::Link;
+use crate::net::links::{Link, LinkAddresses};
 
 /// A fact's words in the tables: `eth1 up`, `eth1 down`, `script ok`, `script exit status 1`,
 /// `file 3`, `file missing`, `file bad`, `nginx 2`, `quorum`, `no quorum`.
@@ -267,7 +267,7 @@ fn facts(known: Known<'_>) -> Facts {
                 name: name.to_owned(),
                 mac: None,
                 up: state == "up",
-                addresses: Vec::new(),
+                addresses: LinkAddresses::default(),
             }),
         }
     }

@@ -54,7 +54,7 @@ fn source(written: &str, addresses: &[&str]) -> String {
     let addresses = addresses.iter().map(|address| LinkAddress {
         address: address.parse().unwrap(),
         ours: false,
-        secondary: false,
+        ..LinkAddress::default()
     });
     let link = Link {
         index: 2,

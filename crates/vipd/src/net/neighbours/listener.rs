@@ -205,7 +205,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::links::Link;
+    use crate::net::links::{Link, LinkAddresses};
 
     const FOREIGN: Mac = [2, 0, 0, 0, 0, 9];
     const VIRTUAL: Mac = [0, 0, 0x5e, 0, 1, 51];
@@ -312,7 +312,7 @@ mod tests {
             name: name.to_owned(),
             mac: Some(mac),
             up,
-            addresses: Vec::new(),
+            addresses: LinkAddresses::default(),
         }
     }
 }
