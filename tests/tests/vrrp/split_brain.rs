@@ -1,1 +1,199 @@
-//! -
+//! Two masters, and what looks like it.
+
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use lab::capture::Packet;
+use lab::cluster::VIP;
+use lab::director::Director;
+use lab::pair::{ELECTION, Pair, fast};
+use serde_json::json;
+
+const ADVERTS: &str = "ip protocol 112";
+/// Three intervals and the skew of priority 100.
+const MASTER_DOWN: Duration = Duration::from_millis(361);
+
+/// A pair whose second director has just become deaf to the first; the packets since then that the
+/// switch carries.
+fn deaf(takeover_probe: &str) -> Result<(Pair, Director, Director, lab::capture::Capture)> {
+    let pair = Pair::new()?;
+    let watcher = pair.lab.host("watcher", "10.77.0.99/24")?;
+    let probe = format!("takeover_probe = \"{takeover_probe}\"");
+    let (lb1, lb2) = pair.start_fast(&probe)?;
+    // Two masters claim conflicts only once the first has settled.
+    sleep(Duration::from_secs(1));
+    let capture = watcher.capture("proto 112 or arp")?;
+    pair.lb2.drop_incoming(ADVERTS)?;
+    Ok((pair, lb1, lb2, capture))
+}
+
+/// How long after it had become deaf the second director spoke.
+fn silence(since: SystemTime, capture: &lab::capture::Capture) -> Result<Duration> {
+    let first = capture.wait_for(ELECTION, since, &["10.77.0.12 >"])?;
+    Ok(first.at.duration_since(since)?)
+}
+
+#[test]
+fn a_backup_that_hears_no_master_but_whose_probe_is_answered_waits_and_then_takes_over()
+-> Result<()> {
+    let before = SystemTime::now();
+    let (pair, lb1, lb2, capture) = deaf("hold")?;
+    let mac = pair.lb1.mac()?;
+    lb2.wait_for_status("/vrrp/0/suspect", &json!(mac))?;
+    let status = lb2.status()?;
+    let state = status["vrrp"][0]["state"].clone();
+    ensure!(state == "backup", "{status:#}");
+    lb2.wait_for_event(&["vrrp.suspect web", "no master is heard", &mac])?;
+    lb2.wait_for_event(&["vrrp.takeover_answered web", &mac])?;
+    lb2.wait_for_state("master")?;
+    lb2.wait_for_status("/vrrp/0/suspect", &json!(null))?;
+    let probe = capture.wait_for(ELECTION, before, &["who-has 10.77.0.10 tell 0.0.0.0"])?;
+    let spoken = silence(probe.at, &capture)?;
+    // From the first probe it is one advert interval, and two master-down intervals more.
+    let wanted = MASTER_DOWN * 2..MASTER_DOWN * 2 + Duration::from_millis(400);
+    ensure!(wanted.contains(&spoken), "it took over after {spoken:?}");
+    lb1.wait_for_status(
+        "/vrrp/0/rival",
+        &json!({ "address": "10.77.0.12", "priority": 100 }),
+    )?;
+    lb1.wait_for_event(&["vrrp.rival web", "10.77.0.12 (priority 100) is master, too"])?;
+    let page = lb1.status_text()?;
+    ensure!(
+        page.contains("two masters: 10.77.0.12 (priority 100)"),
+        "{page}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_backup_that_is_only_to_warn_takes_over_at_once_and_says_that_somebody_answers() -> Result<()> {
+    let before = SystemTime::now();
+    let (pair, _lb1, lb2, capture) = deaf("warn")?;
+    lb2.wait_for_event(&["vrrp.takeover_answered web", &pair.lb1.mac()?])?;
+    lb2.wait_for_state("master")?;
+    let probe = capture.wait_for(ELECTION, before, &["who-has 10.77.0.10 tell 0.0.0.0"])?;
+    let spoken = silence(probe.at, &capture)?;
+    ensure!(spoken < MASTER_DOWN, "it took over after {spoken:?}");
+    ensure!(!lb2.events()?.join("\n").contains("vrrp.suspect"));
+    Ok(())
+}
+
+#[test]
+fn a_backup_that_is_not_to_ask_takes_over_without_a_word() -> Result<()> {
+    let (pair, _lb1, lb2, capture) = deaf("off")?;
+    pair.wait_for_holders(&["lb1", "lb2"])?;
+    let events = lb2.events()?.join("\n");
+    ensure!(
+        !events.contains("suspect") && !events.contains("answered"),
+        "{events}"
+    );
+    ensure!(capture.count(&["tell 0.0.0.0"]) == 0, "it asked");
+    Ok(())
+}
+
+#[test]
+fn a_healed_split_brain_leaves_one_master_which_announces_its_address_again() -> Result<()> {
+    let (pair, lb1, lb2, capture) = deaf("off")?;
+    pair.wait_for_holders(&["lb1", "lb2"])?;
+    lb1.wait_for_event(&["vrrp.rival web", "10.77.0.12"])?;
+    // The first announcements of either are over.
+    sleep(Duration::from_secs(1));
+    pair.lb2.drop_nothing()?;
+    let healed = SystemTime::now();
+    pair.wait_for_holders(&["lb1"])?;
+    lb1.wait_for_event(&["vrrp.rival_gone web", "10.77.0.12 is gone"])?;
+    lb1.wait_for_status("/vrrp/0/rival", &json!(null))?;
+    lb2.wait_for_event(&["vrrp.backup web", "10.77.0.11 has the higher priority 150"])?;
+    let mac = pair.lb1.mac()?;
+    capture.wait_for(
+        ELECTION,
+        healed,
+        &[&mac, "who-has 10.77.0.10", "tell 10.77.0.10"],
+    )?;
+    let of = |words: &[&str]| {
+        let mut found: Vec<Packet> = capture.packets();
+        found.retain(|packet| packet.at > healed && words.iter().all(|w| packet.text.contains(w)));
+        found
+    };
+    let last_of_the_loser = of(&["10.77.0.12 >"]).last().map(|packet| packet.at);
+    let announced = of(&[&mac, "who-has 10.77.0.10", "tell 10.77.0.10"]);
+    let announced = announced.last().context("no announcement")?.at;
+    ensure!(
+        last_of_the_loser.is_none_or(|last| last < announced),
+        "announced {announced:?}, but the other spoke {last_of_the_loser:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_host_that_claims_the_address_is_a_conflict_in_events_and_status() -> Result<()> {
+    let pair = Pair::new()?;
+    let (lb1, lb2) = pair.start_fast("")?;
+    let thief = pair.lab.host("thief", "10.77.0.66/24")?;
+    // What claims come while a role moves are none.
+    sleep(Duration::from_secs(2));
+    thief.run("sysctl -q -w net.ipv4.conf.eth0.arp_notify=1")?;
+    thief.ip("link set eth0 down")?;
+    thief.ip(&format!("addr add {VIP}/24 dev eth0"))?;
+    thief.ip("link set eth0 up")?;
+    let mac = thief.mac()?;
+    lb1.wait_for_event(&["address.conflict 10.77.0.10", &mac, "eth0", "web"])?;
+    lb1.wait_for_status("/vrrp/0/conflicts/0/mac", &json!(mac))?;
+    lb1.wait_for_status("/vrrp/0/conflicts/0/address", &json!(VIP))?;
+    let page = lb1.status_text()?;
+    ensure!(
+        page.contains(&format!("address conflict: {mac} claims {VIP}")),
+        "{page}"
+    );
+    // It is no reason to leave; the peer, which does not have it, has no conflict.
+    lb1.wait_for_state("master")?;
+    lb1.wait_for_status("/vrrp/0/transitions", &json!(2))?;
+    lb2.wait_for_status("/vrrp/0/conflicts", &json!([]))?;
+    Ok(())
+}
+
+#[test]
+fn a_handover_back_and_forth_is_no_conflict() -> Result<()> {
+    let pair = Pair::new()?;
+    let (lb1, lb2) = pair.start_fast("")?;
+    for _ in 0..3 {
+        lb1.vipctl(&["switchover", "web"])?;
+        pair.wait_for_holders(&["lb2"])?;
+        lb2.vipctl(&["switchover", "web"])?;
+        pair.wait_for_holders(&["lb1"])?;
+    }
+    sleep(Duration::from_secs(1));
+    for director in [&lb1, &lb2] {
+        let events = director.events()?.join("\n");
+        for kind in ["conflict", "rival", "suspect", "answered"] {
+            ensure!(!events.contains(kind), "{events}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_address_of_a_killed_director_delays_its_peer_but_does_not_stop_it() -> Result<()> {
+    let pair = Pair::new()?;
+    let (mut lb1, lb2) = pair.start_fast("")?;
+    let capture = pair.lb2.capture("proto 112")?;
+    lb1.kill()?;
+    let killed = SystemTime::now();
+    ensure!(
+        pair.lb1.has_address(VIP)?,
+        "a killed director cannot take its address along"
+    );
+    lb2.wait_for_event(&["vrrp.suspect web", &pair.lb1.mac()?])?;
+    lb2.wait_for_event(&["vrrp.takeover_answered web"])?;
+    let spoken = silence(killed, &capture)?;
+    let wanted =
+        MASTER_DOWN * 3 - Duration::from_millis(110)..MASTER_DOWN * 3 + Duration::from_millis(400);
+    ensure!(wanted.contains(&spoken), "it took over after {spoken:?}");
+    pair.wait_for_holders(&["lb1", "lb2"])?;
+    // The next start takes the leftover away, if only to take over again.
+    let lb1 = Director::start(&pair.lb1, &fast(50, ""))?;
+    pair.wait_for_holders(&["lb2"])?;
+    lb1.wait_for_status("/vrrp/0/master/priority", &json!(100))?;
+    Ok(())
+}
