@@ -113,6 +113,8 @@ pub struct VirtualRouter {
     /// Whether it must ask before it becomes master: it is a member of a sync group.
     grouped: bool,
     references_lost: bool,
+    /// Who was last heard on the link itself, with what priority, and when.
+    on_link: Option<(IpAddr, u8, Instant)>,
     /// When a living master was last heard, on whatever path.
     heard_at: Option<Instant>,
     since: Option<Instant>,
@@ -135,6 +137,7 @@ impl VirtualRouter {
             offset: 0,
             grouped: false,
             references_lost: false,
+            on_link: None,
             heard_at: None,
             since: None,
             transitions: 0,
@@ -160,6 +163,7 @@ impl VirtualRouter {
                 actions.extend(match self.state {
                     State::Initialize => self.hear_outside(now, from, &advertisement),
                     State::Backup(_) => {
+                        let from = self.known_as(now, from, &advertisement, path);
                         self.hear_as_backup(now, from, &advertisement);
                         Vec::new()
                     }

@@ -444,6 +444,25 @@ fn only_silence_on_every_path_is_death() {
 }
 
 #[test]
+fn a_master_that_speaks_on_several_paths_is_known_by_its_address_on_the_link() {
+    let mut script = Script::backup(v3(100));
+    let further = |priority| by_heartbeat(advert(PEER_THERE, priority), OWN_THERE);
+    script.feed(S, further(150), "");
+    assert_eq!(script.router.master(), Some((PEER_THERE, 150)));
+    script.feed(2 * S, advert(GREATER, 150), "");
+    script.feed(2 * S, further(150), "");
+    assert_eq!(script.router.master(), Some((GREATER, 150)));
+    // Another priority is another master's.
+    script.feed(2 * S, further(160), "");
+    assert_eq!(script.router.master(), Some((PEER_THERE, 160)));
+    // And on the link it may have fallen silent.
+    for second in 3..7 {
+        script.feed(second * S, further(150), "");
+    }
+    assert_eq!(script.router.master(), Some((PEER_THERE, 150)));
+}
+
+#[test]
 fn a_master_gives_way_to_a_higher_priority_on_a_further_path() {
     let mut script = Script::master(v3(100));
     let wanted = "master -> backup: 10.9.0.2 has the higher priority 101";

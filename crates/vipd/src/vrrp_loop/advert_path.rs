@@ -629,6 +629,12 @@ impl AdvertPath {
     /// Opens the sockets that are needed, closes the others, and tells the routers which further
     /// paths they have.
     fn use_stations(&mut self, now: Instant) {
+        // A further path begins at an address, which is one of the facts.
+        let facts = self.facts.routers.iter();
+        let facts: BTreeMap<&str, _> = facts.map(|facts| (&*facts.name, facts)).collect();
+        for seat in self.seats.values_mut() {
+            seat.facts = facts.get(&*seat.name).copied().cloned();
+        }
         let links = self.seats.keys().map(|key| key.link);
         let further = self.seats.values().flat_map(|seat| &seat.heartbeats);
         let macvlans = self.seats.values().filter_map(|seat| seat.macvlan);
@@ -668,16 +674,13 @@ impl AdvertPath {
         }
     }
 
-    /// Brings what a router knows of the world in step with the facts: it follows from what is true
-    /// now, not from what happened.
+    /// Brings what a router knows of the world in step with its facts: it follows from what is true
+    /// now, not from what happened. [`AdvertPath::use_stations`] comes first.
     fn judge(&mut self, key: RouterKey, now: Instant) {
         let Some(seat) = self.seats.get_mut(&key) else {
             return;
         };
-        let name = seat.name.clone();
-        let facts = self.facts.routers.iter().find(|facts| facts.name == name);
-        let facts = facts.cloned();
-        seat.facts.clone_from(&facts);
+        let (name, facts) = (seat.name.clone(), seat.facts.clone());
         seat.forget_rendered();
         let Some(station) = self.station(key.link) else {
             return;

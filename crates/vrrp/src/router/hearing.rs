@@ -28,6 +28,26 @@ impl VirtualRouter {
         actions
     }
 
+    /// A master that speaks on several paths is one master: by the address that it has on the link, as
+    /// long as it is heard there.
+    pub(super) fn known_as(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        advert: &Advertisement,
+        path: Path,
+    ) -> IpAddr {
+        if path == Path::Link {
+            self.on_link = Some((from, advert.priority, now));
+            return from;
+        }
+        let wait = self.master_down_interval(self.interval_of(advert));
+        let same = |(_, priority, at): &(IpAddr, u8, Instant)| {
+            *priority == advert.priority && now < *at + wait
+        };
+        self.on_link.filter(same).map_or(from, |(from, _, _)| from)
+    }
+
     pub(super) fn hear_as_backup(&mut self, now: Instant, from: IpAddr, advert: &Advertisement) {
         let State::Backup(listening) = &self.state else {
             return;
