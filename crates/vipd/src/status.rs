@@ -115,7 +115,7 @@ pub struct MasterStatus {
 pub struct IncompatibleStatus {
     /// The address its adverts come from.
     pub address: String,
-    /// Which rule, in words.
+    /// Which rule: its name in `counters.discarded`.
     pub reason: String,
     /// When it was first heard so, RFC 3339, UTC.
     pub since: String,
@@ -274,6 +274,24 @@ pub struct ReloadStatus {
     pub ok: bool,
     /// Why not.
     pub error: Option<String>,
+}
+
+/// What a peer does differently whose adverts are discarded for a reason, in words that end with its
+/// name, by which `counters.discarded` knows it.
+pub(crate) fn difference(reason: &str) -> String {
+    let words = match reason {
+        "peer" => "it is not one of unicast.peers",
+        "version" => "it speaks another version",
+        "interval" => "it has another advert_interval",
+        "authentication" => "it has another authentication, or another password",
+        "hmac_missing" => "it does not sign",
+        "hmac_key" => "it signs with a key that is not configured here",
+        "hmac_window" => "its clock is too far from ours",
+        "hmac" => "it signs with another key of the same number",
+        "link_local" => "its first address is not link-local",
+        other => return other.to_owned(),
+    };
+    format!("{words} ({reason})")
 }
 
 /// A point in time as the status shows it.

@@ -123,7 +123,7 @@ fn a_split_brain_is_the_loudest_of_all() {
     router.suspect = Some("02:00:00:00:00:04".to_owned());
     router.incompatible = Some(IncompatibleStatus {
         address: "192.168.1.4".to_owned(),
-        reason: "version 3, configured is 2".to_owned(),
+        reason: "version".to_owned(),
         since: rfc3339(now() - Duration::from_secs(70)),
     });
     router.yielded = true;
@@ -142,14 +142,15 @@ fn a_split_brain_is_the_loudest_of_all() {
             "! virtual router web: suspect: no master is heard, but 02:00:00:00:00:04 answers for \
              the addresses; waiting",
             "! virtual router web: the peer 192.168.1.4 lives, but cannot be understood, for \
-             1m10s: version 3, configured is 2",
-            "! virtual router web: handed over by `vipctl switchover`: does not take back from a \
-             living master",
+             1m10s: it speaks another version (version)",
             "! maintenance is on: this director takes no part until `vipctl maintenance off`",
             "! virtual router web: script gateway: exit code 1 (weight -40)",
+            // No problem, but not what everybody expects.
+            "! virtual router web: handed over by `vipctl switchover`: does not take back from a \
+             living master",
         ]
     );
-    assert!(text.starts_with("lb1  vipd 0.1.0, up 2m14s, 7 problems\n"));
+    assert!(text.starts_with("lb1  vipd 0.1.0, up 2m14s, 6 problems\n"));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn unicast_directors_hear_each_other_and_nobody_else_and_never_use_the_group() -
     lb1.wait_for_event(&[
         "vrrp.incompatible web",
         "10.77.0.13",
-        "not one of the peers",
+        "not one of unicast.peers",
     ])?;
     stranger.stop()?;
     ensure!(

@@ -22,6 +22,7 @@ use crate::net::neighbours::{self, Claim};
 use crate::net::routes;
 use crate::net::sys::{Mac, mac_text};
 use crate::net::virtual_mac;
+use crate::status::difference;
 use crate::track;
 use crate::vrrp_loop::{self, Command, Facts, LinkFacts, RouterFacts, RouterReport, Spec};
 
@@ -106,6 +107,7 @@ impl Director {
         }
         let known = before.and_then(|before| before.report.incompatible);
         if let Some((peer, reason)) = report.incompatible.filter(|now| known != Some(*now)) {
+            let reason = difference(reason);
             let message = format!("adverts of {peer} cannot be accepted: {reason}");
             self.events.record(Kind::VrrpIncompatible, &name, message);
         }

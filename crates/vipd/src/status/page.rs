@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
-use super::{CheckStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus};
+use super::{CheckStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus, difference};
 
 pub use self::layout::Look;
 pub(crate) use self::layout::plain;
@@ -128,13 +128,11 @@ fn peer_problems(router: &VrrpStatus, now: SystemTime) -> Vec<String> {
         let since = ago(&peer.since, now).unwrap_or_default();
         format!(
             "the peer {} lives, but cannot be understood, for {since}: {}",
-            peer.address, peer.reason
+            peer.address,
+            difference(&peer.reason)
         )
     });
-    let yielded = router.yielded.then(|| {
-        "handed over by `vipctl switchover`: does not take back from a living master".to_owned()
-    });
-    suspect.chain(incompatible).chain(yielded).collect()
+    suspect.chain(incompatible).collect()
 }
 
 /// What costs priority only; without a weight it is a fault, which is told already.
@@ -188,14 +186,28 @@ fn refused_reload(status: &Status) -> Option<String> {
 
 /// What is as configured, but surprises whoever does not know it.
 fn notes(status: &Status) -> Vec<String> {
-    let filtered = status.vrrp.iter().filter(|router| !router.accept);
-    let filtered = filtered.map(|router| {
-        format!(
-            "virtual router {}: its addresses answer nothing but IPVS services (accept = false)",
-            router.name
-        )
-    });
-    filtered.collect()
+    let mut found = Vec::new();
+    for VrrpStatus {
+        name,
+        accept,
+        yielded,
+        ..
+    } in &status.vrrp
+    {
+        if !accept {
+            found.push(format!(
+                "virtual router {name}: its addresses answer nothing but IPVS services (accept = \
+                 false)"
+            ));
+        }
+        if *yielded {
+            found.push(format!(
+                "virtual router {name}: handed over by `vipctl switchover`: does not take back \
+                 from a living master"
+            ));
+        }
+    }
+    found
 }
 
 fn routers(status: &Status, now: SystemTime, look: Look) -> String {
@@ -251,8 +263,15 @@ fn words(router: &VrrpStatus, status: &Status, now: SystemTime) -> Vec<String> {
     let mut who = match (router.state.as_str(), &router.master) {
         ("master", _) => format!("this director is master{since}"),
         ("backup", Some(master)) => format!(
-            "{} (priority {}) is master; this director is backup{since}",
-            master.address, master.priority
+            "{} (priority {}) {} master; this director is backup{since}",
+            master.address,
+            master.priority,
+            // Somebody answers for the addresses, but no advert says who.
+            if router.suspect.is_some() {
+                "was"
+            } else {
+                "is"
+            }
         ),
         ("backup", None) => format!("no master is heard; this director is backup{since}"),
         ("fault", _) => format!("this director cannot be master{since}"),
