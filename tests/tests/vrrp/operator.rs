@@ -46,7 +46,7 @@ fn a_switchover_moves_the_address_without_a_gap_and_back_again_from_the_other_si
     pair.wait_for_holders(&["lb1"])?;
     lb1.wait_for_status("/vrrp/0/yielded", &json!(false))?;
     let answers = ping.stop()?;
-    ensure!(answers.longest_silence < 100, "a gap: {answers:?}");
+    ensure!(answers.longest_silence < 250, "a gap: {answers:?}");
     ensure!(answers.answered > 1_000, "{answers:?}");
     Ok(())
 }
@@ -116,7 +116,7 @@ fn a_director_in_maintenance_stays_out_over_a_restart_until_it_is_off() -> Resul
     );
     pair.wait_for_holders(&["lb2"])?;
     let answers = ping.stop()?;
-    ensure!(answers.longest_silence < 100, "a gap: {answers:?}");
+    ensure!(answers.longest_silence < 250, "a gap: {answers:?}");
     check_maintenance(&lb1)?;
     let said = lb1.refused(&["switchover", "web"])?;
     ensure!(said.contains("this director is in maintenance"), "{said}");

@@ -142,3 +142,33 @@ fn unicast_directors_hear_each_other_and_nobody_else_and_never_use_the_group() -
     pair.lab.plug_cable(&pair.lb1)?;
     pair.wait_for_holders(&["lb1"])
 }
+
+#[test]
+fn unicast_directors_of_ipv6_sign_their_adverts_and_relieve_each_other() -> Result<()> {
+    let (pair, client) = super::ipv6::hosts()?;
+    let capture = client.capture("ip6 multicast and ip6 proto 112")?;
+    let with = |priority, source: &str, peer: &str| {
+        let more = format!(
+            "unicast = {{ source = \"2001:db8::{source}\", peers = [\"2001:db8::{peer}\"] }}\n\
+             authentication = {{ type = \"hmac\", key_id = 1, key = \"{}\" }}",
+            "k".repeat(32)
+        );
+        super::ipv6::router6(priority, &more)
+    };
+    let (lb1, lb2) = pair.start_with(&with(150, "11", "12"), &with(100, "12", "11"))?;
+    lb1.wait_for_state("master")?;
+    let master = json!({ "address": "2001:db8::11", "priority": 150 });
+    lb2.wait_for_status("/vrrp/0/master", &master)?;
+    pair.lab.pull_cable(&pair.lb1)?;
+    lb2.wait_for_state("master")?;
+    client.run("ping -c 1 -W 5 2001:db8::10")?;
+    pair.lab.plug_cable(&pair.lb1)?;
+    lb2.wait_for_status("/vrrp/0/master", &master)?;
+    lb1.stop()?;
+    lb2.wait_for_event(&["vrrp.master web", "2001:db8::11 gave up"])?;
+    for reason in ["hmac", "hmac_replay", "hmac_missing", "peer", "destination"] {
+        ensure!(lb2.discarded(reason)? == 0, "{reason}");
+    }
+    ensure!(capture.count(&[]) == 0, "an advert went to the group");
+    Ok(())
+}
