@@ -64,7 +64,8 @@ pub enum Received {
 /// A set of virtual routers. A router stands under the family and VRID of its parameters.
 #[derive(Debug, Clone, Default)]
 pub struct Routers {
-    routers: BTreeMap<RouterKey, Member>,
+    /// Boxed: the nodes of the map stay small, and half of each is empty.
+    routers: BTreeMap<RouterKey, Box<Member>>,
     /// Every deadline, the next one first.
     deadlines: BTreeSet<(Instant, RouterKey)>,
     groups: Vec<Group>,
@@ -92,7 +93,7 @@ impl Routers {
             group,
             replay: Replay::default(),
         };
-        self.routers.insert(key, member);
+        self.routers.insert(key, Box::new(member));
         self.note_deadline(key);
         before
     }

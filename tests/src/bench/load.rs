@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::subject::{Kind, Setup, Subject};
@@ -75,15 +75,24 @@ pub(super) fn many_addresses() -> Result<Vec<Line>> {
         let watch = Watch::start(&pair.b)?;
         let second = Subject::start(&pair.b, kind, &setup(100))?;
         let first = Subject::start(&pair.a, kind, &setup(150))?;
-        // From its first address to its last one.
-        wait_until(Duration::from_secs(60), "a first address", || {
-            Ok(count_addresses(&pair.a)? > 1)
-        })?;
-        let begun = Instant::now();
-        wait_until(Duration::from_secs(120), "all addresses", || {
-            Ok(count_addresses(&pair.a)? >= 10_000)
-        })?;
-        let installed = begun.elapsed();
+        // Each look at ten thousand addresses holds the kernel up: few of them.
+        let (begun, looks) = (Instant::now(), Duration::from_millis(250));
+        let mut first_seen = None;
+        let installed = loop {
+            let count = count_addresses(&pair.a)?;
+            let at = Instant::now();
+            if count > 0 {
+                first_seen.get_or_insert(at - looks / 2);
+            }
+            if count >= 10_000 {
+                break at - first_seen.unwrap_or(at) - looks / 2;
+            }
+            ensure!(
+                begun.elapsed() < Duration::from_secs(120),
+                "only {count} addresses came"
+            );
+            sleep(looks);
+        };
         sleep(Duration::from_secs(10));
         let start = watch.stop()?;
         let watch = Watch::start(&pair.b)?;
@@ -108,7 +117,11 @@ pub(super) fn many_addresses() -> Result<Vec<Line>> {
         drop(second);
         let gap = |seen: &Seen, who: &str| seen.longest_gap(who);
         Ok(vec![
-            ("installed after".to_owned(), "ms", milliseconds(installed)),
+            (
+                "installed within (+- 250 ms)".to_owned(),
+                "ms",
+                milliseconds(installed),
+            ),
             (
                 "start: longest gap".to_owned(),
                 "ms",

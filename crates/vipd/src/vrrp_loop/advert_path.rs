@@ -26,6 +26,9 @@ use crate::net::sys;
 
 /// The longest sleep: the watchdog sees by it that the thread turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The adverts of hundreds of routers are due microseconds apart: those that are due within this time
+/// after others leave together. A hundredth of the shortest interval.
+const GATHER: Duration = Duration::from_micros(100);
 /// Adverts read from one socket before deadlines are looked at again.
 const RECEIVE_BATCH: usize = 256;
 /// At most one report about the same kind of trouble of the same router in this time.
@@ -41,7 +44,7 @@ const CLOCK_STEP: Duration = Duration::from_secs(4);
 
 pub(super) struct AdvertPath {
     routers: Routers,
-    seats: BTreeMap<RouterKey, Seat>,
+    seats: BTreeMap<RouterKey, Box<Seat>>,
     stations: Vec<Station>,
     /// The station that a macvlan's one stands for.
     below: BTreeMap<u32, u32>,
@@ -57,6 +60,10 @@ pub(super) struct AdvertPath {
     touched: BTreeMap<RouterKey, bool>,
     /// When a kind of trouble was last reported: by station, VRID and name.
     reported: BTreeMap<(u32, Option<u8>, &'static str), Instant>,
+    /// When deadlines were last met.
+    served_at: Instant,
+    /// When incompatible peers were last forgotten.
+    forgot_at: Instant,
     /// Until when successors are waited for.
     stop_at: Option<Instant>,
 }
@@ -75,6 +82,8 @@ impl AdvertPath {
             stamp: (Duration::ZERO, 0),
             touched: BTreeMap::new(),
             reported: BTreeMap::new(),
+            served_at: Instant::now(),
+            forgot_at: Instant::now(),
             stop_at: None,
         }
     }
@@ -156,6 +165,8 @@ impl AdvertPath {
         let retry = self.stations.iter().filter_map(Station::retry_at).min();
         let due = self.routers.poll_timeout().into_iter();
         let due = due.chain(retry).chain(self.stop_at).min();
+        // A deadline that follows close on the last one is met with those that follow it.
+        let due = due.map(|at| at.max(self.served_at + GATHER));
         let sleep = due.map_or(HEARTBEAT, |at| {
             at.saturating_duration_since(Instant::now()).min(HEARTBEAT)
         });
@@ -326,6 +337,7 @@ impl AdvertPath {
         if now < due {
             return;
         }
+        self.served_at = now;
         let actions = self.routers.timeout(now);
         let sends = actions
             .iter()
@@ -512,7 +524,7 @@ impl AdvertPath {
             let mut seat = Seat::new(spec);
             seat.heartbeats = heartbeats;
             seat.macvlan = macvlan;
-            self.seats.insert(key, seat);
+            self.seats.insert(key, Box::new(seat));
             self.routers.insert(key, VirtualRouter::new(parameters));
             added.push(key);
         }
@@ -721,6 +733,11 @@ impl AdvertPath {
 
     fn forget_incompatible(&mut self) {
         let now = Instant::now();
+        // Nobody needs it to the millisecond, and there may be a thousand routers.
+        if now.saturating_duration_since(self.forgot_at) < HEARTBEAT {
+            return;
+        }
+        self.forgot_at = now;
         for (key, seat) in &mut self.seats {
             let interval = self.routers.get(key).map(|r| r.parameters().interval());
             if seat.forget_incompatible(interval.unwrap_or_default(), now) {
