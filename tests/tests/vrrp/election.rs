@@ -100,12 +100,10 @@ fn the_owner_of_the_address_is_master_from_its_first_moment() -> Result<()> {
 #[test]
 fn a_backup_of_version_3_follows_the_interval_of_its_master() -> Result<()> {
     let pair = Pair::new()?;
-    let slow = fast(150, "").replace("\"100ms\"", "\"1s\"");
-    let _lb1 = Director::start(&pair.lb1, &slow)?;
-    pair.wait_for_holders(&["lb1"])?;
-    let lb2 = Director::start(&pair.lb2, &fast(100, ""))?;
-    lb2.wait_for_status("/vrrp/0/master/priority", &json!(150))?;
-    // Its own interval would make it master every third of a second.
+    let (lb1, lb2) = pair.start_fast("takeover_probe = \"off\"")?;
+    lb1.reload(&fast(150, "").replace("\"100ms\"", "\"1s\""))?;
+    lb1.wait_for_status("/vrrp/0/advert_interval_ms", &json!(1_000))?;
+    // Its own interval would make it master after a third of a second of silence.
     sleep(Duration::from_secs(3));
     lb2.wait_for_status("/vrrp/0/transitions", &json!(1))?;
     pair.wait_for_holders(&["lb1"])
