@@ -120,6 +120,8 @@ pub struct LinkFacts {
     pub index: Option<u32>,
     /// Whether packets can leave it.
     pub up: bool,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<Mac>,
 }
 
 /// What is true of a virtual router.

@@ -144,10 +144,9 @@ impl Scene {
             ..
         } = self;
         format!(
-            "[global]\nhttp = \"127.0.0.1:9650\"\nstate_dir = {:?}\n\
+            "[global]\nhttp = \"127.0.0.1:9650\"\n\
              [[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\nversion = {version}\npriority = {priority}\n\
              advert_interval = \"{}ms\"\nvirtual_addresses = {addresses:?}\n{ours}\n",
-            self.lab.folder().join("state"),
             interval.as_millis()
         )
     }

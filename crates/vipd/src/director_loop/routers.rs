@@ -180,6 +180,7 @@ impl Director {
                 interface: name.clone(),
                 index: link.map(|link| link.index),
                 up: link.is_some_and(|link| link.up),
+                mac: link.and_then(|link| link.mac),
             }
         });
         let facts = Facts {

@@ -1,6 +1,7 @@
 //! What runs on the thread: deadlines, adverts, and the routers between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Socket, Type};
 use vrrp::{
     Action, Advertisement, Datagram, Discard, Event, Fault, Heartbeat, RouterKey, Routers,
     VirtualRouter,
@@ -17,12 +17,13 @@ use vrrp::{
 
 use super::farewell::destinations;
 use super::outbox::Outbox;
-use super::seat::{Seat, Way, ether_type, group, group_mac};
+use super::seat::{Seat, Way, group, virtual_mac};
 use super::station::{Place, Station};
 use super::{Command, Facts, Report, RouterFacts, Spec};
 use crate::config;
 use crate::counters::Lateness;
-use crate::net::sys;
+use crate::net::sys::{self, Mac};
+use crate::net::vrrp_socket::VrrpSocket;
 
 /// The longest sleep: the watchdog sees by it that the thread turns.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -42,6 +43,10 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 /// authentication by digest.
 const CLOCK_STEP: Duration = Duration::from_secs(4);
 
+/// A frame to send: whose, whether it counts (an advert that goes several ways counts once), and its
+/// bytes.
+type Frame = (RouterKey, bool, Arc<[u8]>);
+
 pub(super) struct AdvertPath {
     routers: Routers,
     seats: BTreeMap<RouterKey, Box<Seat>>,
@@ -51,8 +56,6 @@ pub(super) struct AdvertPath {
     facts: Facts,
     outbox: Outbox,
     lateness: Arc<Lateness>,
-    /// Sends frames from virtual MACs.
-    frames: Option<Socket>,
     /// The time and number of the last advert: a signed one carries them, and peers take none that
     /// is older than the one before.
     stamp: (Duration, u16),
@@ -78,7 +81,6 @@ impl AdvertPath {
             facts: Facts::default(),
             outbox,
             lateness,
-            frames: None,
             stamp: (Duration::ZERO, 0),
             touched: BTreeMap::new(),
             reported: BTreeMap::new(),
@@ -371,11 +373,7 @@ impl AdvertPath {
 
     /// Does what the routers want done. Adverts leave before anything else is even looked at.
     fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
-        for (key, action) in &actions {
-            if let Action::SendAdvertisement(advertisement) = action {
-                self.send_advert(key, advertisement);
-            }
-        }
+        self.send_adverts(&actions);
         for (key, action) in actions {
             if matches!(action, Action::SendAdvertisement(_)) {
                 continue;
@@ -401,53 +399,92 @@ impl AdvertPath {
         }
     }
 
-    fn send_advert(&mut self, key: &RouterKey, advertisement: &Advertisement) {
+    /// Sends the adverts among the actions: with one system call those that leave by one interface.
+    fn send_adverts(&mut self, actions: &[(RouterKey, Action)]) {
+        let mut frames: BTreeMap<u32, Vec<Frame>> = BTreeMap::new();
+        for (key, action) in actions {
+            let Action::SendAdvertisement(advertisement) = action else {
+                continue;
+            };
+            self.render(key, advertisement);
+            let Some(seat) = self.seats.get(key) else {
+                continue;
+            };
+            let mut results = Vec::new();
+            for (nth, (way, packet)) in seat.packets().enumerate() {
+                let counts = nth == 0;
+                if way.from.is_some() {
+                    let frames = frames.entry(way.station).or_default();
+                    frames.push((*key, counts, Arc::clone(packet)));
+                } else if let Some(socket) = self.socket(way.station) {
+                    let result = socket.send(packet, way.destination);
+                    results.push((way.station, counts, result));
+                }
+            }
+            for (station, counts, result) in results {
+                self.note_sent(*key, station, counts, result);
+            }
+        }
+        for (station, frames) in frames {
+            let mut rest = &*frames;
+            while let [(first, counts, _), others @ ..] = rest {
+                let Some(socket) = self.station(station).and_then(|s| s.frames.as_ref()) else {
+                    break;
+                };
+                match socket.send(rest.iter().map(|(_, _, frame)| &**frame)) {
+                    Ok(count) => {
+                        let (sent, unsent) =
+                            rest.split_at_checked(count.max(1)).unwrap_or((rest, &[]));
+                        for (key, counts, _) in sent {
+                            self.note_sent(*key, station, *counts, Ok(()));
+                        }
+                        rest = unsent;
+                    }
+                    Err(error) => {
+                        self.note_sent(*first, station, *counts, Err(error));
+                        rest = others;
+                    }
+                }
+            }
+        }
+    }
+
+    fn socket(&self, station: u32) -> Option<&VrrpSocket> {
+        self.station(station)?.socket.as_ref()
+    }
+
+    fn note_sent(&mut self, key: RouterKey, station: u32, counts: bool, result: io::Result<()>) {
+        match result {
+            Ok(()) => {
+                if let Some(seat) = self.seats.get(&key).filter(|_| counts) {
+                    seat.counters.count_sent();
+                }
+            }
+            // A link that just went down is a fault by itself, reported by the kernel's event.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Err(error) => {
+                let what = format!("an advert of VRID {} was not sent: {error}", key.vrid);
+                self.trouble(station, "send", what);
+            }
+        }
+    }
+
+    /// Makes the bytes of an advert, unless they are at hand.
+    fn render(&mut self, key: &RouterKey, advertisement: &Advertisement) {
         let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get(key)) else {
             return;
         };
-        if !seat.has_rendered(advertisement, router.parameters()) {
-            let ways = self.ways(key);
-            let (wall, before) = (wall_time(), self.stamp.0);
-            // A clock that is set back a little must not silence us.
-            let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
-            self.stamp = (
-                if stands { before } else { wall },
-                self.stamp.1.wrapping_add(1),
-            );
-            if let Some(seat) = self.seats.get_mut(key) {
-                seat.render(advertisement, router.parameters(), ways, self.stamp);
-            }
-        }
-        let Some(seat) = self.seats.get(key) else {
+        if seat.has_rendered(advertisement, router.parameters()) {
             return;
-        };
-        let (mut sent, mut failed) = (false, Vec::new());
-        for (way, packet) in seat.packets() {
-            let station = usize::try_from(way.station).ok();
-            let Some(station) = station.and_then(|number| self.stations.get(number)) else {
-                continue;
-            };
-            let result = if way.frame {
-                send_frame(&mut self.frames, station, way, packet)
-            } else {
-                match &station.socket {
-                    Some(socket) => socket.send(packet, way.destination),
-                    None => continue,
-                }
-            };
-            match result {
-                Ok(()) => sent = true,
-                // A link that just went down is a fault by itself, reported by the kernel's event.
-                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-                Err(error) => failed.push((way.station, error)),
-            }
         }
-        if sent {
-            seat.counters.count_sent();
-        }
-        for (station, error) in failed {
-            let what = format!("an advert of VRID {} was not sent: {error}", key.vrid);
-            self.trouble(station, "send", what);
+        let ways = self.ways(key);
+        let (wall, before) = (wall_time(), self.stamp.0);
+        // A clock that is set back a little must not silence us.
+        let stands = before.checked_sub(wall).is_some_and(|by| by < CLOCK_STEP);
+        let stamp = if stands { before } else { wall };
+        self.stamp = (stamp, self.stamp.1.wrapping_add(1));
+        if let Some(seat) = self.seats.get_mut(key) {
+            seat.render(advertisement, router.parameters(), ways, self.stamp);
         }
     }
 
@@ -456,13 +493,17 @@ impl AdvertPath {
         let (Some(router), Some(seat)) = (self.routers.get(key), self.seats.get(key)) else {
             return Vec::new();
         };
+        let from = self.mac_of(key.link).map(|mac| match seat.virtual_mac {
+            true => virtual_mac(key.family, key.vrid),
+            false => mac,
+        });
         let link = router.source().into_iter().flat_map(|source| {
             let destinations = destinations(router.parameters()).into_iter();
             destinations.map(move |destination| Way {
                 station: key.link,
                 source,
                 destination,
-                frame: seat.virtual_mac && destination.is_multicast(),
+                from: from.filter(|_| destination.is_multicast()),
             })
         });
         let further = self.heartbeats(seat).into_iter();
@@ -470,9 +511,15 @@ impl AdvertPath {
             station,
             source: own,
             destination: peer.unwrap_or(group(key.family)),
-            frame: false,
+            from: self.mac_of(station).filter(|_| peer.is_none()),
         });
         link.chain(further).collect()
+    }
+
+    /// The Ethernet address of a station that sends frames.
+    fn mac_of(&self, station: u32) -> Option<Mac> {
+        let station = self.station(station)?;
+        station.mac.filter(|_| station.frames.is_some())
     }
 
     /// The further paths of a virtual router whose own address is known.
@@ -781,25 +828,6 @@ impl AdvertPath {
         self.send_reports();
         self.outbox.send(Report::Stopped);
     }
-}
-
-/// Sends an advert as a frame of its own, so that it carries the virtual MAC whether or not an
-/// interface of that address is up.
-pub(super) fn send_frame(
-    frames: &mut Option<Socket>,
-    station: &Station,
-    way: &Way,
-    frame: &[u8],
-) -> std::io::Result<()> {
-    let socket = match frames {
-        Some(socket) => socket,
-        // Protocol 0: the socket receives nothing.
-        None => frames.insert(Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?),
-    };
-    let index = station.index.unwrap_or_default();
-    let protocol = ether_type(station.family);
-    let to = sys::link_layer_address(index, protocol, group_mac(way.destination));
-    socket.send_to(frame, &to).map(|_| ())
 }
 
 fn station_number(position: usize) -> u32 {

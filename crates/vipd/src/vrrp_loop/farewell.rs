@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use vrrp::{Advertisement, Parameters};
 
-use super::advert_path::{send_frame, wall_time};
-use super::seat::{Way, group, packet};
+use super::advert_path::wall_time;
+use super::seat::{Way, group, packet, virtual_mac};
 use super::station::{Place, Station};
 use super::{LinkFacts, Spec};
 use crate::net::links::Link;
@@ -33,23 +33,28 @@ pub fn say_stop(spec: &Spec, link: &Link, source: IpAddr) -> io::Result<()> {
         interface: link.name.clone(),
         index: Some(link.index),
         up: link.up,
+        mac: link.mac,
     });
     station.open(Instant::now())?;
     let Some(socket) = &station.socket else {
         return Err(io::Error::other("no socket"));
     };
+    let mac = match &spec.virtual_mac {
+        Some(_) => Some(virtual_mac(parameters.family, parameters.vrid)),
+        None => station.mac,
+    };
+    let mac = mac.filter(|_| station.frames.is_some());
     for destination in destinations(parameters) {
         let way = Way {
             station: 0,
             source,
             destination,
-            frame: spec.virtual_mac.is_some() && destination.is_multicast(),
+            from: mac.filter(|_| destination.is_multicast()),
         };
         let bytes = packet(&advertisement, parameters, &way, (wall_time(), 0));
-        if way.frame {
-            send_frame(&mut None, &station, &way, &bytes)?;
-        } else {
-            socket.send(&bytes, destination)?;
+        match (&station.frames, way.from) {
+            (Some(frames), Some(_)) => drop(frames.send(std::iter::once(&*bytes))?),
+            (Some(_) | None, _) => socket.send(&bytes, destination)?,
         }
     }
     Ok(())

@@ -42,15 +42,15 @@ pub(super) struct Way {
     pub(super) station: u32,
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
-    /// As an Ethernet frame from the virtual MAC.
-    pub(super) frame: bool,
+    /// As an Ethernet frame from that address; `None`: as an IP packet.
+    pub(super) from: Option<Mac>,
 }
 
 /// An advert as bytes, for each way. It serves as long as nothing of it changes.
 struct Rendered {
     advertisement: Advertisement,
     ways: Vec<Way>,
-    packets: Vec<Vec<u8>>,
+    packets: Vec<Arc<[u8]>>,
 }
 
 /// What is cheap to look at and tells whether a report is due.
@@ -136,7 +136,7 @@ impl Seat {
     ) {
         let packets = ways
             .iter()
-            .map(|way| packet(advertisement, parameters, way, stamp))
+            .map(|way| packet(advertisement, parameters, way, stamp).into())
             .collect();
         self.rendered = Some(Rendered {
             advertisement: advertisement.clone(),
@@ -146,7 +146,7 @@ impl Seat {
     }
 
     /// What was rendered last.
-    pub(super) fn packets(&self) -> impl Iterator<Item = (&Way, &Vec<u8>)> {
+    pub(super) fn packets(&self) -> impl Iterator<Item = (&Way, &Arc<[u8]>)> {
         let rendered = self.rendered.iter();
         rendered.flat_map(|known| known.ways.iter().zip(&known.packets))
     }
@@ -212,7 +212,7 @@ pub(super) fn group(family: Family) -> IpAddr {
 }
 
 /// The virtual router's Ethernet address (RFC 5798 §7.3).
-fn virtual_mac(family: Family, vrid: u8) -> Mac {
+pub(super) fn virtual_mac(family: Family, vrid: u8) -> Mac {
     let kind = match family {
         Family::V4 => 1,
         Family::V6 => 2,
@@ -243,19 +243,19 @@ pub(super) fn packet(
         (IpAddr::V6(source), IpAddr::V6(to)) => vrrp::ipv6_packet(source, to, ttl, &message),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Vec::new(),
     };
-    if !way.frame {
+    let Some(from) = way.from else {
         return packet;
-    }
+    };
     let mut frame = Vec::with_capacity(14 + packet.len());
     frame.extend(group_mac(destination));
-    frame.extend(virtual_mac(parameters.family, parameters.vrid));
+    frame.extend(from);
     frame.extend(ether_type(parameters.family).to_be_bytes());
     frame.extend(packet);
     frame
 }
 
 /// The Ethernet type of a family's packets.
-pub(super) fn ether_type(family: Family) -> u16 {
+fn ether_type(family: Family) -> u16 {
     match family {
         Family::V4 => 0x0800,
         Family::V6 => 0x86dd,
@@ -263,7 +263,7 @@ pub(super) fn ether_type(family: Family) -> u16 {
 }
 
 /// The Ethernet address of a multicast group (RFC 1112 §6.4, RFC 2464 §7).
-pub(super) fn group_mac(group: IpAddr) -> Mac {
+fn group_mac(group: IpAddr) -> Mac {
     match group {
         IpAddr::V4(group) => {
             let [_, b, c, d] = group.octets();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use vrrp::Family;
 
 use super::LinkFacts;
-use crate::net::vrrp_socket::VrrpSocket;
+use crate::net::sys::Mac;
+use crate::net::vrrp_socket::{FrameSocket, VrrpSocket};
 
 /// When a socket that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,7 +38,12 @@ pub(super) struct Station {
     pub(super) own: Option<IpAddr>,
     /// Whether a virtual router uses it.
     pub(super) used: bool,
+    /// Receives, and sends from host to host.
     pub(super) socket: Option<VrrpSocket>,
+    /// Sends to the group where there is Ethernet.
+    pub(super) frames: Option<FrameSocket>,
+    /// Of an interface: its Ethernet address, if it has one.
+    pub(super) mac: Option<Mac>,
     retry_at: Option<Instant>,
 }
 
@@ -51,6 +57,8 @@ impl Station {
             own: None,
             used: false,
             socket: None,
+            frames: None,
+            mac: None,
             retry_at: None,
         }
     }
@@ -66,10 +74,13 @@ impl Station {
     /// Takes in what is true of its interface.
     pub(super) fn take(&mut self, facts: &LinkFacts) {
         // The socket belongs to the interface of that index; a recreated one needs its own.
-        if self.index != facts.index {
+        let mac = facts.mac.filter(|mac| *mac != Mac::default());
+        if self.index != facts.index || self.mac.is_some() != mac.is_some() {
             self.socket = None;
+            self.frames = None;
             self.retry_at = None;
         }
+        self.mac = mac;
         self.index = facts.index;
         self.up = facts.up;
     }
@@ -87,6 +98,7 @@ impl Station {
     pub(super) fn open(&mut self, now: Instant) -> io::Result<()> {
         if !self.used {
             self.socket = None;
+            self.frames = None;
             self.retry_at = None;
             return Ok(());
         }
@@ -104,9 +116,14 @@ impl Station {
                 opened.0
             }),
         };
+        let opened = opened.and_then(|socket| {
+            let ethernet = self.index.filter(|_| self.mac.is_some());
+            Ok((socket, ethernet.map(FrameSocket::open).transpose()?))
+        });
         match opened {
-            Ok(socket) => {
+            Ok((socket, frames)) => {
                 self.socket = Some(socket);
+                self.frames = frames;
                 self.retry_at = None;
                 Ok(())
             }
