@@ -8,6 +8,7 @@
 )]
 
 mod accept;
+mod authentication;
 mod discards;
 mod election;
 mod interface;
