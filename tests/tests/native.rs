@@ -241,6 +241,35 @@ fn an_address_left_by_a_killed_daemon_goes_when_the_next_one_starts_as_backup() 
 }
 
 #[test]
+fn a_reload_that_renames_a_router_and_swaps_the_names_of_two_keeps_them_master() -> Result<()> {
+    let pair = Pair::new()?;
+    let second = |name: &str| {
+        format!(
+            "[[vrrp]]\nname = {name:?}\ninterface = \"eth0\"\nvrid = 52\npriority = 150\n\
+             virtual_addresses = [\"10.77.0.9/24\"]\n"
+        )
+    };
+    let text = format!("{}{}", router(150), second("two"));
+    let lb1 = Director::start(&pair.lb1, &text)?;
+    pair.wait_for_holders(&["lb1"])?;
+    let capture = pair.lb2.capture("proto 112")?;
+    for (number, names) in (1..).zip([("renamed", "two"), ("two", "renamed")]) {
+        let text = router(150).replace("\"web\"", &format!("{:?}", names.0));
+        lb1.reload(&format!("{text}{}", second(names.1)))?;
+        wait_until(ELECTION, "reloaded", || {
+            Ok(lb1.log().matches("configuration reloaded").count() == number)
+        })?;
+        lb1.wait_for_status("/vrrp/0/name", &json!(names.0))?;
+        lb1.wait_for_status("/vrrp/0/state", &json!("master"))?;
+        lb1.wait_for_status("/vrrp/1/state", &json!("master"))?;
+        ensure!(pair.lb1.has_address(VIP)? && pair.lb1.has_address("10.77.0.9")?);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(capture.count(&["prio 0"]) == 0, "it gave up for a moment");
+    Ok(())
+}
+
+#[test]
 fn a_reload_changes_priority_without_a_restart_and_a_broken_file_changes_nothing() -> Result<()> {
     let pair = Pair::new()?;
     let (lb1, lb2) = pair.start(150, 100)?;

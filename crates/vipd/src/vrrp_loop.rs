@@ -33,8 +33,8 @@ use crate::net::sys::Mac;
 /// What the rest of the daemon tells the thread.
 #[derive(Debug)]
 pub enum Command {
-    /// The whole set of virtual routers from now on.
-    Configure(Vec<Spec>),
+    /// The whole set of virtual routers from now on, and what is true of them.
+    Configure(Vec<Spec>, Facts),
     /// What is true of the interfaces and the virtual routers.
     Facts(Facts),
     /// Hand the addresses of that virtual router over to a peer.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
-use vrrp::{Fault, StateName};
+use vrrp::{Fault, Notice, StateName};
 
 use super::{Director, Refused, Router, Wake};
 use crate::config::{Heartbeat, Vrrp};
@@ -86,6 +86,13 @@ impl Director {
             }
             vrrp_loop::Report::Notice { router, notice } => {
                 let message = notice.to_string();
+                if let Notice::TakesOverAnswered { by } = notice {
+                    // Two hosts have the addresses from now on; the status says so, too.
+                    let vrrp = self.config.vrrp(&router);
+                    let address = vrrp.and_then(|vrrp| vrrp.addresses.first());
+                    let conflict = address.map(|address| ((address.ip(), by), SystemTime::now()));
+                    self.conflicts.extend(conflict);
+                }
                 self.events.record((&notice).into(), router, message);
             }
             // Goes straight to the link.
@@ -139,9 +146,8 @@ impl Director {
         let tracked = track::Wanted::of(&self.config);
         self.tracker.set(&tracked);
         self.track.keep(&tracked);
-        // What is true of them must be there before them.
-        self.facts = Facts::default();
-        self.tell_facts();
+        // Facts go by the names of the routers: they come with the configuration that has these.
+        self.facts = self.current_facts();
         let specs = self.config.vrrp.iter().map(|vrrp| {
             let counters = self.counters.entry(vrrp.name.clone()).or_default();
             Spec::new(&self.config, vrrp, Arc::clone(counters))
@@ -152,13 +158,22 @@ impl Director {
             .neighbours
             .send(neighbours::Order::Watch(watched.collect()));
         // What follows from the roles follows when the advert path has taken the configuration in.
-        self.vrrp.send(Command::Configure(specs));
+        self.vrrp
+            .send(Command::Configure(specs, self.facts.clone()));
         self.unconfigured += 1;
     }
 
     /// Tells the advert path what is true of its interfaces and routers, if that is another than
     /// before.
     pub(super) fn tell_facts(&mut self) {
+        let facts = self.current_facts();
+        if facts != self.facts {
+            self.facts.clone_from(&facts);
+            self.vrrp.send(Command::Facts(facts));
+        }
+    }
+
+    fn current_facts(&mut self) -> Facts {
         let links = Arc::clone(&self.links.borrow_and_update());
         self.track.links = Arc::clone(&links);
         self.track.quorums.clone_from(&self.quorums);
@@ -183,7 +198,7 @@ impl Director {
                 mac: link.and_then(|link| link.mac),
             }
         });
-        let facts = Facts {
+        Facts {
             links: link_facts.collect(),
             routers: self
                 .config
@@ -191,10 +206,6 @@ impl Director {
                 .iter()
                 .map(|vrrp| self.router_facts(vrrp, &links))
                 .collect(),
-        };
-        if facts != self.facts {
-            self.facts.clone_from(&facts);
-            self.vrrp.send(Command::Facts(facts));
         }
     }
 

@@ -5,7 +5,7 @@
 //! deletes while it is wanted is a difference like any other, so it comes back at once.
 //!
 //! An address belongs to vipd if it carries vipd's mark (`IFA_PROTO` 112) or if the configuration
-//! names it as a virtual address that is not the owner's ([`ownership`]). All others are never
+//! names it as a virtual address that is not the owner's (`ownership.rs`). All others are never
 //! touched. One thing cannot be helped from here: with the first (primary) IPv4 address of a subnet
 //! the kernel deletes the others of it, unless `net.ipv4.conf.*.promote_secondaries` is 1. A virtual
 //! address is never the first where the host has an address of its own in that subnet before it.

@@ -2,7 +2,7 @@
 //! unsolicited neighbour advertisements for IPv6.
 //!
 //! Frames go out in rounds, one frame for each address in a round. The first round of a takeover
-//! starts at once, the others follow in steps of [`STEP`], so that a moment in which the network
+//! starts at once, the others follow in steps of `STEP`, so that a moment in which the network
 //! loses frames does not take all of them. The earlier round always goes first, whichever router's:
 //! what counts is the first frame of an address, so all addresses have had theirs before any has its
 //! second. An interface that comes up, or back, has all its routers announced anew.

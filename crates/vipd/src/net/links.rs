@@ -1,4 +1,4 @@
-//! The interfaces of this host and their addresses, as the kernel has them now. [`monitor`] keeps the
+//! The interfaces of this host and their addresses, as the kernel has them now. `monitor.rs` keeps the
 //! picture.
 
 mod address;

@@ -138,7 +138,10 @@ impl AdvertPath {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Configure(specs) => self.configure(specs),
+            Command::Configure(specs, facts) => {
+                self.note_facts(facts);
+                self.configure(specs);
+            }
             Command::Facts(facts) => self.take_facts(facts),
             Command::Yield(name) => {
                 let key = self.seats.iter().find(|(_, seat)| seat.name == name);
@@ -671,6 +674,14 @@ impl AdvertPath {
 
     fn take_facts(&mut self, facts: Facts) {
         let now = Instant::now();
+        self.note_facts(facts);
+        self.use_stations(now);
+        for key in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.judge(key, now);
+        }
+    }
+
+    fn note_facts(&mut self, facts: Facts) {
         for link in &facts.links {
             for station in &mut self.stations {
                 if station.interface() == Some(&link.interface) {
@@ -679,10 +690,6 @@ impl AdvertPath {
             }
         }
         self.facts = facts;
-        self.use_stations(now);
-        for key in self.seats.keys().copied().collect::<Vec<_>>() {
-            self.judge(key, now);
-        }
     }
 
     /// Opens the sockets that are needed, closes the others, and tells the routers which further
