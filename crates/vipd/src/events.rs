@@ -16,7 +16,7 @@ use vrrp::{Notice, StateName};
 use crate::net::sys;
 
 /// How many are kept; the oldest go first.
-pub const CAPACITY: usize = 4096;
+pub const CAPACITY: usize = 2048;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,7 +108,7 @@ pub struct Facts {
     /// Of the interfaces that adverts use.
     pub links: Vec<LinkFacts>,
     /// Of the virtual routers.
-    pub routers: Vec<RouterFacts>,
+    pub routers: Vec<Arc<RouterFacts>>,
 }
 
 /// What is true of an interface.
@@ -194,7 +194,7 @@ pub enum Report {
 }
 
 /// A virtual router as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouterReport {
     /// Its name.
     pub name: String,

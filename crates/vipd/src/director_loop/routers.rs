@@ -204,7 +204,7 @@ impl Director {
                 .config
                 .vrrp
                 .iter()
-                .map(|vrrp| self.router_facts(vrrp, &links))
+                .map(|vrrp| Arc::new(self.router_facts(vrrp, &links)))
                 .collect(),
         }
     }

@@ -697,9 +697,10 @@ impl AdvertPath {
     fn use_stations(&mut self, now: Instant) {
         // A further path begins at an address, which is one of the facts.
         let facts = self.facts.routers.iter();
-        let facts: BTreeMap<&str, _> = facts.map(|facts| (&*facts.name, facts)).collect();
+        let facts: BTreeMap<&str, &Arc<RouterFacts>> =
+            facts.map(|facts| (&*facts.name, facts)).collect();
         for seat in self.seats.values_mut() {
-            seat.facts = facts.get(&*seat.name).copied().cloned();
+            seat.facts = facts.get(&*seat.name).map(|facts| Arc::clone(facts));
         }
         let links = self.seats.keys().map(|key| key.link);
         let further = self.seats.values().flat_map(|seat| &seat.heartbeats);
@@ -746,13 +747,14 @@ impl AdvertPath {
         let Some(seat) = self.seats.get_mut(&key) else {
             return;
         };
-        let (name, facts) = (seat.name.clone(), seat.facts.clone());
+        let unknown = || Arc::new(RouterFacts::unknown(seat.name.clone()));
+        let facts = seat.facts.clone().unwrap_or_else(unknown);
         seat.forget_rendered();
         let Some(station) = self.station(key.link) else {
             return;
         };
         let missing = station.index.is_none();
-        let source = facts.as_ref().and_then(|facts| facts.source);
+        let source = facts.source;
         let mut wanted: BTreeSet<Fault> = [
             (Fault::InterfaceMissing, missing),
             (Fault::InterfaceDown, !missing && !station.up),
@@ -762,18 +764,12 @@ impl AdvertPath {
         .into_iter()
         .filter_map(|(fault, holds)| holds.then_some(fault))
         .collect();
-        let RouterFacts {
-            faults,
-            priority_offset,
-            references_lost,
-            ..
-        } = facts.unwrap_or_else(|| RouterFacts::unknown(name));
-        wanted.extend(faults);
+        wanted.extend(facts.faults.iter().cloned());
         let raised = self.routers.get(&key).map(|router| router.faults().clone());
         let raised = raised.unwrap_or_default();
         let mut events: Vec<Event> = source.map(Event::SourceChanged).into_iter().collect();
-        events.push(Event::PriorityOffset(priority_offset));
-        events.push(Event::ReferencesLost(references_lost));
+        events.push(Event::PriorityOffset(facts.priority_offset));
+        events.push(Event::ReferencesLost(facts.references_lost));
         let new = wanted.difference(&raised).cloned();
         events.extend(new.map(Event::FaultRaised));
         // These two are the router's own conclusions.
