@@ -14,7 +14,7 @@ use lab::{Host, Lab, binary, wait_until};
 use serde_json::json;
 
 /// Emulated guests are slow; nothing here measures time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_step_of_the_demo_is_seen_to_happen() -> Result<()> {
