@@ -38,10 +38,22 @@ impl Capture {
         let name = format!("tcpdump{number}");
         let file = host.folder().join(format!("{}-{name}.pcap", host.name()));
         let recorded = file.display().to_string();
-        // It prints and records; `-Z`: as root, who may write to the folder.
+        // It prints and records, each packet at once; `-Z`: as root, who may write to the folder.
         let arguments = [
-            "-tt", "-e", "-n", "-l", "-Z", "root", "--print", "-U", "-w", &recorded, "-i",
-            interface, filter,
+            "-tt",
+            "-e",
+            "-n",
+            "-l",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "--print",
+            "-U",
+            "-w",
+            &recorded,
+            "-i",
+            interface,
+            filter,
         ];
         let process = host.spawn(&name, Path::new("tcpdump"), &arguments)?;
         process.wait_for_output(Duration::from_secs(20), "listening on")?;
