@@ -134,7 +134,7 @@ fn a_master_that_was_stopped_for_a_while_leaves_one_master_when_it_goes_on() -> 
     let watcher = pair.lab.host("watcher", "10.77.0.99/24")?;
     lb1.process().signal("STOP")?;
     lb2.wait_for_state("master")?;
-    sleep(Duration::from_secs(2));
+    sleep(Duration::from_secs(10));
     let capture = watcher.capture("proto 112")?;
     let woken = SystemTime::now();
     lb1.process().signal("CONT")?;

@@ -278,21 +278,13 @@ impl AdvertPath {
         from: Option<IpAddr>,
         why: Discard,
     ) {
-        let keys: Vec<RouterKey> = match key {
-            Some(key) => vec![key],
-            None => self
-                .seats
-                .keys()
-                .filter(|key| key.link == station)
-                .copied()
-                .collect(),
+        let concerned = |of: &RouterKey| match key {
+            Some(key) => *of == key,
+            None => of.link == station,
         };
-        let mut routers = Vec::new();
-        for key in &keys {
-            if let Some(seat) = self.seats.get(key) {
-                seat.counters.count_discarded(&why);
-                routers.push(seat.name.clone());
-            }
+        let seats = self.seats.iter().filter(|(of, _)| concerned(of));
+        for (_, seat) in seats {
+            seat.counters.count_discarded(&why);
         }
         if let (Some(key), Some(from), true) = (key, from, why.is_incompatibility()) {
             if let Some(seat) = self.seats.get_mut(&key) {
@@ -300,7 +292,10 @@ impl AdvertPath {
             }
             self.touch(key, false);
         }
+        // Names are for people: a flood of strangers' adverts costs no more than counting them.
         if self.is_new((station, key.map(|key| key.vrid), why.name())) {
+            let seats = self.seats.iter().filter(|(of, _)| concerned(of));
+            let routers = seats.map(|(_, seat)| seat.name.clone()).collect();
             let discard = why;
             self.outbox.send(Report::Discarded {
                 routers,
