@@ -156,7 +156,7 @@ pub struct Director {
     pub(crate) loaded: SystemTime,
     pub(crate) last_reload: Option<Reload>,
     pub(crate) counters: BTreeMap<String, Arc<Counters>>,
-    pub(crate) routers: BTreeMap<String, Router>,
+    pub(crate) routers: BTreeMap<String, Box<Router>>,
     pub(crate) health: HealthTable,
     pub(crate) details: BTreeMap<CheckSpec, CheckDetail>,
     pub(crate) quorums: Quorums,

@@ -4,6 +4,7 @@
 //! Identifiers go up by one from the millisecond of the start: they go up over restarts, too, and a
 //! follower that knows the last one it saw misses nothing.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -27,7 +28,7 @@ pub struct Event {
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
     /// The name of its [`Kind`]; a string, so that a client reads the events of a newer daemon.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// To what: the name of a virtual router or a virtual server, `VIRTUAL_SERVER/REAL_SERVER`, an
     /// address, a file.
     pub object: String,
@@ -242,7 +243,7 @@ impl Events {
         kept.push_back(Event {
             id,
             at: SystemTime::now(),
-            kind: event.to_owned(),
+            kind: Cow::Borrowed(event),
             object,
             message,
         });
@@ -421,7 +422,7 @@ mod tests {
         let event = Event {
             id: 1,
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-            kind: "config.refused".to_owned(),
+            kind: "config.refused".into(),
             object: "vipd.toml".to_owned(),
             message: "nothing changed:\nline \x1b[31mtwo".to_owned(),
         };

@@ -47,7 +47,7 @@ fn is_recent(at: SystemTime) -> bool {
     at.elapsed().is_ok_and(|age| age < CONFLICT_MEMORY)
 }
 
-fn report_is_out(routers: &BTreeMap<String, Router>, name: &str) -> bool {
+fn report_is_out(routers: &BTreeMap<String, Box<Router>>, name: &str) -> bool {
     routers
         .get(name)
         .is_some_and(|router| match router.report.state {
@@ -132,7 +132,7 @@ impl Director {
             transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
             report,
         };
-        self.routers.insert(name.clone(), router);
+        self.routers.insert(name.clone(), Box::new(router));
         self.judge_switchovers(&name);
         if changed || role_changed {
             self.unpublished.get_or_insert(0);

@@ -51,8 +51,8 @@ pub(super) struct Way {
 /// An advert as bytes, for each way. It serves as long as nothing of it changes.
 struct Rendered {
     advertisement: Advertisement,
-    ways: Vec<Way>,
-    packets: Vec<Arc<[u8]>>,
+    ways: Box<[Way]>,
+    packets: Box<[Arc<[u8]>]>,
 }
 
 /// What is cheap to look at and tells whether a report is due.
@@ -142,7 +142,7 @@ impl Seat {
             .collect();
         self.rendered = Some(Rendered {
             advertisement: advertisement.clone(),
-            ways,
+            ways: ways.into(),
             packets,
         });
     }

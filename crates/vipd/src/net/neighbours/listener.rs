@@ -164,7 +164,9 @@ impl Seats {
     fn new(watched: &Watched) -> Seats {
         let mut seats: BTreeMap<IpAddr, Vec<Seat>> = BTreeMap::new();
         for (interface, address) in watched {
-            seats.entry(*address).or_default().push(Seat {
+            // There is nearly always one: room for four, as a vector takes, adds up.
+            let on = seats.entry(*address);
+            on.or_insert_with(|| Vec::with_capacity(1)).push(Seat {
                 interface: interface.clone(),
                 answers: Recent::default(),
                 claims: Recent::default(),
