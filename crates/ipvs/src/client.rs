@@ -130,7 +130,7 @@ impl Client {
     /// The kernel gave no answer.
     pub fn info(&mut self) -> Result<Info, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_info(self.family, sequence);
+        let request = message::get_info(self.family, sequence)?;
         let mut info = None;
         self.ask(&request, sequence, |answer| {
             info = Some(message::info_from(answer)?);
@@ -209,7 +209,7 @@ impl Client {
 
     fn resolve_family(&mut self) -> Result<u16, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_family(sequence);
+        let request = message::get_family(sequence)?;
         let mut family = None;
         self.ask(&request, sequence, |answer| {
             family = Some(message::family_from(answer)?);
@@ -221,7 +221,7 @@ impl Client {
     fn dump_once(&mut self) -> Result<Dump, Error> {
         let mut services = Vec::new();
         let sequence = self.take_sequences(1);
-        let request = message::get_services(self.family, sequence);
+        let request = message::get_services(self.family, sequence)?;
         self.ask(&request, sequence, |answer| {
             services.push(message::service_from(answer)?);
             Ok(())
@@ -253,7 +253,7 @@ impl Client {
     ) -> Result<BTreeMap<DestinationKey, Destination>, Error> {
         let mut destinations = BTreeMap::new();
         let sequence = self.take_sequences(1);
-        let request = message::get_destinations(self.family, sequence, service);
+        let request = message::get_destinations(self.family, sequence, service)?;
         self.ask(&request, sequence, |answer| {
             let (key, settings, statistics) = message::destination_from(answer, service)?;
             destinations.insert(key, settings);

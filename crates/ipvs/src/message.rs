@@ -3,9 +3,6 @@
 //! Nothing here does I/O. A request is complete with its netlink header; several may be sent as one
 //! datagram, one after the other. Answers are taken apart by [`replies`] and the `*_from` functions;
 //! attributes that this crate does not know are skipped, so a newer kernel does no harm.
-//!
-//! Reading and writing do without copies and allocations for each attribute: a table may have tens
-//! of thousands of real servers, and it is read whole at every comparison.
 
 mod attributes;
 mod reply;
@@ -15,6 +12,7 @@ mod writer;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
+use neli::consts::nl::NlmF;
 use thiserror::Error;
 
 pub use reply::{
@@ -41,35 +39,54 @@ pub enum EncodeError {
     /// The name of an interface that there cannot be.
     #[error("`{0}` cannot be an interface: 1 to 15 bytes, none of them NUL")]
     Interface(String),
+    /// The message could not be put together.
+    #[error("the netlink message cannot be built: {0}")]
+    Build(String),
 }
 
 /// Asks the generic netlink controller for the number of the family `IPVS`. The kernel loads the
 /// module if it has one with that alias.
-#[must_use]
-pub fn get_family(sequence: u32) -> Vec<u8> {
-    request(CONTROLLER, NLM_F_ACK, sequence, GET_FAMILY, |message| {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_family(sequence: u32) -> Result<Vec<u8>, EncodeError> {
+    request(CONTROLLER, NlmF::ACK, sequence, GET_FAMILY, |message| {
         message.put_text(FAMILY_NAME_ATTRIBUTE, FAMILY_NAME);
     })
 }
 
 /// Asks the family `family` for its version and the size of the connection table.
-#[must_use]
-pub fn get_info(family: u16, sequence: u32) -> Vec<u8> {
-    request(family, NLM_F_ACK, sequence, command::GET_INFO, |_| {})
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_info(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::ACK, sequence, command::GET_INFO, |_| {})
 }
 
 /// Asks for all services.
-#[must_use]
-pub fn get_services(family: u16, sequence: u32) -> Vec<u8> {
-    request(family, NLM_F_DUMP, sequence, command::GET_SERVICE, |_| {})
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_services(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::DUMP, sequence, command::GET_SERVICE, |_| {})
 }
 
 /// Asks for all destinations of a service.
-#[must_use]
-pub fn get_destinations(family: u16, sequence: u32, service: &ServiceKey) -> Vec<u8> {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_destinations(
+    family: u16,
+    sequence: u32,
+    service: &ServiceKey,
+) -> Result<Vec<u8>, EncodeError> {
     request(
         family,
-        NLM_F_DUMP,
+        NlmF::DUMP,
         sequence,
         command::GET_DESTINATION,
         |message| {
@@ -91,7 +108,11 @@ pub fn change(
     acknowledge: bool,
     change: &Change,
 ) -> Result<(), EncodeError> {
-    let flags = if acknowledge { NLM_F_ACK } else { 0 };
+    let flags = if acknowledge {
+        NlmF::ACK
+    } else {
+        NlmF::empty()
+    };
     let command = match change {
         Change::AddService(..) => command::NEW_SERVICE,
         Change::SetService(..) => command::SET_SERVICE,
@@ -103,7 +124,7 @@ pub fn change(
     if let Change::AddService(_, service) | Change::SetService(_, service) = change {
         check_names(service)?;
     }
-    let mut message = Writer::begin(bytes, family, flags, sequence, command);
+    let mut message = Writer::default();
     match change {
         Change::AddService(key, service) | Change::SetService(key, service) => {
             message.nest(attribute::SERVICE, |nest| {
@@ -127,25 +148,23 @@ pub fn change(
             message.nest(attribute::DESTINATION, |nest| destination_key(nest, server));
         }
     }
-    message.end();
+    bytes.extend(message.finish(family, flags, sequence, command)?);
     Ok(())
 }
 
 fn request(
     family: u16,
-    flags: u16,
+    flags: NlmF,
     sequence: u32,
     command: u8,
-    fill: impl FnOnce(&mut Writer<'_>),
-) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut message = Writer::begin(&mut bytes, family, flags, sequence, command);
+    fill: impl FnOnce(&mut Writer),
+) -> Result<Vec<u8>, EncodeError> {
+    let mut message = Writer::default();
     fill(&mut message);
-    message.end();
-    bytes
+    message.finish(family, flags, sequence, command)
 }
 
-fn service_key(nest: &mut Writer<'_>, key: &ServiceKey) {
+fn service_key(nest: &mut Writer, key: &ServiceKey) {
     nest.put_u16(service::FAMILY, family_number(key.family()));
     match key {
         ServiceKey::Address { protocol, address } => {
@@ -157,7 +176,7 @@ fn service_key(nest: &mut Writer<'_>, key: &ServiceKey) {
     }
 }
 
-fn service_settings(nest: &mut Writer<'_>, family: Family, settings: &Service) {
+fn service_settings(nest: &mut Writer, family: Family, settings: &Service) {
     let flags = [
         (settings.persistence.is_some(), FLAG_PERSISTENT),
         (settings.flags.one_packet, FLAG_ONE_PACKET),
@@ -193,13 +212,13 @@ fn service_settings(nest: &mut Writer<'_>, family: Family, settings: &Service) {
     nest.put_u32(service::NETMASK, netmask);
 }
 
-fn destination_key(nest: &mut Writer<'_>, DestinationKey(address): &DestinationKey) {
+fn destination_key(nest: &mut Writer, DestinationKey(address): &DestinationKey) {
     nest.put_u16(destination::FAMILY, family_number(Family::of(address.ip())));
     nest.put(destination::ADDRESS, &address_bytes(address));
     nest.put(destination::PORT, &address.port().to_be_bytes());
 }
 
-fn destination_settings(nest: &mut Writer<'_>, settings: &Destination) {
+fn destination_settings(nest: &mut Writer, settings: &Destination) {
     let method = match settings.forwarding {
         Forwarding::Nat => METHOD_NAT,
         Forwarding::LocalNode => METHOD_LOCAL_NODE,
@@ -279,9 +298,6 @@ const CONTROLLER: u16 = 16;
 const GET_FAMILY: u8 = 3;
 const FAMILY_NAME_ATTRIBUTE: u16 = 2;
 const FAMILY_ID_ATTRIBUTE: u16 = 1;
-/// linux/netlink.h.
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
 /// `IP_VS_SCHEDNAME_MAXLEN` and `IP_VS_PENAME_MAXLEN`, less the NUL.
 const NAME_LENGTH: usize = 15;
 

@@ -181,7 +181,7 @@ fn timeouts_daemons_and_zero_are_asked_for_as_ipvsadm_does() {
         udp: Duration::from_secs(udp),
     };
     let (master, backup, master6) = daemons();
-    let start = |daemon: &Daemon| message::start_daemon(FAMILY, 1, daemon).unwrap();
+    let start = |daemon: &Daemon| message::start_daemon(FAMILY, 1, daemon);
     for (arguments, ours) in [
         (
             "--set 600 60 120",
@@ -205,7 +205,7 @@ fn timeouts_daemons_and_zero_are_asked_for_as_ipvsadm_does() {
         ("-L --daemon", message::get_daemons(FAMILY, 1)),
         ("-Z", message::zero(FAMILY, 1, None)),
     ] {
-        let theirs = golden(arguments, '>').remove(0);
+        let (ours, theirs) = (ours.unwrap(), golden(arguments, '>').remove(0));
         assert_eq!(hex(&ours[16..]), hex(&theirs[16..]), "{arguments}");
     }
     // ipvsadm names more than the kernel looks at.
@@ -220,7 +220,7 @@ fn timeouts_daemons_and_zero_are_asked_for_as_ipvsadm_does() {
         ),
         ("-Z -t 10.0.0.1:80", message::zero(FAMILY, 1, Some(&web()))),
     ] {
-        let theirs = golden(arguments, '>').remove(0);
+        let (ours, theirs) = (ours.unwrap(), golden(arguments, '>').remove(0));
         assert_eq!(hex(&ours[16..20]), hex(&theirs[16..20]), "{arguments}");
         let (ours, theirs) = (nests(&ours[20..]), nests(&theirs[20..]));
         assert_eq!(ours[0].0, theirs[0].0, "{arguments}");
@@ -323,7 +323,7 @@ fn the_table_is_asked_for_as_ipvsadm_does() {
         message::get_destinations(FAMILY, 1, &mark()),
     ];
     for (theirs, ours) in requests.iter().zip(ours) {
-        assert_eq!(hex(&ours[16..]), hex(&theirs[16..]));
+        assert_eq!(hex(&ours.unwrap()[16..]), hex(&theirs[16..]));
     }
 }
 

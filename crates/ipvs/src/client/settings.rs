@@ -16,7 +16,7 @@ impl Client {
     /// The kernel gave no answer, or none that makes sense.
     pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_daemons(self.family, sequence);
+        let request = message::get_daemons(self.family, sequence)?;
         let mut daemons = Vec::new();
         self.ask(&request, sequence, |answer| {
             daemons.push(message::daemon_from(answer)?);
@@ -45,7 +45,7 @@ impl Client {
     /// The kernel refused ([`Error::Refused`], `ESRCH` where none runs), or gave no answer.
     pub fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Error> {
         let sequence = self.take_sequences(1);
-        let request = message::stop_daemon(self.family, sequence, role);
+        let request = message::stop_daemon(self.family, sequence, role)?;
         let reason = |errno| match errno {
             Errno::SRCH => Some("none runs"),
             _ => None,
@@ -61,7 +61,7 @@ impl Client {
     /// The kernel gave no answer, or none that makes sense.
     pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_timeouts(self.family, sequence);
+        let request = message::get_timeouts(self.family, sequence)?;
         let mut timeouts = None;
         self.ask(&request, sequence, |answer| {
             timeouts = Some(message::timeouts_from(answer)?);
@@ -77,7 +77,7 @@ impl Client {
     /// The kernel refused ([`Error::Refused`] says why in words), or gave no answer.
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), Error> {
         let sequence = self.take_sequences(1);
-        let request = message::set_timeouts(self.family, sequence, timeouts);
+        let request = message::set_timeouts(self.family, sequence, timeouts)?;
         let reason = |errno| match errno {
             Errno::INVAL => Some("one is longer than the kernel can count"),
             _ => None,
@@ -94,7 +94,7 @@ impl Client {
     /// answer.
     pub fn zero(&mut self, service: Option<&ServiceKey>) -> Result<(), Error> {
         let sequence = self.take_sequences(1);
-        let request = message::zero(self.family, sequence, service);
+        let request = message::zero(self.family, sequence, service)?;
         let object = || match service {
             Some(key) => format!("counters of {key}"),
             None => "counters".to_owned(),

@@ -1,14 +1,18 @@
 //! The attributes of a message, by their kind.
 
+use std::io::Cursor;
+
+use neli::FromBytesWithInput;
+use neli::types::{Buffer, GenlBuffer};
+
 use super::reply::DecodeError;
 
-/// Attributes, those of each kind once. Kinds beyond the known ones are left out: a newer kernel
-/// does no harm.
-pub(super) struct Attributes<'a>([Option<&'a [u8]>; KINDS]);
+/// Attributes by their kind, taken apart by neli.
+pub(super) struct Attributes(GenlBuffer<u16, Buffer>);
 
-impl<'a> Attributes<'a> {
+impl Attributes {
     /// Those of a generic netlink message.
-    pub(super) fn of_message(message: &'a [u8]) -> Result<Attributes<'a>, DecodeError> {
+    pub(super) fn of_message(message: &[u8]) -> Result<Attributes, DecodeError> {
         Attributes::of(
             message
                 .get(GENERIC_HEADER..)
@@ -16,28 +20,21 @@ impl<'a> Attributes<'a> {
         )
     }
 
-    pub(super) fn of(bytes: &'a [u8]) -> Result<Attributes<'a>, DecodeError> {
-        let mut found = [None; KINDS];
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let [l0, l1, k0, k1] = *rest.first_chunk().ok_or(DecodeError::Truncated)?;
-            let length = usize::from(u16::from_ne_bytes([l0, l1]));
-            let value = rest.get(HEADER..length).ok_or(DecodeError::Truncated)?;
-            let kind = usize::from(u16::from_ne_bytes([k0, k1]) & KIND_MASK);
-            if let Some(place) = found.get_mut(kind) {
-                place.get_or_insert(value);
-            }
-            // Attributes begin at multiples of four; the last may end anywhere.
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(Attributes(found))
+    pub(super) fn of(bytes: &[u8]) -> Result<Attributes, DecodeError> {
+        GenlBuffer::from_bytes_with_input(&mut Cursor::new(bytes), bytes.len())
+            .map(Attributes)
+            .map_err(|_| DecodeError::Truncated)
     }
 
-    pub(super) fn get(&self, kind: u16) -> Option<&'a [u8]> {
-        self.0.get(usize::from(kind)).copied().flatten()
+    pub(super) fn get(&self, kind: u16) -> Option<&[u8]> {
+        let found = self
+            .0
+            .iter()
+            .find(|attribute| *attribute.nla_type().nla_type() == kind);
+        found.map(|attribute| attribute.nla_payload().as_ref())
     }
 
-    pub(super) fn bytes(&self, kind: u16, what: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(super) fn bytes(&self, kind: u16, what: &'static str) -> Result<&[u8], DecodeError> {
         self.get(kind).ok_or(DecodeError::Missing(what))
     }
 
@@ -63,11 +60,5 @@ pub(super) fn array<const N: usize>(
     bytes.try_into().map_err(|_| DecodeError::Malformed(what))
 }
 
-/// One more than the largest kind that is read, of a destination.
-const KINDS: usize = 16;
 /// `sizeof(struct genlmsghdr)`, linux/genetlink.h.
 const GENERIC_HEADER: usize = 4;
-/// `sizeof(struct nlattr)`, linux/netlink.h.
-const HEADER: usize = 4;
-/// `NLA_TYPE_MASK`.
-const KIND_MASK: u16 = 0x3fff;

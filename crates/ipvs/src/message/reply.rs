@@ -220,7 +220,7 @@ pub fn destination_from(
     Ok((DestinationKey(key), settings, statistics))
 }
 
-fn forwarding(destination: &Attributes<'_>) -> Result<Forwarding, DecodeError> {
+fn forwarding(destination: &Attributes) -> Result<Forwarding, DecodeError> {
     let method = destination.u32(of_destination::METHOD, "a forwarding method")?;
     match method & METHOD_MASK {
         METHOD_NAT => Ok(Forwarding::Nat),
@@ -235,7 +235,7 @@ fn forwarding(destination: &Attributes<'_>) -> Result<Forwarding, DecodeError> {
     }
 }
 
-fn tunnel(destination: &Attributes<'_>) -> Result<Tunnel, DecodeError> {
+fn tunnel(destination: &Attributes) -> Result<Tunnel, DecodeError> {
     // Kernels before 5.3 have no such attributes, and IP in IP only.
     let Some(kind) = destination.get(of_destination::TUNNEL_TYPE) else {
         return Ok(Tunnel::Ipip);
@@ -324,8 +324,8 @@ fn address(family: Family, bytes: &[u8]) -> Result<IpAddr, DecodeError> {
     })
 }
 
-/// Takes the first message off. A refusal may carry the whole request or only its
-/// header.
+/// Takes the first message off. The header is read here and not by neli, which expects a refusal to
+/// carry the whole request and panics on one that is cut short.
 fn split_reply(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), DecodeError> {
     let header: &[u8; NETLINK_HEADER] = bytes.first_chunk().ok_or(DecodeError::Truncated)?;
     let [l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, ..] = *header;

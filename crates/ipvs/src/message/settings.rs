@@ -3,18 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use neli::consts::nl::NlmF;
+
 use super::attributes::{Attributes, array, text};
 use super::reply::DecodeError;
 use super::writer::Writer;
-use super::{EncodeError, NLM_F_ACK, NLM_F_DUMP, attribute, command, request, service_key};
+use super::{EncodeError, attribute, command, request, service_key};
 use crate::daemon::{Daemon, DaemonRole};
 use crate::table::ServiceKey;
 use crate::timeouts::Timeouts;
 
 /// Asks for the daemons that run.
-#[must_use]
-pub fn get_daemons(family: u16, sequence: u32) -> Vec<u8> {
-    request(family, NLM_F_DUMP, sequence, command::GET_DAEMON, |_| {})
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_daemons(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::DUMP, sequence, command::GET_DAEMON, |_| {})
 }
 
 /// Asks for a daemon to be started.
@@ -35,53 +40,61 @@ pub fn start_daemon(family: u16, sequence: u32, daemon: &Daemon) -> Result<Vec<u
     if !(1..=INTERFACE_LENGTH).contains(&interface.len()) || interface.contains('\0') {
         return Err(EncodeError::Interface(interface.clone()));
     }
-    Ok(daemon_request(
-        family,
-        sequence,
-        command::NEW_DAEMON,
-        |nest| {
-            nest.put_u32(STATE, number(*role));
-            nest.put_text(INTERFACE, interface);
-            nest.put_u32(ID, u32::from(*id));
-            if *max_length != 0 {
-                nest.put_u16(MAX_LENGTH, *max_length);
-            }
-            if *port != 0 {
-                nest.put_u16(PORT, *port);
-            }
-            if *ttl != 0 {
-                nest.put_u8(TTL, *ttl);
-            }
-            match group {
-                None => {}
-                Some(IpAddr::V4(group)) => nest.put(GROUP, &group.octets()),
-                Some(IpAddr::V6(group)) => nest.put(GROUP6, &group.octets()),
-            }
-        },
-    ))
+    daemon_request(family, sequence, command::NEW_DAEMON, |nest| {
+        nest.put_u32(STATE, number(*role));
+        nest.put_text(INTERFACE, interface);
+        nest.put_u32(ID, u32::from(*id));
+        if *max_length != 0 {
+            nest.put_u16(MAX_LENGTH, *max_length);
+        }
+        if *port != 0 {
+            nest.put_u16(PORT, *port);
+        }
+        if *ttl != 0 {
+            nest.put_u8(TTL, *ttl);
+        }
+        match group {
+            None => {}
+            Some(IpAddr::V4(group)) => nest.put(GROUP, &group.octets()),
+            Some(IpAddr::V6(group)) => nest.put(GROUP6, &group.octets()),
+        }
+    })
 }
 
 /// Asks for the daemon of that role to be stopped.
-#[must_use]
-pub fn stop_daemon(family: u16, sequence: u32, role: DaemonRole) -> Vec<u8> {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn stop_daemon(family: u16, sequence: u32, role: DaemonRole) -> Result<Vec<u8>, EncodeError> {
     daemon_request(family, sequence, command::DEL_DAEMON, |nest| {
         nest.put_u32(STATE, number(role));
     })
 }
 
 /// Asks for the timeouts.
-#[must_use]
-pub fn get_timeouts(family: u16, sequence: u32) -> Vec<u8> {
-    request(family, NLM_F_ACK, sequence, command::GET_CONFIG, |_| {})
+///
+/// # Errors
+///
+/// None in practice.
+pub fn get_timeouts(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::ACK, sequence, command::GET_CONFIG, |_| {})
 }
 
 /// Asks for other timeouts. What is zero is kept.
-#[must_use]
-pub fn set_timeouts(family: u16, sequence: u32, timeouts: &Timeouts) -> Vec<u8> {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn set_timeouts(
+    family: u16,
+    sequence: u32,
+    timeouts: &Timeouts,
+) -> Result<Vec<u8>, EncodeError> {
     let Timeouts { tcp, tcp_fin, udp } = timeouts;
     request(
         family,
-        NLM_F_ACK,
+        NlmF::ACK,
         sequence,
         command::SET_CONFIG,
         |message| {
@@ -98,9 +111,16 @@ pub fn set_timeouts(family: u16, sequence: u32, timeouts: &Timeouts) -> Vec<u8> 
 }
 
 /// Asks for the counters of a service, or of all, to begin at zero.
-#[must_use]
-pub fn zero(family: u16, sequence: u32, service: Option<&ServiceKey>) -> Vec<u8> {
-    request(family, NLM_F_ACK, sequence, command::ZERO, |message| {
+///
+/// # Errors
+///
+/// None in practice.
+pub fn zero(
+    family: u16,
+    sequence: u32,
+    service: Option<&ServiceKey>,
+) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::ACK, sequence, command::ZERO, |message| {
         if let Some(key) = service {
             message.nest(attribute::SERVICE, |nest| service_key(nest, key));
         }
@@ -182,9 +202,9 @@ fn daemon_request(
     family: u16,
     sequence: u32,
     command: u8,
-    fill: impl FnOnce(&mut Writer<'_>),
-) -> Vec<u8> {
-    request(family, NLM_F_ACK, sequence, command, |message| {
+    fill: impl FnOnce(&mut Writer),
+) -> Result<Vec<u8>, EncodeError> {
+    request(family, NlmF::ACK, sequence, command, |message| {
         message.nest(attribute::DAEMON, fill);
     })
 }
