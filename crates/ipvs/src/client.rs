@@ -1,5 +1,7 @@
 //! The one place that talks to the kernel: a blocking netlink socket.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -83,6 +85,16 @@ pub enum Error {
     /// The kernel's answer makes no sense.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The kernel refused what was asked of an object that is no service.
+    #[error("{object}: {reason}")]
+    Refused {
+        /// What it is about.
+        object: String,
+        /// What the errno means for it.
+        reason: String,
+        /// The errno.
+        errno: i32,
+    },
     /// The request has no form.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -263,11 +275,8 @@ impl Client {
         let mut last = None;
         for ((sequence, change), refusal) in (first..).zip(batch).zip(&mut *refusals) {
             let begin = request.len();
-            match message::change(self.family, sequence, false, change) {
-                Ok(bytes) => {
-                    request.extend(bytes);
-                    last = Some((begin, sequence, change));
-                }
+            match message::change(&mut request, self.family, sequence, false, change) {
+                Ok(()) => last = Some((begin, sequence, change)),
                 Err(error) => *refusal = Some(refused(change, Errno::INVAL, &error)),
             }
         }
@@ -277,7 +286,7 @@ impl Client {
             return Ok(());
         };
         request.truncate(begin);
-        request.extend(message::change(self.family, last, true, change)?);
+        message::change(&mut request, self.family, last, true, change)?;
         self.exchange(&request, first, last, |reply| {
             let Body::Status(errno @ 1..) = reply.body else {
                 return;
@@ -384,6 +393,7 @@ fn give_up(batch: &[Change], refusals: &mut [Option<Refused>], error: &Error) {
         }
         Error::Silent => Errno::TIMEDOUT,
         Error::Lost => Errno::NOBUFS,
+        Error::Refused { errno, .. } => Errno::from_raw_os_error(*errno),
         Error::Interrupted | Error::Decode(_) | Error::Encode(_) => Errno::BADMSG,
     };
     let reason = format!("it is not known whether this was done: {error}");
@@ -404,6 +414,7 @@ fn refused(change: &Change, errno: Errno, reason: &impl ToString) -> Refused {
 fn errno(error: &Error) -> Option<Errno> {
     match error {
         Error::Kernel(error) => Errno::from_io_error(error),
+        Error::Refused { errno, .. } => Some(Errno::from_raw_os_error(*errno)),
         Error::Socket(_)
         | Error::Silent
         | Error::Lost

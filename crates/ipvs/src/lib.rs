@@ -4,13 +4,16 @@
 //! It knows nothing of VRRP, of health checks or of any configuration format.
 
 mod client;
+mod daemon;
 mod diff;
 pub mod message;
 mod refused;
 mod table;
+mod timeouts;
 
 pub use client::{Client, Error, OpenError};
-pub use diff::{Change, Impossible, apply_to, diff};
+pub use daemon::{Daemon, DaemonRole};
+pub use diff::{Change, Impossible, apply_to, diff, diff_among};
 pub use message::Info;
 pub use refused::Refused;
 pub use table::{
@@ -18,3 +21,4 @@ pub use table::{
     Pool, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Table,
     Tunnel, TunnelChecksum,
 };
+pub use timeouts::Timeouts;
