@@ -14,6 +14,7 @@ mod front;
 mod garp;
 mod global;
 mod heartbeat;
+mod lint;
 mod load;
 mod problem;
 mod reachable;
@@ -21,6 +22,7 @@ mod real_server;
 mod secret;
 mod section;
 mod sync_group;
+mod sysctl;
 mod text;
 mod timing;
 mod track;
@@ -32,6 +34,7 @@ mod virtual_route;
 mod virtual_router;
 mod virtual_server;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -84,6 +87,10 @@ pub struct Ipvs {
     pub resync_interval: Duration,
     /// What happens to the table on a graceful stop.
     pub on_stop: OnStop,
+    /// How long connections are remembered; `None`, or zero: as the kernel has it.
+    pub timeouts: Option<ipvs::Timeouts>,
+    /// Settings under `net.ipv4.vs`, as the kernel takes them.
+    pub sysctl: BTreeMap<&'static str, String>,
 }
 
 /// What a graceful stop does with the daemon's IPVS entries.

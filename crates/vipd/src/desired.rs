@@ -336,6 +336,8 @@ mod tests {
             ipvs: Ipvs {
                 resync_interval: Duration::from_secs(10),
                 on_stop: OnStop::Remove,
+                timeouts: None,
+                sysctl: BTreeMap::new(),
             },
             sync_groups: Vec::new(),
             track_scripts: Vec::new(),

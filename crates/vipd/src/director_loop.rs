@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
@@ -114,8 +114,10 @@ pub(crate) struct CheckDetail {
 pub(crate) enum Refused {
     /// The macvlan of that virtual router.
     VirtualMac(String),
-    /// The rules of accept mode off.
+    /// The table of nftables.
     Firewall,
+    /// A setting of the kernel that virtual servers need.
+    Sysctl(String),
     /// A route or rule, in words.
     Route(String),
 }
@@ -389,6 +391,9 @@ impl Director {
     /// Puts `self.config` in force: start and reload are this one path. `before` says what is
     /// known of a real server whose check is new, so that the check does not begin at nothing.
     fn enforce(&mut self, before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>) {
+        for warning in self.config.warnings() {
+            warn!("{warning}");
+        }
         let mut checks = BTreeMap::new();
         for server in &self.config.virtual_servers {
             for real in &server.real_servers {
@@ -452,7 +457,7 @@ impl Director {
             table,
             managed: self.managed.clone(),
             resync_interval: self.config.ipvs.resync_interval,
-            timeouts: None,
+            timeouts: self.config.ipvs.timeouts,
             daemons: Vec::new(),
         });
     }

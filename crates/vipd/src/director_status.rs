@@ -57,6 +57,7 @@ impl Director {
                     .as_ref()
                     .map(|k| k.refused.clone())
                     .unwrap_or_default(),
+                problems: self.ipvs_problems(),
             },
             config: ConfigStatus {
                 path: self.config_path.display().to_string(),
@@ -189,6 +190,7 @@ impl Director {
         let others = self.refused.iter().filter(|(refused, _)| match refused {
             Refused::VirtualMac(router) => *router == vrrp.name,
             Refused::Firewall => !vrrp.accept,
+            Refused::Sysctl(_) => false,
             Refused::Route(item) => {
                 let routes = vrrp.routes.iter().cloned().map(Item::Route);
                 let rules = vrrp.rules.iter().cloned().map(Item::Rule);
@@ -199,6 +201,22 @@ impl Director {
             .map(ToString::to_string)
             .chain(refused)
             .chain(others.map(|(_, why)| why.clone()))
+            .collect()
+    }
+
+    /// What keeps virtual servers from working beside IPVS's own table.
+    fn ipvs_problems(&self) -> Vec<String> {
+        let needs_rules =
+            |server: &VirtualServer| !server.marks.is_empty() || server.has_full_nat();
+        let concern = |refused: &Refused| match refused {
+            Refused::Sysctl(_) => true,
+            Refused::Firewall => self.config.virtual_servers.iter().any(needs_rules),
+            Refused::VirtualMac(_) | Refused::Route(_) => false,
+        };
+        let refused = self.refused.iter();
+        refused
+            .filter(|(refused, _)| concern(refused))
+            .map(|(_, why)| why.clone())
             .collect()
     }
 
@@ -244,7 +262,9 @@ impl Director {
         };
         // While the kernel holds what is desired, a dump without the service is only an old one.
         let in_sync = self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync);
-        wanted && !in_sync && dump.is_none_or(|dump| server.keys.iter().any(|key| !dump.table.contains_key(key)))
+        wanted
+            && !in_sync
+            && dump.is_none_or(|dump| server.keys.iter().any(|key| !dump.table.contains_key(key)))
     }
 
     fn real_status(
@@ -253,16 +273,23 @@ impl Director {
         real: &RealServer,
         dump: Option<&Dump>,
     ) -> RealServerStatus {
-        let services = || server.keys.iter().filter(|key| server.sends(key, &real.key));
+        let services = || {
+            server
+                .keys
+                .iter()
+                .filter(|key| server.sends(key, &real.key))
+        };
         let effective =
             dump.and_then(|dump| services().find_map(|key| effective_weight(dump, *key, real.key)));
         // The services of one virtual server are one to whoever looks.
         let counts = dump.map(|dump| {
             let each = services().filter_map(|key| dump.destinations.get(&(*key, real.key)));
-            each.fold(ConnectionsStatus::default(), |sum, counts| ConnectionsStatus {
-                active: sum.active.saturating_add(counts.active),
-                inactive: sum.inactive.saturating_add(counts.inactive),
-                persistent: sum.persistent.saturating_add(counts.persistent),
+            each.fold(ConnectionsStatus::default(), |sum, counts| {
+                ConnectionsStatus {
+                    active: sum.active.saturating_add(counts.active),
+                    inactive: sum.inactive.saturating_add(counts.inactive),
+                    persistent: sum.persistent.saturating_add(counts.persistent),
+                }
             })
         });
         RealServerStatus {

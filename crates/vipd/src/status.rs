@@ -255,6 +255,9 @@ pub struct IpvsStatus {
     pub last_resync: Option<String>,
     /// What the kernel refused at the last attempt, in words.
     pub refused: Vec<String>,
+    /// What else keeps virtual servers from working, and how to mend it.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// The configuration in force.

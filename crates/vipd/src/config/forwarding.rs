@@ -62,11 +62,7 @@ pub(super) fn tunnel(v: &Value<'_>) -> Option<Tunnel> {
     }
     let mut s = v.section()?;
     let kind = s.or("type", Type::Ipip, |v| {
-        let words = [
-            ("ipip", Type::Ipip),
-            ("gue", Type::Gue),
-            ("gre", Type::Gre),
-        ];
+        let words = [("ipip", Type::Ipip), ("gue", Type::Gue), ("gre", Type::Gre)];
         v.choice(&words, &[])
     });
     let none = ("none", TunnelChecksum::None);

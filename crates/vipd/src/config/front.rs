@@ -137,7 +137,9 @@ impl<'a> Front<'a> {
                 let ips = addresses.iter().map(|(_, address)| address.ip());
                 ips.map(Family::of).collect()
             }
-            Front::Mark { rules, .. } => rules.iter().map(|rule| Family::of(rule.address)).collect(),
+            Front::Mark { rules, .. } => {
+                rules.iter().map(|rule| Family::of(rule.address)).collect()
+            }
         };
         if families.is_empty() {
             let first = servers.iter().find_map(Written::family);

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipvs::{
-    Family, Persistence, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey,
-    Tunnel,
+    DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, Service,
+    ServiceFlags, ServiceKey, Tunnel,
 };
 
 use super::check::Template;
@@ -307,10 +307,26 @@ impl VirtualServer {
         service
     }
 
+    /// Its real servers and its sorry server: where, how, and whether with full NAT.
+    pub fn servers(&self) -> impl Iterator<Item = (DestinationKey, Forwarding, bool)> + '_ {
+        let real = self.real_servers.iter();
+        let real = real.map(|real| (real.key, real.destination, real.masquerade));
+        let sorry = self.sorry_server.iter();
+        let sorry = sorry.map(|sorry| (sorry.key, sorry.destination, sorry.masquerade));
+        real.chain(sorry)
+            .map(|(key, destination, masquerade)| (key, destination.forwarding, masquerade))
+    }
+
+    /// Whether a server is reached by full NAT.
+    #[must_use]
+    pub fn has_full_nat(&self) -> bool {
+        self.servers().any(|(_, _, masquerade)| masquerade)
+    }
+
     /// Whether one of its services sends clients to that real server. Each family has its own, and
     /// the tunnel to another family is only for a virtual server that has no clients of that one.
     #[must_use]
-    pub fn sends(&self, service: &ServiceKey, to: &ipvs::DestinationKey) -> bool {
+    pub fn sends(&self, service: &ServiceKey, to: &DestinationKey) -> bool {
         let family = Family::of(to.0.ip());
         service.family() == family || self.keys.iter().all(|key| key.family() != family)
     }

@@ -70,7 +70,8 @@ impl Director {
         let old = std::mem::replace(&mut self.config, loaded.config);
         let health = self.health.clone();
         let before = |server: &VirtualServer, real: &RealServer| {
-            let known = old.virtual_servers
+            let known = old
+                .virtual_servers
                 .iter()
                 .find(|s| s.keys.iter().any(|key| server.keys.contains(key)));
             let known = known.and_then(|s| s.real_servers.iter().find(|r| r.key == real.key));

@@ -1,5 +1,6 @@
 //! What good files become: every key ends in its value, and what is not written in its default.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
-    SchedulerName, Service, ServiceFlags, ServiceKey, Tunnel,
+    SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
 };
 use vipd::config::{
     Active, Config, Global, Ipvs, Method, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
@@ -29,6 +30,8 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
         ipvs: Ipvs {
             resync_interval: secs(10),
             on_stop: OnStop::Remove,
+            timeouts: None,
+            sysctl: sysctl(&[]),
         },
         vrrp: vec![],
         sync_groups: vec![],
@@ -50,6 +53,14 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         [ipvs]
         resync_interval = "250ms"
         on_stop = "keep"
+        timeouts = { tcp = "15m", udp = "1m" }
+        [ipvs.sysctl]
+        expire_nodest_conn = false
+        sync_threshold = [1, 0]
+        drop_entry = 3
+        conntrack = 1
+        est_cpulist = "0-3,8"
+        est_nice = -20
         "#,
     );
     let expected = Config {
@@ -62,6 +73,19 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         ipvs: Ipvs {
             resync_interval: Duration::from_millis(250),
             on_stop: OnStop::Keep,
+            timeouts: Some(Timeouts {
+                tcp: secs(900),
+                tcp_fin: Duration::ZERO,
+                udp: secs(60),
+            }),
+            sysctl: sysctl(&[
+                ("conntrack", "1"),
+                ("drop_entry", "3"),
+                ("est_cpulist", "0-3,8"),
+                ("est_nice", "-20"),
+                ("expire_nodest_conn", "0"),
+                ("sync_threshold", "1 0"),
+            ]),
         },
         vrrp: vec![],
         sync_groups: vec![],
@@ -404,6 +428,18 @@ fn check(written: &str, expected: &[CheckSpec]) {
     ));
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.virtual_servers[0].real_servers[0].checks, expected);
+}
+
+/// The default settings under `net.ipv4.vs`, but for these.
+fn sysctl(but: &[(&'static str, &str)]) -> BTreeMap<&'static str, String> {
+    let defaults = [
+        ("expire_nodest_conn", "1"),
+        ("expire_quiescent_template", "1"),
+        ("sync_threshold", "2 50"),
+    ];
+    let all = defaults.iter().chain(but);
+    all.map(|(name, value)| (*name, (*value).to_owned()))
+        .collect()
 }
 
 fn service(scheduler: Scheduler) -> Service {
