@@ -9,9 +9,12 @@
 mod authentication;
 mod check;
 mod file;
+mod forwarding;
+mod front;
 mod garp;
 mod global;
 mod heartbeat;
+mod lint;
 mod load;
 mod problem;
 mod reachable;
@@ -19,6 +22,7 @@ mod real_server;
 mod secret;
 mod section;
 mod sync_group;
+mod sysctl;
 mod text;
 mod timing;
 mod track;
@@ -30,8 +34,10 @@ mod virtual_route;
 mod virtual_router;
 mod virtual_server;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,6 +87,10 @@ pub struct Ipvs {
     pub resync_interval: Duration,
     /// What happens to the table on a graceful stop.
     pub on_stop: OnStop,
+    /// How long connections are remembered; `None`, or zero: as the kernel has it.
+    pub timeouts: Option<ipvs::Timeouts>,
+    /// Settings under `net.ipv4.vs`, as the kernel takes them.
+    pub sysctl: BTreeMap<&'static str, String>,
 }
 
 /// What a graceful stop does with the daemon's IPVS entries.
@@ -301,16 +311,20 @@ pub struct Garp {
 pub struct VirtualServer {
     /// Its name, unique among the virtual servers.
     pub name: String,
-    /// What the kernel finds it by.
-    pub key: ipvs::ServiceKey,
-    /// How it schedules.
+    /// What the kernel finds its services by, never none: all alike, and of either family.
+    pub keys: Vec<ipvs::ServiceKey>,
+    /// How they schedule (for IPv6 with `netmask6`, see [`VirtualServer::service_of`]).
     pub service: ipvs::Service,
+    /// Prefix length of the IPv6 networks that are one client to persistence.
+    pub netmask6: u8,
+    /// Packets that get its firewall mark from vipd.
+    pub marks: Vec<MarkRule>,
     /// The virtual router that holds its address.
     pub vrrp: Option<String>,
     /// When it is in the kernel's table.
     pub active: Active,
     /// The forwarding of its real servers (each has its own; this one is shown).
-    pub forwarding: ipvs::Forwarding,
+    pub method: Method,
     /// Sum of weights of healthy real servers that it needs, at least 1.
     pub quorum: u32,
     /// How far above (below) `quorum` the sum must get before quorum is gained (lost).
@@ -321,6 +335,26 @@ pub struct VirtualServer {
     pub sorry_server: Option<SorryServer>,
     /// The real servers, in the order of the file.
     pub real_servers: Vec<RealServer>,
+}
+
+/// How packets reach a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// What IPVS does.
+    pub forwarding: ipvs::Forwarding,
+    /// Full NAT: the client's address gives way to the director's, too.
+    pub masquerade: bool,
+}
+
+/// An entry of `mark`: packets that get the firewall mark of a virtual server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkRule {
+    /// Their protocol.
+    pub protocol: ipvs::Protocol,
+    /// Their destination.
+    pub address: IpAddr,
+    /// Their destination ports.
+    pub ports: Vec<RangeInclusive<u16>>,
 }
 
 /// When a virtual server is in the kernel's table.
@@ -348,6 +382,8 @@ pub struct SorryServer {
     pub key: ipvs::DestinationKey,
     /// How.
     pub destination: ipvs::Destination,
+    /// Full NAT: see [`Method::masquerade`].
+    pub masquerade: bool,
 }
 
 /// `[[virtual_server.real_server]]`
@@ -357,6 +393,8 @@ pub struct RealServer {
     pub key: ipvs::DestinationKey,
     /// Its settings while it is healthy.
     pub destination: ipvs::Destination,
+    /// Full NAT: see [`Method::masquerade`].
+    pub masquerade: bool,
     /// Its checks; all must pass. Empty: it always counts as healthy.
     pub checks: Vec<CheckSpec>,
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use health::{CheckSpec, Health};
-use ipvs::{Destination, DestinationKey, Pool, Table};
+use ipvs::{Destination, DestinationKey, Pool, ServiceKey, Table};
 
 use crate::config::{Active, Config, OnFailure, RealServer, VirtualServer};
 
@@ -34,19 +34,22 @@ pub fn desired(config: &Config, roles: &Roles, health: &HealthTable, quorums: &Q
     let pool = |server: &VirtualServer| {
         let quorum = quorums.get(&server.name).copied().unwrap_or(false);
         let destinations = destinations(server, health, quorum);
-        (
-            server.key,
-            Pool {
-                service: server.service.clone(),
-                destinations,
-            },
-        )
+        let pool = |key: &ServiceKey| Pool {
+            service: server.service_of(key),
+            destinations: destinations
+                .iter()
+                .filter(|(to, _)| server.sends(key, to))
+                .map(|(to, destination)| (*to, *destination))
+                .collect(),
+        };
+        let pools: Vec<_> = server.keys.iter().map(|key| (*key, pool(key))).collect();
+        pools
     };
     config
         .virtual_servers
         .iter()
         .filter(in_force)
-        .map(pool)
+        .flat_map(pool)
         .collect()
 }
 
@@ -135,11 +138,11 @@ mod tests {
     use std::time::Duration;
 
     use health::{CheckKind, Start};
-    use ipvs::{Forwarding, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey};
+    use ipvs::{Forwarding, Protocol, Scheduler, SchedulerName, Service, ServiceFlags};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Global, Ipvs, OnStop, SorryServer};
+    use crate::config::{Global, Ipvs, Method, OnStop, SorryServer};
 
     #[test]
     fn a_real_server_starts_out_of_the_pool_and_enters_it_with_its_first_pass() {
@@ -300,11 +303,14 @@ mod tests {
         let real = |n| RealServer {
             key: key(n),
             destination: destination(),
+            masquerade: false,
             checks: vec![spec(n)],
         };
         let mut server = VirtualServer {
             name: "web".to_owned(),
-            key: service_key(),
+            keys: vec![service_key()],
+            netmask6: 128,
+            marks: Vec::new(),
             service: Service {
                 scheduler: SchedulerName::Known(Scheduler::Wlc),
                 flags: ServiceFlags::default(),
@@ -312,7 +318,7 @@ mod tests {
             },
             vrrp: None,
             active: Active::Always,
-            forwarding: Forwarding::Nat,
+            method: Method::plain(Forwarding::Nat),
             quorum: 1,
             hysteresis: 0,
             on_failure: OnFailure::Remove,
@@ -330,6 +336,8 @@ mod tests {
             ipvs: Ipvs {
                 resync_interval: Duration::from_secs(10),
                 on_stop: OnStop::Remove,
+                timeouts: None,
+                sysctl: BTreeMap::new(),
             },
             sync_groups: Vec::new(),
             track_scripts: Vec::new(),
@@ -363,6 +371,7 @@ mod tests {
         SorryServer {
             key: key(99),
             destination: destination(),
+            masquerade: false,
         }
     }
 

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
@@ -114,8 +114,10 @@ pub(crate) struct CheckDetail {
 pub(crate) enum Refused {
     /// The macvlan of that virtual router.
     VirtualMac(String),
-    /// The rules of accept mode off.
+    /// The table of nftables.
     Firewall,
+    /// A setting of the kernel that virtual servers need.
+    Sysctl(String),
     /// A route or rule, in words.
     Route(String),
 }
@@ -392,6 +394,9 @@ impl Director {
     /// Puts `self.config` in force: start and reload are this one path. `before` says what is
     /// known of a real server whose check is new, so that the check does not begin at nothing.
     fn enforce(&mut self, before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>) {
+        for warning in self.config.warnings() {
+            warn!("{warning}");
+        }
         let mut checks = BTreeMap::new();
         for server in &self.config.virtual_servers {
             for real in &server.real_servers {
@@ -414,7 +419,7 @@ impl Director {
         self.health = checks.clone();
         self.runner.set(checks);
         self.managed
-            .extend(self.config.virtual_servers.iter().map(|server| server.key));
+            .extend(self.config.virtual_servers.iter().flat_map(|s| &s.keys));
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.configure_routers();
@@ -464,7 +469,7 @@ impl Director {
             table,
             managed: self.managed.clone(),
             resync_interval: self.config.ipvs.resync_interval,
-            timeouts: None,
+            timeouts: self.config.ipvs.timeouts,
             daemons: Vec::new(),
         });
     }
@@ -472,8 +477,7 @@ impl Director {
 
 /// Whether a table has a real server with a weight.
 fn serves(table: &Table, server: &VirtualServer, real: &RealServer) -> bool {
-    let destination = table
-        .get(&server.key)
-        .and_then(|pool| pool.destinations.get(&real.key));
-    destination.is_some_and(|destination| destination.weight > 0)
+    let pools = server.keys.iter().filter_map(|key| table.get(key));
+    let mut found = pools.filter_map(|pool| pool.destinations.get(&real.key));
+    found.any(|destination| destination.weight > 0)
 }

@@ -1,5 +1,6 @@
 //! What this host holds while it is master beside IPVS: virtual addresses, virtual MACs, routes and
-//! rules, and the firewall's rules about them. Each kind has a worker that makes the kernel hold what
+//! rules, and the firewall's rules about them; and always what virtual servers need beside IPVS's table.
+//! Each kind has a worker that makes the kernel hold what
 //! it is told and mends what others change; here is told what follows from the roles.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::config::{Config, VirtualAddress, Vrrp};
 use crate::net::addresses::{self, RouterAddresses};
 use crate::net::announcer;
 use crate::net::firewall::{self, Firewall};
+use crate::net::ipvs_sysctl;
 use crate::net::links::Links;
 use crate::net::routes;
 use crate::net::virtual_mac::{self, VirtualMac};
@@ -36,6 +38,8 @@ pub enum Report {
     VirtualMac(virtual_mac::Report),
     /// That for the firewall.
     Firewall(firewall::Report),
+    /// That for settings of IPVS.
+    Sysctl(ipvs_sysctl::Report),
     /// That for routes and rules.
     Routes(routes::Report),
 }
@@ -45,6 +49,7 @@ pub(crate) struct Holdings {
     addresses: watch::Sender<Arc<addresses::Wanted>>,
     virtual_macs: watch::Sender<Arc<virtual_mac::Wanted>>,
     firewall: watch::Sender<Arc<Firewall>>,
+    sysctls: watch::Sender<Arc<ipvs_sysctl::Wanted>>,
     routes: watch::Sender<Arc<routes::Wanted>>,
 }
 
@@ -83,6 +88,9 @@ impl Holdings {
         let (firewall, wanted) = watch::channel(Arc::new(Firewall::default()));
         let says = report.clone();
         let filtering = firewall::start(wanted, move |it| says(Report::Firewall(it)));
+        let (sysctls, wanted) = watch::channel(Arc::new(ipvs_sysctl::Wanted::of(config)));
+        let says = report.clone();
+        let setting = ipvs_sysctl::start(wanted, state_dir, move |it| says(Report::Sysctl(it)));
         let (routes, wanted) = watch::channel(Arc::new(routes::Wanted::default()));
         let routing = routes::start(links.clone(), wanted, move |it| report(Report::Routes(it)))
             .map_err(failed("rtnetlink"))?;
@@ -90,12 +98,14 @@ impl Holdings {
             addresses,
             virtual_macs,
             firewall,
+            sysctls,
             routes,
         };
         let holding = vec![
             ("virtual addresses", addressing),
             ("virtual MACs", macvlans),
             ("the firewall", filtering),
+            ("settings of IPVS", setting),
             ("routes", routing),
         ];
         Ok((holdings, holding, vec![("gratuitous ARP", announcing)]))
@@ -118,6 +128,7 @@ impl Holdings {
         tell(&self.virtual_macs, virtual_macs_of(config, &role));
         tell(&self.addresses, addresses.collect());
         tell(&self.firewall, Firewall::of(config, holds));
+        tell(&self.sysctls, ipvs_sysctl::Wanted::of(config));
         tell(&self.routes, routes::Wanted::of(config, holds));
     }
 }

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod announcer;
 pub mod firewall;
+pub mod ipvs_sysctl;
 pub mod links;
 pub mod neighbours;
 pub mod routes;

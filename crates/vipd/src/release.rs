@@ -11,7 +11,7 @@ use crate::config::{Config, Vrrp};
 use crate::holdings::{Role, virtual_macs_of};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
-use crate::net::{firewall, routes, virtual_mac};
+use crate::net::{firewall, ipvs_sysctl, routes, virtual_mac};
 use crate::reconcile;
 use crate::vrrp_loop::{Spec, say_stop};
 
@@ -50,6 +50,7 @@ pub(crate) async fn release_holdings(config: &Config) -> Result<Vec<String>, Str
     let mut done = release_addresses(config).await?;
     done.extend(routes::release().await?);
     done.extend(firewall::release().await?);
+    done.extend(ipvs_sysctl::release(&config.global.state_dir)?);
     let macs = virtual_macs_of(config, |_| Role::default());
     done.extend(virtual_mac::release(&macs, &config.global.state_dir).await?);
     Ok(done)
@@ -123,7 +124,7 @@ fn release_services(config: &Config) -> Result<Vec<String>, String> {
         config
             .virtual_servers
             .iter()
-            .any(|server| server.key == key)
+            .any(|server| server.keys.contains(&key))
     };
     let ours: Table = dump
         .table

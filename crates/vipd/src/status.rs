@@ -161,8 +161,11 @@ pub struct VrrpCounters {
 pub struct VirtualServerStatus {
     /// Its name.
     pub name: String,
-    /// Address and port, or `fwmark N`.
+    /// Address and port, or `fwmark N`; the first of them.
     pub address: String,
+    /// All of them.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// `tcp`, `udp`, `sctp`; of a firewall mark: `fwmark`.
     pub protocol: String,
     /// The scheduler.
@@ -252,6 +255,9 @@ pub struct IpvsStatus {
     pub last_resync: Option<String>,
     /// What the kernel refused at the last attempt, in words.
     pub refused: Vec<String>,
+    /// What else keeps virtual servers from working, and how to mend it.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// The configuration in force.

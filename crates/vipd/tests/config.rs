@@ -20,6 +20,8 @@ mod advert_source;
 mod router_values;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/services.rs"]
+mod services;
 #[path = "config/values.rs"]
 mod values;
 
@@ -163,6 +165,8 @@ fn the_reference_and_the_default_file_have_every_key() {
     for section in [
         "[global]\nqqqqqqqq = 1",
         "[ipvs]\nqqqqqqqq = 1",
+        "[ipvs]\ntimeouts = { qqqqqqqq = 1 }",
+        "[ipvs]\nsysctl = { qqqqqqqq = 1 }",
         "[[vrrp]]\nqqqqqqqq = 1",
         "[[vrrp]]\nvirtual_addresses = [{ qqqqqqqq = 1 }]",
         "[[vrrp]]\ngarp = { qqqqqqqq = 1 }",
@@ -179,8 +183,10 @@ fn the_reference_and_the_default_file_have_every_key() {
         "[[sync_group]]\nqqqqqqqq = 1",
         "[[track_script]]\nqqqqqqqq = 1",
         &format!("{server}qqqqqqqq = 1"),
+        &format!("{server}mark = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}persistence = {{ qqqqqqqq = 1 }}"),
-        &format!("{server}tunnel = {{ qqqqqqqq = 1 }}"),
+        "[[virtual_server]]\naddresses = ['192.0.2.1:80', '[2001:db8::1]:80']\npersistence = { qqqqqqqq = 1 }",
+        &format!("{server}tunnel = {{ type = 'gue', qqqqqqqq = 1 }}"),
         &format!("{server}real_server = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}check = {{ type = 'http', tls = true, qqqqqqqq = 1 }}"),
     ] {

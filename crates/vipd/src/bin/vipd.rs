@@ -84,6 +84,9 @@ fn check(path: &Path) -> ExitCode {
     let color = stdout().is_terminal();
     match Config::load(path) {
         Ok(config) => {
+            for warning in config.warnings() {
+                say(&format!("{}: warning: {warning}", path.display()));
+            }
             let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
             say(&format!(
                 "{}: good: {routers} vrrp, {servers} virtual_server",

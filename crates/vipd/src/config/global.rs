@@ -1,13 +1,18 @@
 //! `[global]` and `[ipvs]`: the daemon itself, and how it keeps the kernel's table.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipvs::Timeouts;
+
 use super::section::Section;
-use super::{Global, Ipvs, OnStop, text};
+use super::value::Value;
+use super::{Global, Ipvs, OnStop, sysctl, text};
 
 const RESYNC_MIN: Duration = Duration::from_millis(100);
 const RESYNC_MAX: Duration = Duration::from_secs(3600);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 
 impl Global {
     pub(super) fn read(mut s: Section<'_>) -> Option<Global> {
@@ -41,7 +46,8 @@ impl Default for Global {
 }
 
 impl Ipvs {
-    pub(super) fn read(mut s: Section<'_>) -> Option<Ipvs> {
+    /// Returns beside where it switches connection tracking off.
+    pub(super) fn read<'a>(mut s: Section<'a>) -> Option<(Ipvs, Option<Value<'a>>)> {
         let default = Ipvs::default();
         let resync_interval = s.or("resync_interval", default.resync_interval, |v| {
             v.duration(RESYNC_MIN..=RESYNC_MAX)
@@ -49,12 +55,18 @@ impl Ipvs {
         let on_stop = s.or("on_stop", default.on_stop, |v| {
             v.choice(&[("remove", OnStop::Remove), ("keep", OnStop::Keep)], &[])
         });
-        s.refuse(&["timeouts", "sync", "sysctl"]);
+        let timeouts = s.maybe("timeouts", timeouts);
+        let sysctl = s.or("sysctl", (default.sysctl, None), sysctl::read);
+        s.refuse(&["sync"]);
         s.finish();
-        Some(Ipvs {
+        let (sysctl, conntrack_off) = sysctl?;
+        let ipvs = Ipvs {
             resync_interval: resync_interval?,
             on_stop: on_stop?,
-        })
+            timeouts: timeouts?,
+            sysctl,
+        };
+        Some((ipvs, conntrack_off))
     }
 }
 
@@ -63,6 +75,30 @@ impl Default for Ipvs {
         Ipvs {
             resync_interval: Duration::from_secs(10),
             on_stop: OnStop::Remove,
+            timeouts: None,
+            sysctl: sysctl::defaults(),
         }
     }
+}
+
+/// `timeouts`; what is not written is zero, which leaves the kernel's alone.
+fn timeouts(v: &Value<'_>) -> Option<Timeouts> {
+    let mut s = v.section()?;
+    let mut timeout = |key| {
+        s.or(key, Duration::ZERO, |v| {
+            let timeout = v.duration(TIMEOUT)?;
+            if timeout.subsec_nanos() != 0 {
+                v.report("IPVS counts whole seconds", "write it without a fraction");
+                return None;
+            }
+            Some(timeout)
+        })
+    };
+    let (tcp, tcp_fin, udp) = (timeout("tcp"), timeout("tcp_fin"), timeout("udp"));
+    s.finish();
+    Some(Timeouts {
+        tcp: tcp?,
+        tcp_fin: tcp_fin?,
+        udp: udp?,
+    })
 }

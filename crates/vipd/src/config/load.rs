@@ -10,8 +10,8 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, file, secret, sync_group, track, track_script, virtual_router,
-    virtual_server,
+    Config, Global, Ipvs, Problems, VirtualServer, file, secret, sync_group, sysctl, track,
+    track_script, virtual_router, virtual_server,
 };
 
 /// Largest file that is read, in bytes. A director of 10,000 real servers needs about half of it.
@@ -132,7 +132,9 @@ fn read(path: &Path) -> io::Result<String> {
 
 fn read_root(mut s: Section<'_>) -> Option<Config> {
     let global = s.or("global", Global::default(), |v| Global::read(v.section()?));
-    let ipvs = s.or("ipvs", Ipvs::default(), |v| Ipvs::read(v.section()?));
+    let ipvs = s.or("ipvs", (Ipvs::default(), None), |v| {
+        Ipvs::read(v.section()?)
+    });
     let (script_names, server_names) = (s.names("track_script"), s.names("virtual_server"));
     let mut routers = virtual_router::Reader::new(track::Known {
         scripts: &script_names,
@@ -161,6 +163,16 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         .into_iter()
         .map(|section| servers.read(section))
         .collect();
+    let full_nat = virtual_servers
+        .iter()
+        .flatten()
+        .any(VirtualServer::has_full_nat);
+    let ipvs = ipvs.map(|(mut ipvs, conntrack_off)| {
+        if full_nat {
+            sysctl::full_nat(&mut ipvs, conntrack_off.as_ref());
+        }
+        ipvs
+    });
     s.refuse(&["notify"]);
     s.finish();
     Some(Config {

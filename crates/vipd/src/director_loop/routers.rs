@@ -17,6 +17,7 @@ use crate::holdings::{self, Role};
 use crate::maintenance;
 use crate::net::addresses;
 use crate::net::firewall;
+use crate::net::ipvs_sysctl;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::routes;
@@ -385,6 +386,7 @@ impl Director {
                 }
                 firewall::Report::Mended => self.mend(&Refused::Firewall),
             },
+            holdings::Report::Sysctl(report) => self.take_sysctl(report),
             holdings::Report::Routes(report) => match report {
                 routes::Report::Repaired { item } => self.repaired(&item.to_string()),
                 routes::Report::Refused { item, error } => {
@@ -397,6 +399,27 @@ impl Director {
                 }
                 routes::Report::Trouble { error } => error!("{error}"),
             },
+        }
+    }
+
+    fn take_sysctl(&mut self, report: ipvs_sysctl::Report) {
+        match report {
+            ipvs_sysctl::Report::Repaired { name, found } => {
+                self.repairs += 1;
+                let message = format!("somebody else had made it {found}");
+                self.events.record(Kind::IpvsRepaired, name, message);
+            }
+            ipvs_sysctl::Report::Missing { name } => {
+                warn!(
+                    "this kernel has no net.ipv4.vs.{name}: what the configuration says of it has no effect"
+                );
+            }
+            ipvs_sysctl::Report::Refused { name, error } => {
+                self.events.record(Kind::IpvsRefused, name.as_str(), &error);
+                let what = format!("{name} {error}");
+                self.refused.insert(Refused::Sysctl(name), what);
+            }
+            ipvs_sysctl::Report::Mended { name } => self.mend(&Refused::Sysctl(name)),
         }
     }
 

@@ -1,16 +1,14 @@
-//! The nftables table `vipd` (family inet), which makes `accept = false` true: a master that takes
-//! no packets addressed to its virtual addresses itself (RFC 5798 §6.4.3, `Accept_Mode`).
+//! The nftables table `vipd` (family inet): what packets need beside IPVS. It refuses what is sent to
+//! virtual addresses themselves (`accept = false`), sets firewall marks (`mark`), and puts this host's
+//! address in the place of the client's (`forwarding = "fullnat"`); `rules` has the text.
 //!
-//! What a user sees: `nft list table inet vipd` while such a router holds its addresses, otherwise
-//! no table. Connections to, and pings of, a virtual address that IPVS does not take are dropped and
-//! counted there. ARP and IPv6 neighbour discovery go on. Somebody who flushes the table finds it
-//! back after [`LOOK`].
+//! What a user sees: `nft list table inet vipd`, and no table where nothing of this is needed.
+//! Somebody who flushes the table finds it back after [`LOOK`].
 //!
 //! The table is replaced as a whole in one transaction of `nft -f -`: there is no moment without it.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr};
+mod rules;
+
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -22,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{Config, VirtualAddress, Vrrp};
+pub use rules::{Firewall, FullNat, Mark, render};
 
 /// How often the kernel's table is compared with what was put there.
 pub const LOOK: Duration = Duration::from_secs(5);
@@ -32,30 +30,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where `nft` is looked for before `PATH`, which in a service often lacks these.
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
-
-/// What the table does. Empty: there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Firewall {
-    /// Addresses, with the interface that carries them, that this host does not take packets for.
-    pub refused: BTreeSet<(String, IpAddr)>,
-}
-
-impl Firewall {
-    /// What the configuration wants while the virtual routers for which `holds` speaks hold their
-    /// addresses. An owner's addresses are the host's own: it always accepts.
-    #[must_use]
-    pub fn of(config: &Config, holds: impl Fn(&str) -> bool) -> Firewall {
-        let refuses = |vrrp: &&Vrrp| {
-            let owner = vrrp.parameters.priority == vrrp::PRIORITY_OWNER;
-            !vrrp.accept && !owner && holds(&vrrp.name)
-        };
-        let routers = config.vrrp.iter().filter(refuses);
-        let place = |address: &VirtualAddress| (address.interface.clone(), address.ip());
-        Firewall {
-            refused: routers.flat_map(|v| &v.addresses).map(place).collect(),
-        }
-    }
-}
 
 /// What was done, for the log, the events and the counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,70 +74,6 @@ pub async fn release() -> Result<Vec<String>, String> {
     Ok(vec!["removed the nftables table inet vipd".to_owned()])
 }
 
-/// The text that replaces the table by one that does this.
-///
-/// The input chain comes at priority 150, after IPVS, whose hooks are at 98 and 99
-/// (`NF_IP_PRI_NAT_SRC` - 2 and - 1): what IPVS takes never gets here, so virtual services work. An
-/// earlier priority, such as -1, kills them.
-///
-/// Only packets *to* the addresses are dropped. Packets from them leave this host for good reasons:
-/// the kernel tells senders of too large packets, which IPVS tunnels, with ICMP from the virtual
-/// address.
-#[must_use]
-pub fn render(firewall: &Firewall) -> String {
-    // Both lines: deleting what is not there is an error, which would end the transaction.
-    let mut text = "table inet vipd\ndelete table inet vipd\n".to_owned();
-    if firewall.refused.is_empty() {
-        return text;
-    }
-    let (mut v4, mut v6, mut link_local) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (interface, address) in &firewall.refused {
-        match address {
-            IpAddr::V4(address) => drop(v4.insert(address.to_string())),
-            // The same one may be the host's own on another link.
-            IpAddr::V6(address) if is_link_local(*address) => {
-                link_local.insert(format!("\"{interface}\" . {address}"));
-            }
-            IpAddr::V6(address) => drop(v6.insert(address.to_string())),
-        }
-    }
-    let sets = [
-        ("virtual4", "ipv4_addr", "ip daddr", v4),
-        ("virtual6", "ipv6_addr", "ip6 daddr", v6),
-        (
-            "virtual_link_local",
-            "ifname . ipv6_addr",
-            "iifname . ip6 daddr",
-            link_local,
-        ),
-    ];
-    let (mut definitions, mut rules) = (String::new(), String::new());
-    for (name, kind, selector, elements) in sets {
-        if elements.is_empty() {
-            continue;
-        }
-        let elements = elements.into_iter().collect::<Vec<_>>().join(", ");
-        // Writing to a String does not fail.
-        let _ = write!(
-            definitions,
-            "\tset {name} {{\n\t\ttype {kind}\n\t\telements = {{ {elements} }}\n\t}}\n"
-        );
-        let _ = writeln!(rules, "\t\t{selector} @{name} counter drop");
-    }
-    let _ = write!(
-        text,
-        "table inet vipd {{\n{definitions}\tchain input {{\n\
-         \t\ttype filter hook input priority 150; policy accept;\n\
-         \t\ticmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept\n\
-         {rules}\t}}\n}}\n"
-    );
-    text
-}
-
-fn is_link_local(address: Ipv6Addr) -> bool {
-    address.is_unicast_link_local()
-}
-
 struct Worker {
     wanted: watch::Receiver<Arc<Firewall>>,
     reports: Box<dyn Fn(Report) + Send + Sync>,
@@ -192,9 +102,9 @@ impl Worker {
         }
     }
 
-    /// The last pass: nobody will say more.
+    /// The last pass: nobody will say more. What services need that stay, stays.
     async fn finish(&mut self) {
-        let clean = |(applied, _): &(Arc<Firewall>, _)| applied.refused.is_empty();
+        let clean = |(applied, _): &(Arc<Firewall>, _)| applied.is_empty() || applied.keep;
         if !self.applied.as_ref().is_some_and(clean) && matches!(list().await, Ok(Some(_))) {
             self.put(Arc::new(Firewall::default())).await;
         }
@@ -210,12 +120,12 @@ impl Worker {
         let mut fine = known.is_some();
         // A dead daemon may have left its table. That there is none to remove must not need nft, nor
         // a kernel that has nftables.
-        let clean = wanted.refused.is_empty() && self.applied.is_none();
+        let clean = wanted.is_empty() && self.applied.is_none();
         if clean && !matches!(list().await, Ok(Some(_))) {
             self.settled(wanted, None);
             return None;
         }
-        if let Some((_, shown)) = known.filter(|_| !wanted.refused.is_empty()) {
+        if let Some((_, shown)) = known.filter(|_| !wanted.is_empty()) {
             // If it cannot be read, putting it there says why.
             fine = list().await.is_ok_and(|now| now == shown);
             if !fine && self.put(Arc::clone(&wanted)).await {
@@ -227,7 +137,7 @@ impl Worker {
         if self.complaint.is_some() {
             Some(Instant::now() + RETRY)
         } else {
-            (!wanted.refused.is_empty()).then(|| Instant::now() + LOOK)
+            (!wanted.is_empty()).then(|| Instant::now() + LOOK)
         }
     }
 
@@ -247,7 +157,7 @@ impl Worker {
         // What is read here is what the table is held to from now on: somebody's change a moment
         // after ours must not become part of it.
         let result = result.and_then(|shown| {
-            let whole = drops(&render(&wanted)) == shown.as_deref().map_or(0, drops);
+            let whole = rules::count(&render(&wanted)) == shown.as_deref().map_or(0, rules::count);
             let changed = || "somebody else changes the table inet vipd".to_owned();
             whole.then_some(shown).ok_or_else(changed)
         });
@@ -318,11 +228,6 @@ async fn nft(arguments: &[&str], input: String) -> Result<Output, String> {
         Ok(output) => output.map_err(|error| format!("running {}: {error}", program.display())),
         Err(_) => Err(format!("nft did not end within {NFT_TIMEOUT:?}")),
     }
-}
-
-/// How many rules drop.
-fn drops(text: &str) -> usize {
-    text.lines().filter(|line| line.ends_with(" drop")).count()
 }
 
 fn first_line(output: &Output) -> String {

@@ -74,10 +74,7 @@ impl Remembered {
     pub fn open(state_dir: &Path) -> (Remembered, Result<(), Failure>) {
         let mut remembered = Remembered {
             path: state_dir.join(FILE),
-            boot: std::fs::read_to_string(BOOT_ID)
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            boot: boot_id(),
             values: BTreeMap::new(),
         };
         let result = remembered.load();
@@ -178,7 +175,6 @@ impl Remembered {
         result.map_err(|error| failure("writing", &self.path, error))
     }
 
-    /// Whoever reads the file sees the old or the new one, never a part.
     fn replace_file(&self) -> io::Result<()> {
         let saved = |(key, value): (&Key, &Value)| Saved {
             index: key.0,
@@ -191,13 +187,24 @@ impl Remembered {
             boot_id: self.boot.clone(),
             values: self.values.iter().map(saved).collect(),
         };
-        if let Some(directory) = self.path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        let new = self.path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec_pretty(&file)?)?;
-        std::fs::rename(&new, &self.path)
+        replace_file(&self.path, &file)
     }
+}
+
+/// Writes a file of the state directory. Whoever reads it sees the old or the new one, never a part.
+pub(super) fn replace_file(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let new = path.with_extension("json.new");
+    std::fs::write(&new, serde_json::to_vec_pretty(content)?)?;
+    std::fs::rename(&new, path)
+}
+
+/// Tells one boot of the host from another.
+pub(super) fn boot_id() -> String {
+    let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// Returns whether there was anything to do: somebody else's value stays.

@@ -92,6 +92,7 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
         let more = refused.len() - REFUSED_MAX;
         found.push(format!("IPVS: {more} more changes are refused (--json)"));
     }
+    found.extend(status.ipvs.problems.iter().cloned());
     each(&|router| peer_problems(router, now), &mut found);
     if status.maintenance {
         found.push(

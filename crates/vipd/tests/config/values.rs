@@ -1,5 +1,6 @@
 //! What good files become: every key ends in its value, and what is not written in its default.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
-    SchedulerName, Service, ServiceFlags, ServiceKey, Tunnel,
+    SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Global, Ipvs, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
+    Active, Config, Global, Ipvs, Method, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
 };
 
 use super::{parse, secs};
@@ -29,6 +30,8 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
         ipvs: Ipvs {
             resync_interval: secs(10),
             on_stop: OnStop::Remove,
+            timeouts: None,
+            sysctl: sysctl(&[]),
         },
         vrrp: vec![],
         sync_groups: vec![],
@@ -50,6 +53,14 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         [ipvs]
         resync_interval = "250ms"
         on_stop = "keep"
+        timeouts = { tcp = "15m", udp = "1m" }
+        [ipvs.sysctl]
+        expire_nodest_conn = false
+        sync_threshold = [1, 0]
+        drop_entry = 3
+        conntrack = 1
+        est_cpulist = "0-3,8"
+        est_nice = -20
         "#,
     );
     let expected = Config {
@@ -62,6 +73,19 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         ipvs: Ipvs {
             resync_interval: Duration::from_millis(250),
             on_stop: OnStop::Keep,
+            timeouts: Some(Timeouts {
+                tcp: secs(900),
+                tcp_fin: Duration::ZERO,
+                udp: secs(60),
+            }),
+            sysctl: sysctl(&[
+                ("conntrack", "1"),
+                ("drop_entry", "3"),
+                ("est_cpulist", "0-3,8"),
+                ("est_nice", "-20"),
+                ("expire_nodest_conn", "0"),
+                ("sync_threshold", "1 0"),
+            ]),
         },
         vrrp: vec![],
         sync_groups: vec![],
@@ -78,14 +102,16 @@ fn a_virtual_server_needs_a_name_and_an_address() {
         config.virtual_servers,
         [VirtualServer {
             name: "http".into(),
-            key: ServiceKey::Address {
+            keys: vec![ServiceKey::Address {
                 protocol: Protocol::Tcp,
                 address: socket("192.168.1.10:80"),
-            },
+            }],
             service: service(Scheduler::Wlc),
+            netmask6: 128,
+            marks: vec![],
             vrrp: None,
             active: Active::Always,
-            forwarding: Forwarding::DirectRouting,
+            method: Method::plain(Forwarding::DirectRouting),
             quorum: 1,
             hysteresis: 0,
             on_failure: OnFailure::Remove,
@@ -151,20 +177,23 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
         config.unwrap().virtual_servers,
         [VirtualServer {
             name: "dns".into(),
-            key: ServiceKey::Address {
+            keys: vec![ServiceKey::Address {
                 protocol: Protocol::Udp,
                 address: socket("192.168.1.10:53"),
-            },
+            }],
             service,
+            netmask6: 24,
+            marks: vec![],
             vrrp: Some("dns".into()),
             active: Active::Master,
-            forwarding: Forwarding::Nat,
+            method: Method::plain(Forwarding::Nat),
             quorum: 3,
             hysteresis: 2,
             on_failure: OnFailure::ZeroWeight,
             sorry_server: Some(SorryServer {
                 key: DestinationKey(socket("192.168.1.99:5353")),
                 destination: destination(Forwarding::Nat),
+                masquerade: false,
             }),
             real_servers: vec![
                 RealServer {
@@ -175,11 +204,13 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
                         lower_threshold: 80,
                         ..destination(Forwarding::Nat)
                     },
+                    masquerade: false,
                     checks: vec![],
                 },
                 RealServer {
                     key: DestinationKey(socket("[2001:db8::22]:53")),
                     destination: destination(Forwarding::Tunnel(Tunnel::Ipip)),
+                    masquerade: false,
                     checks: vec![],
                 },
             ],
@@ -196,7 +227,7 @@ fn a_firewall_mark_has_the_family_of_its_first_real_server() {
         ))
         .unwrap()
         .virtual_servers[0]
-            .key
+            .keys[0]
     };
     let mark = |family| ServiceKey::FirewallMark { family, mark: 3 };
     assert_eq!(with("10.0.0.21"), mark(Family::V4));
@@ -397,6 +428,18 @@ fn check(written: &str, expected: &[CheckSpec]) {
     ));
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.virtual_servers[0].real_servers[0].checks, expected);
+}
+
+/// The default settings under `net.ipv4.vs`, but for these.
+fn sysctl(but: &[(&'static str, &str)]) -> BTreeMap<&'static str, String> {
+    let defaults = [
+        ("expire_nodest_conn", "1"),
+        ("expire_quiescent_template", "1"),
+        ("sync_threshold", "2 50"),
+    ];
+    let all = defaults.iter().chain(but);
+    all.map(|(name, value)| (*name, (*value).to_owned()))
+        .collect()
 }
 
 fn service(scheduler: Scheduler) -> Service {

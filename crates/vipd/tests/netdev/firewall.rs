@@ -1,12 +1,14 @@
 //! The nftables table.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ipvs::Protocol;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use vipd::net::firewall::{self, Firewall, Report, render};
+use vipd::net::firewall::{self, Firewall, FullNat, Mark, Report, render};
 
 use crate::lan::{Lan, in_lan, soon};
 
@@ -163,6 +165,80 @@ fn a_table_that_somebody_flushes_or_changes_is_put_back_and_goes_at_the_end() {
 }
 
 #[test]
+fn marks_and_full_nat_of_both_families_are_rules_that_the_kernel_takes() {
+    in_lan(|lan| async move {
+        let worker = Worker::start();
+        worker.wanted.send_replace(Arc::new(services(false)));
+        soon("the table", || table(&lan).contains("masquerade")).await;
+        let text = lan.exec("a", "nft --stateless list table inet vipd").1;
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for expected in [
+            "elements = { 10.0.0.9 . tcp . 80 : 0x00000003, 10.0.0.9 . udp . 8000-8100 : 0x00000003 }",
+            "elements = { fd00::9 . sctp . 1-65535 : 0x00000003 }",
+            "type filter hook prerouting priority mangle;",
+            "type filter hook output priority mangle;",
+            "meta mark set ip6 daddr . meta l4proto . th dport map @mark6",
+            "elements = { 10.0.0.9 . tcp . 10.0.0.21 . 8080 }",
+            "elements = { fd00::9 . tcp . fd00::21 }",
+            "elements = { 0x00000003 . 10.0.0.21 }",
+            "meta mark . ip daddr @full_nat_mark4 masquerade",
+        ] {
+            assert!(words.contains(expected), "{expected}: {text}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(worker.reports(), []);
+        assert!(lan.exec("a", "nft flush chain inet vipd full_nat").0);
+        soon("told", || worker.reports() == [Report::Repaired]).await;
+        worker.stop().await;
+        assert_eq!(table(&lan), "");
+    });
+}
+
+#[test]
+fn where_services_stay_after_a_stop_so_does_what_they_need() {
+    in_lan(|lan| async move {
+        let worker = Worker::start();
+        worker.wanted.send_replace(Arc::new(services(true)));
+        soon("the table", || table(&lan).contains("masquerade")).await;
+        worker.stop().await;
+        assert!(table(&lan).contains("masquerade"));
+        assert_eq!(firewall::release().await.unwrap().len(), 1);
+    });
+}
+
+fn services(keep: bool) -> Firewall {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let mark = |address, protocol, ports| Mark {
+        address: ip(address),
+        protocol,
+        ports,
+        mark: 3,
+    };
+    let address = |address, real: &str| FullNat::Address {
+        address: ip(address),
+        protocol: Protocol::Tcp,
+        real: real.parse().unwrap(),
+    };
+    Firewall {
+        refused: BTreeSet::new(),
+        marks: BTreeSet::from([
+            mark("10.0.0.9", Protocol::Tcp, (80, 80)),
+            mark("10.0.0.9", Protocol::Udp, (8000, 8100)),
+            mark("fd00::9", Protocol::Sctp, (1, 65535)),
+        ]),
+        full_nat: BTreeSet::from([
+            address("10.0.0.9", "10.0.0.21:8080"),
+            address("fd00::9", "[fd00::21]:0"),
+            FullNat::Mark {
+                mark: 3,
+                real: ip("10.0.0.21"),
+            },
+        ]),
+        keep,
+    }
+}
+
+#[test]
 fn a_dead_daemons_table_is_removed_by_the_next_one_and_by_release() {
     in_lan(|lan| async move {
         assert!(lan.exec("a", "nft add table inet vipd").0);
@@ -182,7 +258,10 @@ fn what_nft_refuses_is_told_once_and_mended_later() {
         let worker = Worker::start();
         let bad = ("no \" such".to_owned(), "fe80::9".parse().unwrap());
         let refused = std::collections::BTreeSet::from([bad]);
-        worker.wanted.send_replace(Arc::new(Firewall { refused }));
+        worker.wanted.send_replace(Arc::new(Firewall {
+            refused,
+            ..Firewall::default()
+        }));
         let is_refused = |report: &Report| matches!(report, Report::Refused { error } if error.starts_with("nft: "));
         soon("refused", || worker.reports().iter().any(is_refused)).await;
         tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -238,5 +317,6 @@ fn refusing(addresses: &[&str]) -> Firewall {
     let place = |address: &&str| ("eth0".to_owned(), address.parse::<IpAddr>().unwrap());
     Firewall {
         refused: addresses.iter().map(place).collect(),
+        ..Firewall::default()
     }
 }
