@@ -238,6 +238,7 @@ impl Client {
                         },
                     );
                     dump.services.insert(key, statistics);
+                    dump.service_order.push(key);
                 }
                 Err(error) if errno(&error) == Some(Errno::SRCH) => {}
                 Err(error) => return Err(error),
@@ -258,6 +259,7 @@ impl Client {
             let (key, settings, statistics) = message::destination_from(answer, service)?;
             destinations.insert(key, settings);
             dump.destinations.insert((*service, key), statistics);
+            dump.destination_order.push((*service, key));
             Ok(())
         })?;
         Ok(destinations)

@@ -18,7 +18,7 @@ pub use message::Info;
 pub use refused::Refused;
 pub use table::{
     Destination, DestinationKey, DestinationStatistics, Dump, Family, Forwarding, Persistence,
-    Pool, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Table,
-    Tunnel, TunnelChecksum,
+    Pool, Protocol, Rates, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics,
+    Table, Tunnel, TunnelChecksum,
 };
 pub use timeouts::Timeouts;

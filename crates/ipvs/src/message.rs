@@ -397,6 +397,11 @@ mod statistics {
     pub(super) const OUT_PACKETS: u16 = 3;
     pub(super) const IN_BYTES: u16 = 4;
     pub(super) const OUT_BYTES: u16 = 5;
+    pub(super) const CONNECTION_RATE: u16 = 6;
+    pub(super) const IN_PACKET_RATE: u16 = 7;
+    pub(super) const OUT_PACKET_RATE: u16 = 8;
+    pub(super) const IN_BYTE_RATE: u16 = 9;
+    pub(super) const OUT_BYTE_RATE: u16 = 10;
 }
 
 /// `IPVS_INFO_ATTR_*`.

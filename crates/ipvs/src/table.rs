@@ -202,6 +202,23 @@ pub struct Statistics {
     pub in_bytes: u64,
     /// Bytes to clients (NAT only).
     pub out_bytes: u64,
+    /// How fast these grow.
+    pub rates: Rates,
+}
+
+/// What the kernel's estimator says of the last seconds, each per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients (NAT only).
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients (NAT only).
+    pub out_bytes: u64,
 }
 
 /// Counters of a destination and the connections it has now.
@@ -226,6 +243,10 @@ pub struct Dump {
     pub services: BTreeMap<ServiceKey, Statistics>,
     /// Counters by destination.
     pub destinations: BTreeMap<(ServiceKey, DestinationKey), DestinationStatistics>,
+    /// The services in the order of the kernel's hash table.
+    pub service_order: Vec<ServiceKey>,
+    /// The destinations in the kernel's order, those of one service together.
+    pub destination_order: Vec<(ServiceKey, DestinationKey)>,
 }
 
 impl ServiceKey {

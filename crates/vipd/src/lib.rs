@@ -12,6 +12,7 @@ pub mod director_loop;
 pub mod director_status;
 pub mod events;
 pub mod holdings;
+pub mod ipvsadm;
 pub mod listeners;
 pub mod maintenance;
 pub mod metrics;

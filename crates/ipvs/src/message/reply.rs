@@ -16,7 +16,7 @@ use super::{
 };
 use crate::table::{
     Destination, DestinationKey, DestinationStatistics, Family, Forwarding, Persistence, Protocol,
-    SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Tunnel, TunnelChecksum,
+    Rates, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Tunnel, TunnelChecksum,
 };
 
 /// Why an answer makes no sense.
@@ -289,6 +289,13 @@ fn statistics(wide: Option<&[u8]>, narrow: Option<&[u8]>) -> Result<Statistics, 
         out_packets: counter(of_statistics::OUT_PACKETS, "the count of packets out")?,
         in_bytes: counter(of_statistics::IN_BYTES, "the count of bytes in")?,
         out_bytes: counter(of_statistics::OUT_BYTES, "the count of bytes out")?,
+        rates: Rates {
+            connections: counter(of_statistics::CONNECTION_RATE, "connections a second")?,
+            in_packets: counter(of_statistics::IN_PACKET_RATE, "packets in a second")?,
+            out_packets: counter(of_statistics::OUT_PACKET_RATE, "packets out a second")?,
+            in_bytes: counter(of_statistics::IN_BYTE_RATE, "bytes in a second")?,
+            out_bytes: counter(of_statistics::OUT_BYTE_RATE, "bytes out a second")?,
+        },
     })
 }
 
