@@ -4,12 +4,15 @@
 //! It knows nothing of VRRP, of health checks or of any configuration format.
 
 mod client;
+mod daemon;
 mod diff;
 pub mod message;
 mod refused;
 mod table;
+mod timeouts;
 
 pub use client::{Client, Error, OpenError};
+pub use daemon::{Daemon, DaemonRole};
 pub use diff::{Change, Impossible, apply_to, diff};
 pub use message::Info;
 pub use refused::Refused;
@@ -18,3 +21,4 @@ pub use table::{
     Pool, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Table,
     Tunnel, TunnelChecksum,
 };
+pub use timeouts::Timeouts;

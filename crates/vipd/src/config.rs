@@ -9,6 +9,8 @@
 mod authentication;
 mod check;
 mod file;
+mod forwarding;
+mod front;
 mod garp;
 mod global;
 mod heartbeat;
@@ -33,6 +35,7 @@ mod virtual_server;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -302,16 +305,20 @@ pub struct Garp {
 pub struct VirtualServer {
     /// Its name, unique among the virtual servers.
     pub name: String,
-    /// What the kernel finds it by.
-    pub key: ipvs::ServiceKey,
-    /// How it schedules.
+    /// What the kernel finds its services by, never none: all alike, and of either family.
+    pub keys: Vec<ipvs::ServiceKey>,
+    /// How they schedule (for IPv6 with `netmask6`, see [`VirtualServer::service_of`]).
     pub service: ipvs::Service,
+    /// Prefix length of the IPv6 networks that are one client to persistence.
+    pub netmask6: u8,
+    /// Packets that get its firewall mark from vipd.
+    pub marks: Vec<MarkRule>,
     /// The virtual router that holds its address.
     pub vrrp: Option<String>,
     /// When it is in the kernel's table.
     pub active: Active,
     /// The forwarding of its real servers (each has its own; this one is shown).
-    pub forwarding: ipvs::Forwarding,
+    pub method: Method,
     /// Sum of weights of healthy real servers that it needs, at least 1.
     pub quorum: u32,
     /// How far above (below) `quorum` the sum must get before quorum is gained (lost).
@@ -350,6 +357,26 @@ impl MinimumUp {
     }
 }
 
+/// How packets reach a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// What IPVS does.
+    pub forwarding: ipvs::Forwarding,
+    /// Full NAT: the client's address gives way to the director's, too.
+    pub masquerade: bool,
+}
+
+/// An entry of `mark`: packets that get the firewall mark of a virtual server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkRule {
+    /// Their protocol.
+    pub protocol: ipvs::Protocol,
+    /// Their destination.
+    pub address: IpAddr,
+    /// Their destination ports.
+    pub ports: Vec<RangeInclusive<u16>>,
+}
+
 /// When a virtual server is in the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Active {
@@ -375,6 +402,8 @@ pub struct SorryServer {
     pub key: ipvs::DestinationKey,
     /// How.
     pub destination: ipvs::Destination,
+    /// Full NAT: see [`Method::masquerade`].
+    pub masquerade: bool,
 }
 
 /// `[[virtual_server.real_server]]`
@@ -384,6 +413,8 @@ pub struct RealServer {
     pub key: ipvs::DestinationKey,
     /// Its settings while it is healthy.
     pub destination: ipvs::Destination,
+    /// Full NAT: see [`Method::masquerade`].
+    pub masquerade: bool,
     /// Its checks; all must pass. Empty: it always counts as healthy.
     pub checks: Vec<CheckSpec>,
 }

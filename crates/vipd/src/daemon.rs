@@ -174,7 +174,7 @@ fn adopt(config: &Config) -> Result<Table, String> {
         config
             .virtual_servers
             .iter()
-            .any(|server| server.key == key)
+            .any(|server| server.keys.contains(&key))
     };
     let table: Table = dump
         .table

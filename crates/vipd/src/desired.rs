@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use health::{CheckSpec, Health};
-use ipvs::{Pool, Table};
+use ipvs::{Pool, ServiceKey, Table};
 
 use crate::config::{Active, Config, RealServer, VirtualServer};
 use crate::overrides::Overrides;
@@ -62,17 +62,23 @@ pub fn desired(config: &Config, roles: &Roles, pools: &PoolStates) -> Table {
     };
     let pool = |server: &VirtualServer| {
         let state = pools.get(&server.name);
-        let pool = Pool {
-            service: server.service.clone(),
-            destinations: state.map_or_else(BTreeMap::new, |state| state.destinations.clone()),
+        let pool = |key: &ServiceKey| Pool {
+            service: server.service_of(key),
+            destinations: state
+                .into_iter()
+                .flat_map(|state| &state.destinations)
+                .filter(|(to, _)| server.sends(key, to))
+                .map(|(to, destination)| (*to, *destination))
+                .collect(),
         };
-        (server.key, pool)
+        let services: Vec<_> = server.keys.iter().map(|key| (*key, pool(key))).collect();
+        services
     };
     config
         .virtual_servers
         .iter()
         .filter(in_force)
-        .map(pool)
+        .flat_map(pool)
         .collect()
 }
 

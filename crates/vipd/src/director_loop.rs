@@ -430,7 +430,7 @@ impl Director {
         self.health = checks.clone();
         self.runner.set(checks);
         self.managed
-            .extend(self.config.virtual_servers.iter().map(|server| server.key));
+            .extend(self.config.virtual_servers.iter().flat_map(|s| &s.keys));
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.configure_routers();
@@ -457,14 +457,15 @@ impl Director {
             table,
             managed: self.managed.clone(),
             resync_interval: self.config.ipvs.resync_interval,
+            timeouts: None,
+            daemons: Vec::new(),
         });
     }
 }
 
 /// Whether a table has a real server with a weight.
 fn serves(table: &Table, server: &VirtualServer, real: &RealServer) -> bool {
-    let destination = table
-        .get(&server.key)
-        .and_then(|pool| pool.destinations.get(&real.key));
-    destination.is_some_and(|destination| destination.weight > 0)
+    let pools = server.keys.iter().filter_map(|key| table.get(key));
+    let mut found = pools.filter_map(|pool| pool.destinations.get(&real.key));
+    found.any(|destination| destination.weight > 0)
 }

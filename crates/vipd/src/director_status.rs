@@ -7,7 +7,7 @@ use health::Health;
 use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
 use vrrp::{StateName, TakeoverProbe, Version};
 
-use crate::config::{Active, RealServer, SyncGroup, VirtualServer, Vrrp};
+use crate::config::{Active, Method, RealServer, SyncGroup, VirtualServer, Vrrp};
 use crate::desired::{self, PoolState};
 use crate::director_loop::{Director, Refused};
 use crate::net::routes::Item;
@@ -206,18 +206,18 @@ impl Director {
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {
         let pool = self.pools.states.get(&server.name);
         let up = pool.is_some_and(|pool| pool.quorum);
-        let (address, protocol) = match server.key {
-            ServiceKey::Address { protocol, address } => {
-                (address.to_string(), protocol.to_string())
-            }
-            ServiceKey::FirewallMark { .. } => (server.key.to_string(), "fwmark".to_owned()),
+        let addresses: Vec<String> = server.keys.iter().map(address_name).collect();
+        let protocol = match server.first_key() {
+            Some(ServiceKey::Address { protocol, .. }) => protocol.to_string(),
+            Some(ServiceKey::FirewallMark { .. }) | None => "fwmark".to_owned(),
         };
         VirtualServerStatus {
             name: server.name.clone(),
-            address,
+            address: addresses.first().cloned().unwrap_or_default(),
+            addresses,
             protocol,
             scheduler: server.service.scheduler.as_str().to_owned(),
-            forwarding: forwarding_name(server.forwarding).to_owned(),
+            forwarding: method_name(server.method).to_owned(),
             active: match server.active {
                 Active::Always => "always",
                 Active::Master => "master",
@@ -247,7 +247,9 @@ impl Director {
         };
         // While the kernel holds what is desired, a dump without the service is only an old one.
         let in_sync = self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync);
-        wanted && !in_sync && dump.is_none_or(|dump| !dump.table.contains_key(&server.key))
+        wanted
+            && !in_sync
+            && dump.is_none_or(|dump| server.keys.iter().any(|key| !dump.table.contains_key(key)))
     }
 
     fn real_status(
@@ -256,9 +258,25 @@ impl Director {
         real: &RealServer,
         dump: Option<&Dump>,
     ) -> RealServerStatus {
-        let service = server.key;
-        let effective = dump.and_then(|dump| effective_weight(dump, service, real.key));
-        let counts = dump.and_then(|dump| dump.destinations.get(&(service, real.key)));
+        let services = || {
+            server
+                .keys
+                .iter()
+                .filter(|key| server.sends(key, &real.key))
+        };
+        let effective =
+            dump.and_then(|dump| services().find_map(|key| effective_weight(dump, *key, real.key)));
+        // The services of one virtual server are one to whoever looks.
+        let counts = dump.map(|dump| {
+            let each = services().filter_map(|key| dump.destinations.get(&(*key, real.key)));
+            each.fold(ConnectionsStatus::default(), |sum, counts| {
+                ConnectionsStatus {
+                    active: sum.active.saturating_add(counts.active),
+                    inactive: sum.inactive.saturating_add(counts.inactive),
+                    persistent: sum.persistent.saturating_add(counts.persistent),
+                }
+            })
+        });
         let ordered = self.pools.overrides.of(&server.name, real.key);
         let pool = self.pools.states.get(&server.name);
         RealServerStatus {
@@ -290,13 +308,7 @@ impl Director {
                     }
                 })
                 .collect(),
-            connections: counts
-                .map(|counts| ConnectionsStatus {
-                    active: counts.active,
-                    inactive: counts.inactive,
-                    persistent: counts.persistent,
-                })
-                .unwrap_or_default(),
+            connections: counts.unwrap_or_default(),
         }
     }
 }
@@ -404,7 +416,25 @@ fn effective_weight(dump: &Dump, service: ServiceKey, real: DestinationKey) -> O
     Some(dump.table.get(&service)?.destinations.get(&real)?.weight)
 }
 
+/// A service as `status` names it: its address and port, or its mark.
+fn address_name(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { address, .. } => address.to_string(),
+        ServiceKey::FirewallMark { .. } => key.to_string(),
+    }
+}
+
 /// The configuration's name of a forwarding method.
+#[must_use]
+pub fn method_name(method: Method) -> &'static str {
+    if method.masquerade {
+        "fullnat"
+    } else {
+        forwarding_name(method.forwarding)
+    }
+}
+
+/// The configuration's name of what IPVS does.
 #[must_use]
 pub fn forwarding_name(forwarding: Forwarding) -> &'static str {
     match forwarding {

@@ -202,14 +202,17 @@ fn servers(director: &Director, families: &mut Families) {
                 "Whether fewer than minimum_up pass and some that fail are kept",
             )
             .push((labels(), u64::from(server.panic)));
-        let counters = dump.and_then(|(_, dump)| dump.services.get(&configured.key));
+        let each = configured
+            .keys
+            .iter()
+            .filter_map(|key| dump.and_then(|(_, dump)| dump.services.get(key)));
         let Statistics {
             connections,
             in_packets,
             out_packets,
             in_bytes,
             out_bytes,
-        } = counters.copied().unwrap_or_default();
+        } = each.fold(Statistics::default(), sum);
         for (name, help, value) in [
             (
                 "vipd_virtual_server_connections",
@@ -364,5 +367,15 @@ fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::
     match kind {
         Kind::Counter => metric.encode_counter::<NoLabelSet, u64, u64>(&value, None),
         Kind::Gauge => metric.encode_gauge(&value),
+    }
+}
+
+fn sum(a: Statistics, b: &Statistics) -> Statistics {
+    Statistics {
+        connections: a.connections.saturating_add(b.connections),
+        in_packets: a.in_packets.saturating_add(b.in_packets),
+        out_packets: a.out_packets.saturating_add(b.out_packets),
+        in_bytes: a.in_bytes.saturating_add(b.in_bytes),
+        out_bytes: a.out_bytes.saturating_add(b.out_bytes),
     }
 }

@@ -123,7 +123,7 @@ fn release_services(config: &Config) -> Result<Vec<String>, String> {
         config
             .virtual_servers
             .iter()
-            .any(|server| server.key == key)
+            .any(|server| server.keys.contains(&key))
     };
     let ours: Table = dump
         .table

@@ -161,8 +161,11 @@ pub struct VrrpCounters {
 pub struct VirtualServerStatus {
     /// Its name.
     pub name: String,
-    /// Address and port, or `fwmark N`.
+    /// Address and port, or `fwmark N`; the first of them.
     pub address: String,
+    /// All of them.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// `tcp`, `udp`, `sctp`; of a firewall mark: `fwmark`.
     pub protocol: String,
     /// The scheduler.

@@ -1,13 +1,15 @@
 //! `[[virtual_server.real_server]]` and `sorry_server`: where a virtual server sends its clients.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipvs::{Destination, DestinationKey, Family, Forwarding, Tunnel};
 
 use super::check::Template;
+use super::forwarding::{self, Kind};
 use super::section::{Section, Seen};
 use super::value::Value;
-use super::{RealServer, SorryServer, text};
+use super::{Method, RealServer, SorryServer, text};
 
 /// The kernel refuses a weight that is negative as an `int`.
 const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
@@ -17,8 +19,9 @@ const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
 pub(super) struct Defaults<'a> {
     /// The virtual server's port; 0: it has none (every port, or a firewall mark).
     pub(super) port: Option<u16>,
-    pub(super) family: Option<Family>,
-    pub(super) forwarding: Option<Forwarding>,
+    pub(super) families: Option<BTreeSet<Family>>,
+    pub(super) kind: Option<Kind>,
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) checks: Option<Vec<Template<'a>>>,
 }
 
@@ -28,7 +31,8 @@ pub(super) struct Written<'a> {
     address: Option<Address<'a>>,
     weight: Option<u32>,
     thresholds: Option<(u32, u32)>,
-    forwarding: Option<Option<Forwarding>>,
+    kind: Option<Option<Kind>>,
+    tunnel: Option<Option<(Value<'a>, Tunnel)>>,
     checks: Option<Option<Vec<Template<'a>>>>,
 }
 
@@ -40,29 +44,27 @@ pub(super) struct Address<'a> {
     port: Option<u16>,
 }
 
-/// `forwarding`, of a virtual server or a real server.
-pub(super) fn forwarding(v: &Value<'_>) -> Option<Forwarding> {
-    v.choice(
-        &[
-            ("dr", Forwarding::DirectRouting),
-            ("nat", Forwarding::Nat),
-            ("tun", Forwarding::Tunnel(Tunnel::Ipip)),
-        ],
-        &["fullnat"],
-    )
-}
-
 /// `sorry_server`, forwarded as the virtual server says.
 pub(super) fn sorry_server(
     address: &Address<'_>,
     defaults: &Defaults<'_>,
     seen: &mut Seen<DestinationKey>,
 ) -> Option<SorryServer> {
-    let forwarding = defaults.forwarding?;
+    let method = defaults.kind?.method(defaults.tunnel)?;
+    if let Some(families) = &defaults.families
+        && families.len() > 1
+    {
+        address.value.report(
+            "clients of the other family could not reach it",
+            "make a virtual server of each family, with a sorry_server of that family",
+        );
+        return None;
+    }
     Some(SorryServer {
-        key: address.key(forwarding, defaults, seen)?,
+        key: address.key(method.forwarding, defaults, seen)?,
+        masquerade: method.masquerade,
         destination: Destination {
-            forwarding,
+            forwarding: method.forwarding,
             weight: 1,
             upper_threshold: 0,
             lower_threshold: 0,
@@ -95,14 +97,16 @@ impl<'a> Written<'a> {
                 Some(_) | None => Some(lower),
             }
         });
-        let forwarding = s.maybe("forwarding", forwarding);
+        let kind = s.maybe("forwarding", Kind::read);
+        let tunnel = s.maybe("tunnel", |v| Some((v.clone(), forwarding::tunnel(v)?)));
         let checks = Template::read(&mut s);
         s.finish();
         Written {
             address,
             weight,
             thresholds: upper.zip(lower),
-            forwarding,
+            kind,
+            tunnel,
             checks,
         }
     }
@@ -114,7 +118,7 @@ impl<'a> Written<'a> {
 
     /// Whether it says itself that it is reached through a tunnel.
     pub(super) fn tunnelled(&self) -> bool {
-        matches!(self.forwarding, Some(Some(Forwarding::Tunnel(_))))
+        matches!(self.kind, Some(Some(Kind::Tunnel)))
     }
 
     /// The real server, with what the virtual server says where it says nothing itself.
@@ -123,24 +127,47 @@ impl<'a> Written<'a> {
         defaults: &Defaults<'a>,
         seen: &mut Seen<DestinationKey>,
     ) -> Option<RealServer> {
-        let forwarding = self.forwarding.and_then(|own| own.or(defaults.forwarding));
+        let method = self.method(defaults);
         let checks = self
             .checks
             .and_then(|own| own.or_else(|| defaults.checks.clone()));
         let address = self.address?;
-        let key = address.key(forwarding?, defaults, seen)?;
+        let Method {
+            forwarding,
+            masquerade,
+        } = method?;
+        let key = address.key(forwarding, defaults, seen)?;
         let checks: Vec<_> = checks?.iter().map(|check| check.spec(key.0)).collect();
         let (upper_threshold, lower_threshold) = self.thresholds?;
         Some(RealServer {
             key,
+            masquerade,
             destination: Destination {
-                forwarding: forwarding?,
+                forwarding,
                 weight: self.weight?,
                 upper_threshold,
                 lower_threshold,
             },
             checks: checks.into_iter().collect::<Option<Vec<_>>>()?,
         })
+    }
+}
+
+impl Written<'_> {
+    fn method(&self, defaults: &Defaults<'_>) -> Option<Method> {
+        let kind = self.kind.and_then(|own| own.or(defaults.kind))?;
+        let tunnel = match self.tunnel.as_ref()? {
+            Some((value, _)) if kind != Kind::Tunnel => {
+                value.report(
+                    "this real server is not reached through a tunnel",
+                    "remove it, or write forwarding = \"tun\"",
+                );
+                return None;
+            }
+            Some((_, tunnel)) => Some(*tunnel),
+            None => defaults.tunnel,
+        };
+        kind.method(tunnel)
     }
 }
 
@@ -179,15 +206,14 @@ impl<'a> Address<'a> {
 
     /// The kernel encapsulates one family in the other, but does not translate between them.
     fn check_family(&self, forwarding: Forwarding, defaults: &Defaults<'_>) -> Option<()> {
-        let family = defaults.family?;
-        if family == self.family() || matches!(forwarding, Forwarding::Tunnel(_)) {
+        let families = defaults.families.as_ref()?;
+        if families.contains(&self.family()) || matches!(forwarding, Forwarding::Tunnel(_)) {
             return Some(());
         }
-        let of = |family| match family {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
+        let (own, wanted) = match self.family() {
+            Family::V4 => ("IPv4", "IPv6"),
+            Family::V6 => ("IPv6", "IPv4"),
         };
-        let (own, wanted) = (of(self.family()), of(family));
         self.value.report(
             format!("is {own}, but the virtual server is {wanted}"),
             format!("write an {wanted} address, or forwarding = \"tun\""),

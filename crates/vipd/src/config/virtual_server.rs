@@ -1,15 +1,17 @@
 //! `[[virtual_server]]`: IPVS services.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipvs::{
-    Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, Service, ServiceFlags,
-    ServiceKey,
+    Family, Persistence, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey,
+    Tunnel,
 };
 
 use super::check::Template;
+use super::forwarding::{self, Kind};
+use super::front::{Front, Taken};
 use super::pool_policy::PoolPolicy;
 use super::real_server::{self, Address, Defaults, Written};
 use super::section::{Section, Seen};
@@ -25,23 +27,7 @@ const PERSISTENCE_TIMEOUT: RangeInclusive<Duration> =
 pub(super) struct Reader<'r> {
     routers: &'r [String],
     names: Seen<String>,
-    keys: Seen<ServiceKey>,
-}
-
-/// What the kernel finds a service by, the family of a mark still open.
-#[derive(Debug, Clone)]
-struct Front<'a> {
-    value: Value<'a>,
-    kind: FrontKind,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum FrontKind {
-    Address {
-        protocol: Option<Protocol>,
-        address: SocketAddr,
-    },
-    Mark(u32),
+    taken: Taken,
 }
 
 impl<'r> Reader<'r> {
@@ -50,7 +36,7 @@ impl<'r> Reader<'r> {
         Reader {
             routers,
             names: Seen::new(),
-            keys: Seen::new(),
+            taken: Taken::new(),
         }
     }
 
@@ -65,14 +51,10 @@ impl<'r> Reader<'r> {
             );
             Some(name)
         });
-        let front = Front::read(&mut s);
+        let front = Front::read(&mut s, &mut self.taken);
         let vrrp = s.maybe("vrrp", |v| v.named(self.routers, "vrrp", "`vrrp`"));
         let active = active(&mut s);
-        let forwarding = s.or(
-            "forwarding",
-            Forwarding::DirectRouting,
-            real_server::forwarding,
-        );
+        let kind = s.or("forwarding", Kind::DirectRouting, Kind::read);
         let checks = Template::read(&mut s);
         let sorry = s.maybe("sorry_server", Address::read);
         let written: Vec<Written<'_>> = s
@@ -80,30 +62,24 @@ impl<'r> Reader<'r> {
             .into_iter()
             .map(Written::read)
             .collect();
-        let tunnelled = forwarding.is_none_or(|f| matches!(f, Forwarding::Tunnel(_)))
-            || written.iter().any(Written::tunnelled);
-        tunnel(&mut s, tunnelled);
+        let tunnelled =
+            kind.is_none_or(|k| k == Kind::Tunnel) || written.iter().any(Written::tunnelled);
+        let tunnel = tunnel(&mut s, tunnelled);
 
-        let family = front.as_ref().map(|front| front.family(&written));
-        let service = service(&mut s, front.as_ref(), family);
+        let families = front.as_ref().map(|front| front.families(&written));
+        let service = service(&mut s, front.as_ref(), families.as_ref());
         let pool = PoolPolicy::read(&mut s, written.len());
-        s.refuse(&["addresses", "mark"]);
         s.finish();
 
-        let key = front.as_ref().and_then(|front| {
-            let key = front.key(family?)?;
-            self.keys.note(
-                key,
-                &front.value,
-                &format!("another virtual server is {key} already"),
-                "give each its own address, port or protocol, or put their real servers together",
-            );
-            Some(key)
-        });
+        let keys = front
+            .as_ref()
+            .zip(families.as_ref())
+            .and_then(|(front, families)| front.keys(families, &mut self.taken));
         let defaults = Defaults {
             port: front.as_ref().map(Front::port),
-            family,
-            forwarding,
+            families,
+            kind,
+            tunnel,
             checks: checks.map(Option::unwrap_or_default),
         };
         let mut seen = Seen::new();
@@ -115,14 +91,16 @@ impl<'r> Reader<'r> {
             None => Some(None),
             Some(sorry) => real_server::sorry_server(&sorry, &defaults, &mut seen).map(Some),
         });
-        let pool = pool?;
+        let (pool, (service, netmask6)) = (pool?, service?);
         Some(VirtualServer {
             name: name?,
-            key: key?,
-            service: service?,
+            keys: keys?,
+            service,
+            netmask6,
+            marks: front?.into_marks(),
             vrrp: vrrp?,
             active: active?,
-            forwarding: forwarding?,
+            method: kind?.method(tunnel)?,
             quorum: pool.quorum,
             hysteresis: pool.hysteresis,
             on_failure: pool.on_failure,
@@ -132,89 +110,6 @@ impl<'r> Reader<'r> {
             real_servers: real_servers.into_iter().collect::<Option<Vec<_>>>()?,
         })
     }
-}
-
-impl<'a> Front<'a> {
-    fn read(s: &mut Section<'a>) -> Option<Front<'a>> {
-        let (address, mark) = (s.get("address"), s.get("fwmark"));
-        match (address, mark) {
-            (Some(value), None) => {
-                let protocol = s.or("protocol", Protocol::Tcp, protocol);
-                let address = value.parse(text::service_address)?;
-                Some(Front {
-                    value,
-                    kind: FrontKind::Address { protocol, address },
-                })
-            }
-            (None, Some(value)) => {
-                s.pointless(
-                    &["protocol"],
-                    "a firewall mark stands for every protocol",
-                    "remove it, and match the protocol where the mark is set",
-                );
-                let mark = value.integer(1..=u32::MAX)?;
-                Some(Front {
-                    value,
-                    kind: FrontKind::Mark(mark),
-                })
-            }
-            (Some(_), Some(mark)) => {
-                s.or("protocol", Protocol::Tcp, protocol);
-                mark.report("`address` is there too", "keep one of the two");
-                None
-            }
-            (None, None) => {
-                s.or("protocol", Protocol::Tcp, protocol);
-                // `addresses` is reported as not supported; that the other two are missing is no news.
-                if !s.has("addresses") {
-                    s.missing(
-                        "address",
-                        "add `address = \"192.168.1.10:80\"` or `fwmark = 1`".to_owned(),
-                    );
-                }
-                None
-            }
-        }
-    }
-
-    fn port(&self) -> u16 {
-        match self.kind {
-            FrontKind::Address { address, .. } => address.port(),
-            FrontKind::Mark(_) => 0,
-        }
-    }
-
-    /// A firewall mark has the family of its first real server.
-    fn family(&self, servers: &[Written<'_>]) -> Family {
-        match self.kind {
-            FrontKind::Address { address, .. } => Family::of(address.ip()),
-            FrontKind::Mark(_) => servers
-                .iter()
-                .find_map(Written::family)
-                .unwrap_or(Family::V4),
-        }
-    }
-
-    fn key(&self, family: Family) -> Option<ServiceKey> {
-        Some(match self.kind {
-            FrontKind::Address { protocol, address } => ServiceKey::Address {
-                protocol: protocol?,
-                address,
-            },
-            FrontKind::Mark(mark) => ServiceKey::FirewallMark { family, mark },
-        })
-    }
-}
-
-fn protocol(v: &Value<'_>) -> Option<Protocol> {
-    v.choice(
-        &[
-            ("tcp", Protocol::Tcp),
-            ("udp", Protocol::Udp),
-            ("sctp", Protocol::Sctp),
-        ],
-        &[],
-    )
 }
 
 fn active(s: &mut Section<'_>) -> Option<Active> {
@@ -235,44 +130,36 @@ fn active(s: &mut Section<'_>) -> Option<Active> {
     })
 }
 
-/// `tunnel`: its only type so far is what forwarding "tun" is anyway.
-fn tunnel(s: &mut Section<'_>, used: bool) {
-    let Some(value) = s.get("tunnel") else {
-        return;
-    };
-    if !used {
-        value.report(
-            "nothing here is forwarded through a tunnel",
-            "remove it, or write forwarding = \"tun\"",
-        );
-    }
-    let Some(mut tunnel) = value.section() else {
-        return;
-    };
-    tunnel.or("type", (), |v| v.choice(&[("ipip", ())], &["gue", "gre"]));
-    tunnel.refuse(&["port", "checksum"]);
-    tunnel.finish();
+/// `tunnel`, by default ipip.
+fn tunnel(s: &mut Section<'_>, used: bool) -> Option<Tunnel> {
+    s.or("tunnel", Tunnel::Ipip, |v| {
+        if !used {
+            v.report(
+                "nothing here is forwarded through a tunnel",
+                "remove it, or write forwarding = \"tun\"",
+            );
+        }
+        forwarding::tunnel(v)
+    })
 }
 
+/// The settings of its services; those for IPv6 have the prefix length of clients' networks beside.
 fn service(
     s: &mut Section<'_>,
     front: Option<&Front<'_>>,
-    family: Option<Family>,
-) -> Option<Service> {
+    families: Option<&BTreeSet<Family>>,
+) -> Option<(Service, u8)> {
     let scheduler = s.or("scheduler", Scheduler::Wlc, |v| {
         let words = Scheduler::ALL.map(|scheduler| (scheduler.name(), scheduler));
         v.choice(&words, &[])
     });
     let flags = scheduler_flags(s, scheduler);
-    let persistence = s.maybe("persistence", |v| persistence(v, family));
+    let protocols = front.map(Front::protocols).unwrap_or_default();
+    let persistence = s.maybe("persistence", |v| persistence(v, families, &protocols));
     let one_packet = s.or("one_packet", false, |v| {
         let one_packet = v.boolean()?;
-        if let Some(FrontKind::Address {
-            protocol: Some(protocol @ (Protocol::Tcp | Protocol::Sctp)),
-            ..
-        }) = front.map(|front| front.kind)
-            && one_packet
-        {
+        let streams = !protocols.is_empty() && !protocols.contains(&Protocol::Udp);
+        if let Some(protocol) = protocols.first().filter(|_| streams && one_packet) {
             v.report(
                 format!("{protocol} has connections, not single packets"),
                 "remove it, or write protocol = \"udp\"",
@@ -281,25 +168,28 @@ fn service(
         }
         Some(one_packet)
     });
-    if let Some(front) = front
-        && let FrontKind::Address { address, .. } = front.kind
-        && address.port() == 0
+    if let Some(value) = front.and_then(Front::every_port)
         && matches!(persistence, Some(None))
     {
-        front.value.report(
+        value.report(
             "port 0, every port, needs persistence",
             "add `persistence = { timeout = \"300s\" }`, or name a port",
         );
         return None;
     }
-    Some(Service {
+    let (persistence, netmask6) = match persistence? {
+        Some((persistence, netmask6)) => (Some(persistence), netmask6),
+        None => (None, Family::V6.address_bits()),
+    };
+    let service = Service {
         scheduler: SchedulerName::Known(scheduler?),
         flags: ServiceFlags {
             one_packet: one_packet?,
             ..flags?
         },
-        persistence: persistence?,
-    })
+        persistence,
+    };
+    Some((service, netmask6))
 }
 
 /// Without the key, `sh` and `mh` fall back: otherwise every client of a drained server is refused.
@@ -344,7 +234,12 @@ fn scheduler_flags(s: &mut Section<'_>, scheduler: Option<Scheduler>) -> Option<
     })
 }
 
-fn persistence(v: &Value<'_>, family: Option<Family>) -> Option<Persistence> {
+/// Returns the prefix length of IPv6 clients' networks beside.
+fn persistence(
+    v: &Value<'_>,
+    families: Option<&BTreeSet<Family>>,
+    protocols: &BTreeSet<Protocol>,
+) -> Option<(Persistence, u8)> {
     let mut s = v.section()?;
     let timeout = s.or("timeout", Duration::from_secs(300), |v| {
         let timeout = v.duration(PERSISTENCE_TIMEOUT)?;
@@ -354,15 +249,65 @@ fn persistence(v: &Value<'_>, family: Option<Family>) -> Option<Persistence> {
         }
         Some(timeout)
     });
-    let longest = match family {
-        Some(Family::V4) => 32,
-        Some(Family::V6) | None => 128,
+    let only_v6 = families.is_none_or(|families| !families.contains(&Family::V4));
+    let both = families.is_some_and(|families| families.len() > 1);
+    let bits = if only_v6 { Family::V6 } else { Family::V4 }.address_bits();
+    let netmask = s.or("netmask", bits, |v| v.integer(1..=bits));
+    let bits6 = Family::V6.address_bits();
+    let netmask6 = if both {
+        s.or("netmask6", bits6, |v| v.integer(1..=bits6))
+    } else {
+        s.pointless(
+            &["netmask6"],
+            "only a virtual server of both families has two netmasks",
+            "write `netmask`",
+        );
+        netmask
     };
-    let netmask = s.or("netmask", longest, |v| v.integer(1..=longest));
+    let engine = s.maybe("engine", |v| {
+        let engine = v.choice(&[("sip", "sip")], &[])?;
+        if protocols.iter().any(|protocol| *protocol != Protocol::Udp) {
+            v.report(
+                "SIP's Call-ID is looked for in UDP only",
+                "remove it, or write protocol = \"udp\"",
+            );
+            return None;
+        }
+        Some(engine.to_owned())
+    });
     s.finish();
-    Some(Persistence {
+    let persistence = Persistence {
         timeout: timeout?,
         prefix_length: netmask?,
-        engine: None,
-    })
+        engine: engine?,
+    };
+    Some((persistence, netmask6?))
+}
+
+impl VirtualServer {
+    /// What the kernel finds its first service by.
+    #[must_use]
+    pub fn first_key(&self) -> Option<ServiceKey> {
+        self.keys.first().copied()
+    }
+
+    /// The settings of one of its services.
+    #[must_use]
+    pub fn service_of(&self, key: &ServiceKey) -> Service {
+        let mut service = self.service.clone();
+        if let Some(persistence) = &mut service.persistence
+            && key.family() == Family::V6
+        {
+            persistence.prefix_length = self.netmask6;
+        }
+        service
+    }
+
+    /// Whether one of its services sends clients to that real server. Each family has its own, and
+    /// the tunnel to another family is only for a virtual server that has no clients of that one.
+    #[must_use]
+    pub fn sends(&self, service: &ServiceKey, to: &ipvs::DestinationKey) -> bool {
+        let family = Family::of(to.0.ip());
+        service.family() == family || self.keys.iter().all(|key| key.family() != family)
+    }
 }

@@ -9,7 +9,7 @@ use ipvs::{
 };
 
 use crate::config::{
-    Active, Config, Global, Ipvs, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
     VirtualServer,
 };
 
@@ -17,7 +17,9 @@ use crate::config::{
 pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
     let mut server = VirtualServer {
         name: "web".to_owned(),
-        key: service_key(),
+        keys: vec![service_key()],
+        netmask6: 128,
+        marks: Vec::new(),
         service: Service {
             scheduler: SchedulerName::Known(Scheduler::Wlc),
             flags: ServiceFlags::default(),
@@ -25,7 +27,7 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
         },
         vrrp: None,
         active: Active::Always,
-        forwarding: Forwarding::Nat,
+        method: Method::plain(Forwarding::Nat),
         quorum: 1,
         hysteresis: 0,
         on_failure: OnFailure::Remove,
@@ -57,6 +59,7 @@ pub(crate) fn real(n: u16) -> RealServer {
     RealServer {
         key: key(n),
         destination: destination(),
+        masquerade: false,
         checks: vec![spec(n)],
     }
 }
@@ -86,6 +89,7 @@ pub(crate) fn sorry() -> SorryServer {
     SorryServer {
         key: key(99),
         destination: destination(),
+        masquerade: false,
     }
 }
 

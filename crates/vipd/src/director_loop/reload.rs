@@ -70,7 +70,10 @@ impl Director {
         let old = std::mem::replace(&mut self.config, loaded.config);
         let health = self.health.clone();
         let before = |server: &VirtualServer, real: &RealServer| {
-            let known = old.virtual_servers.iter().find(|s| s.key == server.key);
+            let known = old
+                .virtual_servers
+                .iter()
+                .find(|s| s.keys.iter().any(|key| server.keys.contains(key)));
             let known = known.and_then(|s| s.real_servers.iter().find(|r| r.key == real.key));
             match known {
                 Some(real) => Some(desired::state(real, &health)),
@@ -90,7 +93,8 @@ fn load(path: &Path, known: &BTreeSet<ServiceKey>) -> Result<Loaded, String> {
     let new = config
         .virtual_servers
         .iter()
-        .any(|server| !known.contains(&server.key));
+        .flat_map(|server| &server.keys)
+        .any(|key| !known.contains(key));
     let kernel = if new {
         let dump = reconcile::open()?.dump();
         dump.map_err(|error| format!("reading the IPVS table: {error}"))?

@@ -10,7 +10,8 @@ use ipvs::{
     SchedulerName, Service, ServiceFlags, ServiceKey, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Global, Ipvs, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
+    VirtualServer,
 };
 
 use super::{parse, secs};
@@ -78,17 +79,21 @@ fn a_virtual_server_needs_a_name_and_an_address() {
         config.virtual_servers,
         [VirtualServer {
             name: "http".into(),
-            key: ServiceKey::Address {
+            keys: vec![ServiceKey::Address {
                 protocol: Protocol::Tcp,
                 address: socket("192.168.1.10:80"),
-            },
+            }],
             service: service(Scheduler::Wlc),
+            netmask6: 128,
+            marks: vec![],
             vrrp: None,
             active: Active::Always,
-            forwarding: Forwarding::DirectRouting,
+            method: Method::plain(Forwarding::DirectRouting),
             quorum: 1,
             hysteresis: 0,
             on_failure: OnFailure::Remove,
+            slow_start: Duration::ZERO,
+            minimum_up: MinimumUp::Count(0),
             sorry_server: None,
             real_servers: vec![],
         }]
@@ -120,7 +125,8 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
         quorum = 3
         hysteresis = 2
         on_failure = "zero-weight"
-        slow_start = "0s"
+        slow_start = "90s"
+        minimum_up = "50%"
         sorry_server = "192.168.1.99:5353"
 
           [[virtual_server.real_server]]
@@ -151,20 +157,25 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
         config.unwrap().virtual_servers,
         [VirtualServer {
             name: "dns".into(),
-            key: ServiceKey::Address {
+            keys: vec![ServiceKey::Address {
                 protocol: Protocol::Udp,
                 address: socket("192.168.1.10:53"),
-            },
+            }],
             service,
+            netmask6: 24,
+            marks: vec![],
             vrrp: Some("dns".into()),
             active: Active::Master,
-            forwarding: Forwarding::Nat,
+            method: Method::plain(Forwarding::Nat),
             quorum: 3,
             hysteresis: 2,
             on_failure: OnFailure::ZeroWeight,
+            slow_start: secs(90),
+            minimum_up: MinimumUp::Percent(50),
             sorry_server: Some(SorryServer {
                 key: DestinationKey(socket("192.168.1.99:5353")),
                 destination: destination(Forwarding::Nat),
+                masquerade: false,
             }),
             real_servers: vec![
                 RealServer {
@@ -175,11 +186,13 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
                         lower_threshold: 80,
                         ..destination(Forwarding::Nat)
                     },
+                    masquerade: false,
                     checks: vec![],
                 },
                 RealServer {
                     key: DestinationKey(socket("[2001:db8::22]:53")),
                     destination: destination(Forwarding::Tunnel(Tunnel::Ipip)),
+                    masquerade: false,
                     checks: vec![],
                 },
             ],
@@ -196,7 +209,7 @@ fn a_firewall_mark_has_the_family_of_its_first_real_server() {
         ))
         .unwrap()
         .virtual_servers[0]
-            .key
+            .keys[0]
     };
     let mark = |family| ServiceKey::FirewallMark { family, mark: 3 };
     assert_eq!(with("10.0.0.21"), mark(Family::V4));
