@@ -11,6 +11,7 @@ pub mod director;
 pub mod frr;
 pub mod host;
 pub mod keepalived;
+pub mod load;
 pub mod nginx;
 pub mod pair;
 pub mod ping;

@@ -10,7 +10,13 @@ use crate::host::Host;
 use crate::process::Process;
 use crate::wait_until;
 
-/// A running nginx that answers `/` with the name of its host, and `/health` with a status.
+/// Size of `/download`, in bytes.
+pub const DOWNLOAD: usize = 400_000;
+/// How fast that goes, in bytes per second.
+const DOWNLOAD_RATE: usize = 20_000;
+
+/// A running nginx that answers `/` with the name of its host, `/health` with a status, and
+/// `/download` with [`DOWNLOAD`] bytes, slowly.
 #[derive(Debug)]
 pub struct Nginx {
     host: Host,
@@ -46,12 +52,17 @@ impl Nginx {
                  server {{
                      listen 80;
                      location / {{ return 200 \"{name}\\n\"; }}
-                     location /health {{ return {status} \"{name} {status}\\n\"; }}
+                     location /health {{
+                         if (-f {prefix}/unwell) {{ return 503; }}
+                         return {status} \"{name} {status}\\n\";
+                     }}
+                     location /download {{ root {prefix}; limit_rate {DOWNLOAD_RATE}; }}
                  }}
              }}\n"
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, config)?;
+        fs::write(folder.join("download"), vec![b'x'; DOWNLOAD])?;
         let (prefix, file) = (folder.to_string_lossy(), file.to_string_lossy());
         let arguments = ["-p", &prefix, "-e", "stderr", "-c", &file];
         let process = host.spawn("nginx", Path::new("/usr/sbin/nginx"), &arguments)?;
@@ -64,6 +75,22 @@ impl Nginx {
         })
         .map_err(|error| error.context(nginx.process.output()))?;
         Ok(nginx)
+    }
+
+    /// From now on `/health` says 503, or what it said before; all else goes on.
+    ///
+    /// # Errors
+    ///
+    /// The file that says so cannot be made.
+    pub fn set_unwell(&self, unwell: bool) -> Result<()> {
+        let name = self.host.name();
+        let file = self.host.folder().join(format!("nginx-{name}/unwell"));
+        if unwell {
+            fs::write(file, "")?;
+        } else if file.exists() {
+            fs::remove_file(file)?;
+        }
+        Ok(())
     }
 
     /// Stops it at once: connections to it are refused.

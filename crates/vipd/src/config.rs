@@ -16,6 +16,7 @@ mod global;
 mod heartbeat;
 mod lint;
 mod load;
+mod pool_policy;
 mod problem;
 mod reachable;
 mod real_server;
@@ -331,10 +332,36 @@ pub struct VirtualServer {
     pub hysteresis: u32,
     /// What happens to a real server whose check fails.
     pub on_failure: OnFailure,
+    /// Over how long a real server that comes into a serving pool gets its weight; zero: at once.
+    pub slow_start: Duration,
+    /// With fewer passing their checks, the last good ones stay in the pool.
+    pub minimum_up: MinimumUp,
     /// Where clients go while quorum is lost.
     pub sorry_server: Option<SorryServer>,
     /// The real servers, in the order of the file.
     pub real_servers: Vec<RealServer>,
+}
+
+/// How many of the real servers that are neither drained nor disabled should pass their checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinimumUp {
+    /// So many, or all if there are fewer; 0: off.
+    Count(u32),
+    /// So many percent, rounded up.
+    Percent(u8),
+}
+
+impl MinimumUp {
+    /// How many that is of so many.
+    #[must_use]
+    pub fn of(self, available: usize) -> usize {
+        match self {
+            MinimumUp::Count(count) => available.min(usize::try_from(count).unwrap_or(usize::MAX)),
+            MinimumUp::Percent(percent) => {
+                available.saturating_mul(usize::from(percent)).div_ceil(100)
+            }
+        }
+    }
 }
 
 /// How packets reach a real server.

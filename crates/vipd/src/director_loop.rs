@@ -5,6 +5,7 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 mod checks;
+mod pools;
 mod reload;
 mod routers;
 mod stop;
@@ -24,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
-use crate::desired::{self, HealthTable, Quorums, Roles};
+use crate::desired::{self, HealthTable, Roles};
 use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
@@ -37,6 +38,8 @@ use crate::status::Status;
 use crate::track::{self, Tracker};
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
+use self::pools::Pools;
+pub use self::pools::RealServerOrder;
 use self::reload::Loaded;
 use self::routers::Switchover;
 
@@ -82,6 +85,15 @@ pub enum Wake {
         /// Whom to tell.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// An operator wants something of a real server.
+    RealServer {
+        /// What, and of which.
+        order: RealServerOrder,
+        /// What follows, in words; `Err`: nothing has changed, and why.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// What operators have ordered of real servers is written down, or could not be.
+    OverridesWritten(Result<(), String>),
     /// From a tracker.
     Track(track::Report),
     /// SIGHUP.
@@ -161,7 +173,7 @@ pub struct Director {
     pub(crate) routers: BTreeMap<String, Box<Router>>,
     pub(crate) health: HealthTable,
     pub(crate) details: BTreeMap<CheckSpec, CheckDetail>,
-    pub(crate) quorums: Quorums,
+    pub(crate) pools: Pools,
     pub(crate) kernel: Option<reconcile::Report>,
     pub(crate) repairs: u64,
     pub(crate) address_repairs: u64,
@@ -234,7 +246,7 @@ impl Director {
             routers: BTreeMap::new(),
             health: HealthTable::new(),
             details: BTreeMap::new(),
-            quorums: Quorums::new(),
+            pools: Pools::default(),
             kernel: None,
             repairs: 0,
             address_repairs: 0,
@@ -268,6 +280,7 @@ impl Director {
         let before = |server: &VirtualServer, real: &RealServer| {
             serves(&parts.adopted, server, real).then_some(Health::Up)
         };
+        director.read_overrides();
         director.enforce(&before);
         director
     }
@@ -289,6 +302,10 @@ impl Director {
                         self.publish_when_quiet();
                     }
                 },
+                () = pools::reached(self.pools.next_step) => {
+                    self.pools.next_step = None;
+                    self.publish_table();
+                }
                 Some(report) = self.checks.recv() => self.take_checks(report),
                 changed = self.links.changed() => if changed.is_ok() { self.tell_facts() },
                 _ = tick.tick() => {
@@ -358,6 +375,8 @@ impl Director {
             Wake::MaintenanceWritten { on, written, reply } => {
                 let _ = reply.send(written.map(|()| self.set_maintenance(on)));
             }
+            Wake::RealServer { order, reply } => self.begin_order(order, reply),
+            Wake::OverridesWritten(written) => self.finish_order(written),
             Wake::Track(report) => {
                 self.track.take(report);
                 self.tell_facts();
@@ -430,28 +449,14 @@ impl Director {
         if self.unconfigured > 0 || self.stopping {
             return;
         }
-        let quorums = desired::quorums(&self.config, &self.health, &self.quorums);
-        for (name, up) in &quorums {
-            let kind = match (self.quorums.get(name), up) {
-                (Some(true), false) => Kind::QuorumLost,
-                (Some(false), true) => Kind::QuorumGained,
-                (_, _) => continue,
-            };
-            let server = self.config.virtual_server(name);
-            let message = server.map_or_else(String::new, |s| self.quorum_words(s));
-            self.events.record(kind, name, message);
-        }
-        if self.quorums != quorums {
-            self.quorums = quorums;
-            self.tell_facts();
-        }
+        self.judge_pools();
         // Whoever holds the addresses gets the clients, also for the moment after it was master.
         let roles: Roles = self
             .routers
             .iter()
             .map(|(name, router)| (name.clone(), router.report.hold))
             .collect();
-        let table = desired::desired(&self.config, &roles, &self.health, &self.quorums);
+        let table = desired::desired(&self.config, &roles, &self.pools.states);
         self.want(table);
     }
 

@@ -8,10 +8,11 @@ use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
 use vrrp::{StateName, TakeoverProbe, Version};
 
 use crate::config::{Active, Method, RealServer, SyncGroup, VirtualServer, Vrrp};
-use crate::desired;
+use crate::desired::{self, PoolState};
 use crate::director_loop::{Director, Refused};
 use crate::net::routes::Item;
 use crate::net::sys::mac_text;
+use crate::overrides::Out;
 use crate::status::{
     CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
     MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
@@ -221,7 +222,8 @@ impl Director {
     }
 
     fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {
-        let up = self.quorums.get(&server.name).copied().unwrap_or(false);
+        let pool = self.pools.states.get(&server.name);
+        let up = pool.is_some_and(|pool| pool.quorum);
         let addresses: Vec<String> = server.keys.iter().map(address_name).collect();
         let protocol = match server.first_key() {
             Some(ServiceKey::Address { protocol, .. }) => protocol.to_string(),
@@ -241,10 +243,11 @@ impl Director {
             .to_owned(),
             quorum: QuorumStatus {
                 needed: server.quorum,
-                have: desired::healthy_weight(server, &self.health),
+                have: pool.map_or(0, |pool| pool.weight),
                 up,
             },
             sorry: server.sorry_server.is_some() && !up,
+            panic: pool.is_some_and(PoolState::panic),
             missing: self.is_missing(server, dump),
             real_servers: server
                 .real_servers
@@ -292,13 +295,23 @@ impl Director {
                 }
             })
         });
+        let ordered = self.pools.overrides.of(&server.name, real.key);
+        let pool = self.pools.states.get(&server.name);
         RealServerStatus {
             address: real_server_name(real.key),
-            state: health_name(desired::state(real, &self.health)).to_owned(),
+            state: match ordered.out {
+                Some(Out::Draining) => "draining",
+                Some(Out::Disabled) => "disabled",
+                None => health_name(desired::state(real, &self.health)),
+            }
+            .to_owned(),
             weight: WeightStatus {
                 configured: real.destination.weight,
+                ordered: ordered.weight.map(|weight| weight.ordered),
                 effective: effective.unwrap_or(0),
             },
+            kept: pool.is_some_and(|pool| pool.kept.contains(&real.key)),
+            slow_start: pool.is_some_and(|pool| pool.slowly(real.key)),
             checks: real
                 .checks
                 .iter()
@@ -395,7 +408,8 @@ impl Director {
     /// The quorum of a virtual server in words.
     #[must_use]
     pub(crate) fn quorum_words(&self, server: &VirtualServer) -> String {
-        let have = desired::healthy_weight(server, &self.health);
+        let pool = self.pools.states.get(&server.name);
+        let have = pool.map_or(0, |pool| pool.weight);
         format!(
             "healthy real servers have weight {have}, {} is needed",
             server.quorum

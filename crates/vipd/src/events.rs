@@ -80,6 +80,20 @@ pub enum Kind {
     RealServerDown,
     /// A real server passes its checks.
     RealServerUp,
+    /// An operator lets a real server finish its connections and get no new ones.
+    RealServerDrained,
+    /// An operator took a real server out of the pool.
+    RealServerDisabled,
+    /// An operator put a real server back.
+    RealServerEnabled,
+    /// A real server has another weight by order, or its configured one again.
+    RealServerWeight,
+    /// Fewer real servers than `minimum_up` pass: the last good ones stay.
+    PoolPanic,
+    /// Enough pass again.
+    PoolPanicGone,
+    /// What was remembered over a restart cannot be read.
+    StateUnreadable,
     /// A virtual server has too few healthy real servers.
     QuorumLost,
     /// It has enough again.
@@ -98,7 +112,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 30] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -115,6 +129,13 @@ impl Kind {
         Kind::IpvsRefused,
         Kind::RealServerDown,
         Kind::RealServerUp,
+        Kind::RealServerDrained,
+        Kind::RealServerDisabled,
+        Kind::RealServerEnabled,
+        Kind::RealServerWeight,
+        Kind::PoolPanic,
+        Kind::PoolPanicGone,
+        Kind::StateUnreadable,
         Kind::QuorumLost,
         Kind::QuorumGained,
         Kind::ConfigReloaded,
@@ -144,6 +165,13 @@ impl Kind {
             Kind::IpvsRefused => "ipvs.refused",
             Kind::RealServerDown => "real_server.down",
             Kind::RealServerUp => "real_server.up",
+            Kind::RealServerDrained => "real_server.drained",
+            Kind::RealServerDisabled => "real_server.disabled",
+            Kind::RealServerEnabled => "real_server.enabled",
+            Kind::RealServerWeight => "real_server.weight",
+            Kind::PoolPanic => "pool.panic",
+            Kind::PoolPanicGone => "pool.panic_gone",
+            Kind::StateUnreadable => "state.unreadable",
             Kind::QuorumLost => "quorum.lost",
             Kind::QuorumGained => "quorum.gained",
             Kind::ConfigReloaded => "config.reloaded",
@@ -161,6 +189,11 @@ impl Kind {
             | Kind::VrrpInitialize
             | Kind::VrrpRivalGone
             | Kind::RealServerUp
+            | Kind::RealServerDrained
+            | Kind::RealServerDisabled
+            | Kind::RealServerEnabled
+            | Kind::RealServerWeight
+            | Kind::PoolPanicGone
             | Kind::QuorumGained
             | Kind::ConfigReloaded
             | Kind::MaintenanceOff
@@ -175,6 +208,8 @@ impl Kind {
             | Kind::MaintenanceOn => Level::WARN,
             Kind::VrrpRival
             | Kind::VrrpTakeoverAnswered
+            | Kind::PoolPanic
+            | Kind::StateUnreadable
             | Kind::AddressConflict
             | Kind::AddressRefused
             | Kind::IpvsRefused

@@ -17,6 +17,7 @@ pub mod listeners;
 pub mod maintenance;
 pub mod metrics;
 pub mod net;
+pub mod overrides;
 pub mod reconcile;
 pub mod release;
 pub mod status;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use health::Health;
 use ipvs::Statistics;
 use prometheus_client::encoding::text::encode as encode_text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -10,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::counters::LATENESS_BOUNDS;
+use crate::desired;
 use crate::director_loop::Director;
 use crate::director_status::failures;
 
@@ -194,6 +196,12 @@ fn servers(director: &Director, families: &mut Families) {
                 "Whether the virtual server has quorum",
             )
             .push((labels(), u64::from(server.quorum.up)));
+        families
+            .gauge(
+                "vipd_virtual_server_panic",
+                "Whether fewer than minimum_up pass and some that fail are kept",
+            )
+            .push((labels(), u64::from(server.panic)));
         let each = configured
             .keys
             .iter()
@@ -245,9 +253,10 @@ fn servers(director: &Director, families: &mut Families) {
                 labels.push((key, value.to_owned()));
                 labels
             };
+            let passes = desired::state(configured, &director.health) == Health::Up;
             families
                 .gauge("vipd_real_server_up", "Whether all checks pass")
-                .push((labels(), u64::from(real.state == "up")));
+                .push((labels(), u64::from(passes)));
             families
                 .gauge(
                     "vipd_real_server_weight",

@@ -178,6 +178,8 @@ pub struct VirtualServerStatus {
     pub quorum: QuorumStatus,
     /// Whether the sorry server takes the new connections now.
     pub sorry: bool,
+    /// Whether fewer than `minimum_up` pass their checks, and some that fail are kept.
+    pub panic: bool,
     /// Whether the kernel's table should have it, and does not.
     pub missing: bool,
     /// Its real servers, in the order of the configuration.
@@ -200,21 +202,27 @@ pub struct QuorumStatus {
 pub struct RealServerStatus {
     /// Address and port; of a firewall mark, which leaves the port as it is, the address alone.
     pub address: String,
-    /// `up`, `down` or `unknown` (not checked yet).
+    /// `draining`, `disabled`; else what its checks say: `up`, `down` or `unknown` (not checked yet).
     pub state: String,
     /// Its weight.
     pub weight: WeightStatus,
+    /// Whether it is in the pool although its checks fail, because too few pass.
+    pub kept: bool,
+    /// Whether it has less than its weight because it has just come.
+    pub slow_start: bool,
     /// Its checks.
     pub checks: Vec<CheckStatus>,
     /// Its connections through this director.
     pub connections: ConnectionsStatus,
 }
 
-/// The two weights of a real server.
+/// The weights of a real server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightStatus {
     /// That of the configuration.
     pub configured: u32,
+    /// That of `vipctl weight`, which replaces it; `null`: none.
+    pub ordered: Option<u32>,
     /// That in the kernel's table; 0 also where it is not in the table.
     pub effective: u32,
 }

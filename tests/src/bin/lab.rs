@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lab::{advert, bench, demo};
+use lab::{advert, bench, demo, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -43,6 +43,18 @@ enum Command {
         #[arg(long)]
         every: u64,
     },
+    /// Asks an HTTP server all the time (for tests).
+    #[command(hide = true)]
+    Load {
+        /// Address and port.
+        to: std::net::SocketAddr,
+        /// How many connections at once.
+        #[arg(long)]
+        workers: u32,
+        /// Milliseconds from an answer to the next request.
+        #[arg(long)]
+        pause: u64,
+    },
     /// Accepts connections and never answers (for tests).
     #[command(hide = true)]
     Silent {
@@ -59,6 +71,9 @@ fn main() -> ExitCode {
         Command::RawSend => bench::raw_send().map(|()| true),
         Command::Packet { hex, count, every } => {
             advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
+        }
+        Command::Load { to, workers, pause } => {
+            load::ask_for_ever(to, workers, Duration::from_millis(pause)).map(|()| true)
         }
         Command::Silent { port } => silent(port),
     };

@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use vipd::control::client;
+use vipd::control::real_servers::Order;
+use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
+use vipd::overrides::Change;
 use vipd::status::{Look, render};
 
 /// A narrower terminal is treated as if it were that wide.
@@ -53,6 +56,52 @@ enum Command {
         /// Which of the two.
         turn: Turn,
     },
+    /// A real server gets no new connections; existing ones finish. Kept over a restart, until enable.
+    Drain {
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when its last connection has ended; Ctrl-C ends the waiting, not the drain.
+        #[arg(long)]
+        wait: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Takes a real server out of the pool at once; its connections break. Kept over a restart, until
+    /// enable.
+    Disable {
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when the kernel does not have it any more.
+        #[arg(long)]
+        wait: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Ends drain and disable.
+    Enable {
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when it gets new connections: its checks pass, and there is quorum.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Gives a real server another weight than the configuration, until that changes there.
+    Weight {
+        #[command(flatten)]
+        whom: Whom,
+        /// The weight; 0: no new connections.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
+        #[arg(required_unless_present = "reset")]
+        weight: Option<u32>,
+        /// Back to the weight of the configuration.
+        #[arg(long, conflicts_with = "weight")]
+        reset: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
     /// Shows what happened, newest last.
     Events {
         /// Goes on with what happens next.
@@ -65,6 +114,15 @@ enum Command {
         #[arg(short = 'n', value_name = "COUNT")]
         count: Option<usize>,
     },
+}
+
+/// A real server of a virtual server.
+#[derive(clap::Args)]
+struct Whom {
+    /// The name of the virtual server.
+    virtual_server: String,
+    /// The address of the real server, with its port where it has several.
+    real_server: String,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -104,6 +162,27 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Maintenance { turn } => {
             runtime.block_on(client::maintenance(socket, *turn == Turn::On))?
         }
+        Command::Drain { whom, wait, force } => {
+            let end = wait.then_some(End::Drained);
+            return runtime.block_on(order(socket, whom, Change::Drain, *force, end));
+        }
+        Command::Disable { whom, wait, force } => {
+            let end = wait.then_some(End::Gone);
+            return runtime.block_on(order(socket, whom, Change::Disable, *force, end));
+        }
+        Command::Enable { whom, wait } => {
+            let end = wait.then_some(End::Serving);
+            return runtime.block_on(order(socket, whom, Change::Enable, false, end));
+        }
+        Command::Weight {
+            whom,
+            weight,
+            force,
+            ..
+        } => {
+            let change = weight.map_or(Change::Reset, Change::Weight);
+            return runtime.block_on(order(socket, whom, change, *force, None));
+        }
         Command::Events {
             follow,
             json,
@@ -124,6 +203,33 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     };
     // Whoever reads may have had enough (`| head`): that is no failure of ours.
     let _ = writeln!(stdout(), "{}", text.trim_end());
+    Ok(())
+}
+
+/// Gives an order for a real server, and waits for its end if there is one to wait for.
+async fn order(
+    socket: &Path,
+    whom: &Whom,
+    change: Change,
+    force: bool,
+    end: Option<End>,
+) -> Result<(), String> {
+    let (server, real) = (&whom.virtual_server, &whom.real_server);
+    let order = Order { change, force };
+    let say = |words: &str| drop(writeln!(stdout(), "{words}"));
+    say(&client::real_server(socket, server, real, order).await?);
+    let Some(end) = end else {
+        return Ok(());
+    };
+    wait::until(socket, server, real, end, &mut |words| say(words)).await?;
+    say(&format!(
+        "{server}/{real}: {}",
+        match end {
+            End::Drained => "no connections are left",
+            End::Gone => "is out of the pool",
+            End::Serving => "gets new connections",
+        }
+    ));
     Ok(())
 }
 

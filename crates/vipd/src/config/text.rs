@@ -117,6 +117,20 @@ pub(super) fn duration(text: &str, help: &str) -> Result<Duration, Complaint> {
     }
 }
 
+/// A share of the whole.
+pub(super) fn percent(text: &str) -> Result<u8, Complaint> {
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse().ok());
+    match number.filter(|percent| *percent <= 100) {
+        Some(percent) => Ok(percent),
+        None => complain(
+            format!("{text:?} is neither a number nor a share"),
+            "write \"0%\" to \"100%\", or a whole number without quotes",
+        ),
+    }
+}
+
 /// A duration as people write it.
 pub(super) fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -12,10 +12,11 @@ use ipvs::{
 use super::check::Template;
 use super::forwarding::{self, Kind};
 use super::front::{Front, Taken};
+use super::pool_policy::PoolPolicy;
 use super::real_server::{self, Address, Defaults, Written};
 use super::section::{Section, Seen};
 use super::value::Value;
-use super::{Active, OnFailure, VirtualServer, text};
+use super::{Active, VirtualServer, text};
 
 /// The upper end is keepalived's; the kernel's own counter of jiffies overflows after 49 days.
 const PERSISTENCE_TIMEOUT: RangeInclusive<Duration> =
@@ -67,14 +68,7 @@ impl<'r> Reader<'r> {
 
         let families = front.as_ref().map(|front| front.families(&written));
         let service = service(&mut s, front.as_ref(), families.as_ref());
-        let pool = pool_policy(&mut s);
-        s.maybe("slow_start", |v| {
-            v.only(
-                v.parse(|t| text::duration(t, "write \"0s\"")),
-                Duration::ZERO,
-                "\"0s\"",
-            )
-        });
+        let pool = PoolPolicy::read(&mut s, written.len());
         s.finish();
 
         let keys = front
@@ -110,6 +104,8 @@ impl<'r> Reader<'r> {
             quorum: pool.quorum,
             hysteresis: pool.hysteresis,
             on_failure: pool.on_failure,
+            slow_start: pool.slow_start,
+            minimum_up: pool.minimum_up,
             sorry_server: sorry_server?,
             real_servers: real_servers.into_iter().collect::<Option<Vec<_>>>()?,
         })
@@ -330,42 +326,4 @@ impl VirtualServer {
         let family = Family::of(to.0.ip());
         service.family() == family || self.keys.iter().all(|key| key.family() != family)
     }
-}
-
-/// The keys that say what happens when real servers fail.
-struct PoolPolicy {
-    quorum: u32,
-    hysteresis: u32,
-    on_failure: OnFailure,
-}
-
-fn pool_policy(s: &mut Section<'_>) -> Option<PoolPolicy> {
-    let quorum = s.or("quorum", 1, |v| v.integer(1..=u32::MAX));
-    let hysteresis = s.or("hysteresis", 0, |v| {
-        let hysteresis = v.integer(0..=u32::MAX)?;
-        if let Some(quorum) = quorum
-            && hysteresis >= quorum
-        {
-            v.report(
-                format!("must be below the quorum, {quorum}"),
-                format!("write 0 to {}", quorum.saturating_sub(1)),
-            );
-            return None;
-        }
-        Some(hysteresis)
-    });
-    let on_failure = s.or("on_failure", OnFailure::Remove, |v| {
-        v.choice(
-            &[
-                ("remove", OnFailure::Remove),
-                ("zero-weight", OnFailure::ZeroWeight),
-            ],
-            &[],
-        )
-    });
-    Some(PoolPolicy {
-        quorum: quorum?,
-        hysteresis: hysteresis?,
-        on_failure: on_failure?,
-    })
 }

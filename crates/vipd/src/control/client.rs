@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
+use super::real_servers::Order;
 use super::server::{Done, Maintenance, WAIT_MAX};
 use crate::events;
 use crate::status::Status;
@@ -70,6 +71,29 @@ pub async fn switchover(socket: &Path, router: &str) -> Result<String, String> {
 pub async fn maintenance(socket: &Path, on: bool) -> Result<String, String> {
     let body = serde_json::to_string(&Maintenance { on }).map_err(|error| error.to_string())?;
     let url = url(&["v1", "maintenance"])?;
+    let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// Gives an order for a real server; returns what follows.
+///
+/// # Errors
+///
+/// As [`status`], or why it was not carried out.
+pub async fn real_server(
+    socket: &Path,
+    virtual_server: &str,
+    real_server: &str,
+    order: Order,
+) -> Result<String, String> {
+    let body = serde_json::to_string(&order).map_err(|error| error.to_string())?;
+    let url = url(&[
+        "v1",
+        "virtual_servers",
+        virtual_server,
+        "real_servers",
+        real_server,
+    ])?;
     let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)
 }

@@ -17,12 +17,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::real_servers;
 use crate::director_loop::Wake;
 use crate::events::{self, Events};
 use crate::reconcile::Reconciler;
 
 /// How long the loop and the kernel together may take for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long fresh counters are waited for before those at hand are shown.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a handover may take; less than the client's patience.
@@ -61,6 +62,10 @@ pub fn control(api: Api) -> Router {
     reading()
         .route("/v1/vrrp/{name}/switchover", post(switchover))
         .route("/v1/maintenance", post(maintenance))
+        .route(
+            "/v1/virtual_servers/{name}/real_servers/{address}",
+            post(real_servers::order),
+        )
         .with_state(api)
 }
 
@@ -169,7 +174,7 @@ impl Api {
         let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.reconciler.refresh()).await;
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         patience: Duration,
         question: impl FnOnce(oneshot::Sender<T>) -> Wake,
@@ -190,7 +195,7 @@ impl Api {
     }
 
     /// Gives an order that the director may refuse.
-    async fn order(
+    pub(super) async fn order(
         &self,
         patience: Duration,
         order: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Wake,
@@ -204,14 +209,18 @@ impl Api {
 
 /// An error as the client gets it.
 #[derive(Debug)]
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Refusal {
         Refusal {
             status,
             code,
@@ -219,7 +228,7 @@ impl Refusal {
         }
     }
 
-    fn bad_request(why: &str) -> Refusal {
+    pub(super) fn bad_request(why: &str) -> Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, "bad_request", why)
     }
 }

@@ -81,6 +81,7 @@ impl Director {
             }
         };
         self.loaded = SystemTime::now();
+        self.keep_overrides();
         self.enforce(&before);
     }
 }

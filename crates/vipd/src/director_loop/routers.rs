@@ -177,7 +177,7 @@ impl Director {
     fn current_facts(&mut self) -> Facts {
         let links = Arc::clone(&self.links.borrow_and_update());
         self.track.links = Arc::clone(&links);
-        self.track.quorums.clone_from(&self.quorums);
+        self.track.quorums = self.pools.quorums();
         let own = self.config.vrrp.iter().map(|vrrp| &vrrp.interface);
         let further = self.config.vrrp.iter().flat_map(|vrrp| &vrrp.heartbeats);
         let further = further.filter_map(|heartbeat| match heartbeat {

@@ -39,7 +39,9 @@ impl Director {
                     | Wake::Loaded(_)
                     | Wake::Switchover { .. }
                     | Wake::Maintenance { .. }
-                    | Wake::MaintenanceWritten { .. } => {}
+                    | Wake::MaintenanceWritten { .. }
+                    | Wake::RealServer { .. }
+                    | Wake::OverridesWritten(_) => {}
                     // Asked twice: somebody is in a hurry.
                     Wake::Stop => self.vrrp.send(Command::Stop {
                         make_before_break: false,
@@ -93,6 +95,8 @@ impl Director {
                     | Wake::Switchover { .. }
                     | Wake::Maintenance { .. }
                     | Wake::MaintenanceWritten { .. }
+                    | Wake::RealServer { .. }
+                    | Wake::OverridesWritten(_)
             );
             if !order {
                 self.wake(wake).await;

@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
-use super::{CheckStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus, difference};
+use super::{
+    CheckStatus, RealServerStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus,
+    difference,
+};
 
 pub use self::layout::Look;
 pub(crate) use self::layout::plain;
@@ -156,6 +159,16 @@ fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
             server.name
         ));
     }
+    if server.panic {
+        let kept = server.real_servers.iter().filter(|real| real.kept);
+        let kept: Vec<&str> = kept.map(|real| real.address.as_str()).collect();
+        found.push(format!(
+            "virtual server {}: panic: fewer than minimum_up pass; in the pool although their \
+             checks fail: {}",
+            server.name,
+            kept.join(", ")
+        ));
+    }
     if !server.quorum.up {
         let instead = if server.sorry {
             "; the sorry server answers"
@@ -208,7 +221,34 @@ fn notes(status: &Status) -> Vec<String> {
             ));
         }
     }
+    found.extend(status.virtual_servers.iter().flat_map(ordered));
     found
+}
+
+/// What operators have ordered of real servers.
+fn ordered(server: &VirtualServerStatus) -> Vec<String> {
+    let name = &server.name;
+    let of = |real: &RealServerStatus| {
+        let address = &real.address;
+        let out = match real.state.as_str() {
+            "draining" => Some("drains: no new connections until"),
+            "disabled" => Some("is disabled: out of the pool until"),
+            _ => None,
+        };
+        let out = out.map(|what| format!("{address} {what} `vipctl enable {name} {address}`"));
+        let weight = real.weight.ordered.map(|weight| {
+            format!(
+                "{address} has weight {weight} instead of {} until `vipctl weight {name} {address} \
+                 --reset`",
+                real.weight.configured
+            )
+        });
+        out.into_iter().chain(weight)
+    };
+    let words = server.real_servers.iter().flat_map(of);
+    words
+        .map(|words| format!("virtual server {name}: {words}"))
+        .collect()
 }
 
 fn routers(status: &Status, now: SystemTime, look: Look) -> String {
@@ -352,7 +392,11 @@ fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
         let checks: Vec<String> = real.checks.iter().map(check).collect();
         rows.push(vec![
             format!("  {}", real.address),
-            real.state.clone(),
+            match (real.kept, real.slow_start) {
+                (true, _) => format!("{}, kept", real.state),
+                (false, true) => format!("{}, slow start", real.state),
+                (false, false) => real.state.clone(),
+            },
             weight,
             real.connections.active.to_string(),
             real.connections.inactive.to_string(),
@@ -366,8 +410,9 @@ fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
     let rows = table(&rows, look, usize::MAX, |row, column, text| {
         match (row, column, text.trim()) {
             (0, _, _) => look.bold(text),
-            (_, 1, "up") => look.green(text),
-            (_, 1, "down") => look.red(text),
+            (_, 1, "up" | "up, slow start") => look.green(text),
+            (_, 1, "down" | "down, kept") => look.red(text),
+            (_, 1, "draining" | "disabled") => look.yellow(text),
             (_, _, _) => text.to_owned(),
         }
     });

@@ -11,7 +11,8 @@ use ipvs::{
     SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Global, Ipvs, Method, OnFailure, OnStop, RealServer, SorryServer, VirtualServer,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
+    VirtualServer,
 };
 
 use super::{parse, secs};
@@ -115,6 +116,8 @@ fn a_virtual_server_needs_a_name_and_an_address() {
             quorum: 1,
             hysteresis: 0,
             on_failure: OnFailure::Remove,
+            slow_start: Duration::ZERO,
+            minimum_up: MinimumUp::Count(0),
             sorry_server: None,
             real_servers: vec![],
         }]
@@ -146,7 +149,8 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
         quorum = 3
         hysteresis = 2
         on_failure = "zero-weight"
-        slow_start = "0s"
+        slow_start = "90s"
+        minimum_up = "50%"
         sorry_server = "192.168.1.99:5353"
 
           [[virtual_server.real_server]]
@@ -190,6 +194,8 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
             quorum: 3,
             hysteresis: 2,
             on_failure: OnFailure::ZeroWeight,
+            slow_start: secs(90),
+            minimum_up: MinimumUp::Percent(50),
             sorry_server: Some(SorryServer {
                 key: DestinationKey(socket("192.168.1.99:5353")),
                 destination: destination(Forwarding::Nat),
