@@ -4,12 +4,15 @@
 //! It knows nothing of VRRP, of health checks or of any configuration format.
 
 mod client;
+mod connection;
 mod diff;
 pub mod message;
 mod refused;
+pub mod sync;
 mod table;
 
 pub use client::{Client, Error, OpenError};
+pub use connection::{Connection, State};
 pub use diff::{Change, Impossible, apply_to, diff};
 pub use message::Info;
 pub use refused::Refused;
