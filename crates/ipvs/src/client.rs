@@ -1,5 +1,7 @@
 //! The one place that talks to the kernel: a blocking netlink socket.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -83,6 +85,16 @@ pub enum Error {
     /// The kernel's answer makes no sense.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The kernel refused what was asked of an object that is no service.
+    #[error("{object}: {reason}")]
+    Refused {
+        /// What it is about.
+        object: String,
+        /// What the errno means for it.
+        reason: String,
+        /// The errno.
+        errno: i32,
+    },
     /// The request has no form.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -118,7 +130,7 @@ impl Client {
     /// The kernel gave no answer.
     pub fn info(&mut self) -> Result<Info, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_info(self.family, sequence)?;
+        let request = message::get_info(self.family, sequence);
         let mut info = None;
         self.ask(&request, sequence, |answer| {
             info = Some(message::info_from(answer)?);
@@ -197,7 +209,7 @@ impl Client {
 
     fn resolve_family(&mut self) -> Result<u16, Error> {
         let sequence = self.take_sequences(1);
-        let request = message::get_family(sequence)?;
+        let request = message::get_family(sequence);
         let mut family = None;
         self.ask(&request, sequence, |answer| {
             family = Some(message::family_from(answer)?);
@@ -209,7 +221,7 @@ impl Client {
     fn dump_once(&mut self) -> Result<Dump, Error> {
         let mut services = Vec::new();
         let sequence = self.take_sequences(1);
-        let request = message::get_services(self.family, sequence)?;
+        let request = message::get_services(self.family, sequence);
         self.ask(&request, sequence, |answer| {
             services.push(message::service_from(answer)?);
             Ok(())
@@ -241,7 +253,7 @@ impl Client {
     ) -> Result<BTreeMap<DestinationKey, Destination>, Error> {
         let mut destinations = BTreeMap::new();
         let sequence = self.take_sequences(1);
-        let request = message::get_destinations(self.family, sequence, service)?;
+        let request = message::get_destinations(self.family, sequence, service);
         self.ask(&request, sequence, |answer| {
             let (key, settings, statistics) = message::destination_from(answer, service)?;
             destinations.insert(key, settings);
@@ -263,11 +275,8 @@ impl Client {
         let mut last = None;
         for ((sequence, change), refusal) in (first..).zip(batch).zip(&mut *refusals) {
             let begin = request.len();
-            match message::change(self.family, sequence, false, change) {
-                Ok(bytes) => {
-                    request.extend(bytes);
-                    last = Some((begin, sequence, change));
-                }
+            match message::change(&mut request, self.family, sequence, false, change) {
+                Ok(()) => last = Some((begin, sequence, change)),
                 Err(error) => *refusal = Some(refused(change, Errno::INVAL, &error)),
             }
         }
@@ -277,7 +286,7 @@ impl Client {
             return Ok(());
         };
         request.truncate(begin);
-        request.extend(message::change(self.family, last, true, change)?);
+        message::change(&mut request, self.family, last, true, change)?;
         self.exchange(&request, first, last, |reply| {
             let Body::Status(errno @ 1..) = reply.body else {
                 return;
@@ -384,6 +393,7 @@ fn give_up(batch: &[Change], refusals: &mut [Option<Refused>], error: &Error) {
         }
         Error::Silent => Errno::TIMEDOUT,
         Error::Lost => Errno::NOBUFS,
+        Error::Refused { errno, .. } => Errno::from_raw_os_error(*errno),
         Error::Interrupted | Error::Decode(_) | Error::Encode(_) => Errno::BADMSG,
     };
     let reason = format!("it is not known whether this was done: {error}");
@@ -404,6 +414,7 @@ fn refused(change: &Change, errno: Errno, reason: &impl ToString) -> Refused {
 fn errno(error: &Error) -> Option<Errno> {
     match error {
         Error::Kernel(error) => Errno::from_io_error(error),
+        Error::Refused { errno, .. } => Some(Errno::from_raw_os_error(*errno)),
         Error::Socket(_)
         | Error::Silent
         | Error::Lost

@@ -5,14 +5,17 @@
 
 mod client;
 mod connection;
+mod daemon;
 mod diff;
 pub mod message;
 mod refused;
 pub mod sync;
 mod table;
+mod timeouts;
 
 pub use client::{Client, Error, OpenError};
 pub use connection::{Connection, State};
+pub use daemon::{Daemon, DaemonRole};
 pub use diff::{Change, Impossible, apply_to, diff};
 pub use message::Info;
 pub use refused::Refused;
@@ -21,3 +24,4 @@ pub use table::{
     Pool, Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Statistics, Table,
     Tunnel, TunnelChecksum,
 };
+pub use timeouts::Timeouts;

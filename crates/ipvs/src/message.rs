@@ -3,29 +3,33 @@
 //! Nothing here does I/O. A request is complete with its netlink header; several may be sent as one
 //! datagram, one after the other. Answers are taken apart by [`replies`] and the `*_from` functions;
 //! attributes that this crate does not know are skipped, so a newer kernel does no harm.
+//!
+//! Reading and writing do without copies and allocations for each attribute: a table may have tens
+//! of thousands of real servers, and it is read whole at every comparison.
 
+mod attributes;
 mod reply;
+mod settings;
+mod writer;
 
-use std::io::Cursor;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
-use neli::consts::genl::{Cmd, CtrlAttr, CtrlCmd, NlAttrType};
-use neli::consts::nl::{GenlId, NlmF};
-use neli::genl::{AttrTypeBuilder, Genlmsghdr, GenlmsghdrBuilder, Nlattr, NlattrBuilder};
-use neli::nl::{NlPayload, Nlmsghdr, NlmsghdrBuilder};
-use neli::types::{Buffer, GenlBuffer};
-use neli::{Size, ToBytes, neli_enum};
 use thiserror::Error;
 
 pub use reply::{
     Body, DecodeError, Info, Reply, destination_from, family_from, info_from, replies, service_from,
 };
+pub use settings::{
+    daemon_from, get_daemons, get_timeouts, set_timeouts, start_daemon, stop_daemon, timeouts_from,
+    zero,
+};
 
+use self::writer::Writer;
 use crate::diff::Change;
 use crate::table::{
-    Destination, DestinationKey, Family, Forwarding, Protocol, SchedulerName, Service, ServiceKey,
-    Tunnel, TunnelChecksum,
+    Destination, DestinationKey, Family, Forwarding, Protocol, Service, ServiceKey, Tunnel,
+    TunnelChecksum,
 };
 
 /// Why a change has no form as a message.
@@ -34,148 +38,132 @@ pub enum EncodeError {
     /// A scheduler or persistence engine of which there can be no kernel module.
     #[error("`{0}` cannot be a name in the kernel: 1 to 15 bytes, none of them NUL")]
     Name(String),
-    /// The message could not be put together.
-    #[error("the netlink message cannot be built: {0}")]
-    Build(String),
+    /// The name of an interface that there cannot be.
+    #[error("`{0}` cannot be an interface: 1 to 15 bytes, none of them NUL")]
+    Interface(String),
 }
 
 /// Asks the generic netlink controller for the number of the family `IPVS`. The kernel loads the
 /// module if it has one with that alias.
-///
-/// # Errors
-///
-/// None in practice.
-pub fn get_family(sequence: u32) -> Result<Vec<u8>, EncodeError> {
-    let name = attribute(CtrlAttr::FamilyName, FAMILY_NAME)?;
-    let controller = u16::from(GenlId::Ctrl);
-    message(
-        controller,
-        sequence,
-        NlmF::ACK,
-        CtrlCmd::Getfamily,
-        vec![name],
-    )
+#[must_use]
+pub fn get_family(sequence: u32) -> Vec<u8> {
+    request(CONTROLLER, NLM_F_ACK, sequence, GET_FAMILY, |message| {
+        message.put_text(FAMILY_NAME_ATTRIBUTE, FAMILY_NAME);
+    })
 }
 
 /// Asks the family `family` for its version and the size of the connection table.
-///
-/// # Errors
-///
-/// None in practice.
-pub fn get_info(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
-    message::<_, Attribute>(family, sequence, NlmF::ACK, Command::GetInfo, vec![])
+#[must_use]
+pub fn get_info(family: u16, sequence: u32) -> Vec<u8> {
+    request(family, NLM_F_ACK, sequence, command::GET_INFO, |_| {})
 }
 
 /// Asks for all services.
-///
-/// # Errors
-///
-/// None in practice.
-pub fn get_services(family: u16, sequence: u32) -> Result<Vec<u8>, EncodeError> {
-    message::<_, Attribute>(family, sequence, NlmF::DUMP, Command::GetService, vec![])
+#[must_use]
+pub fn get_services(family: u16, sequence: u32) -> Vec<u8> {
+    request(family, NLM_F_DUMP, sequence, command::GET_SERVICE, |_| {})
 }
 
 /// Asks for all destinations of a service.
-///
-/// # Errors
-///
-/// None in practice.
-pub fn get_destinations(
-    family: u16,
-    sequence: u32,
-    service: &ServiceKey,
-) -> Result<Vec<u8>, EncodeError> {
-    let service = nested(Attribute::Service, &service_key(service)?)?;
-    message(
+#[must_use]
+pub fn get_destinations(family: u16, sequence: u32, service: &ServiceKey) -> Vec<u8> {
+    request(
         family,
+        NLM_F_DUMP,
         sequence,
-        NlmF::DUMP,
-        Command::GetDestination,
-        vec![service],
+        command::GET_DESTINATION,
+        |message| {
+            message.nest(attribute::SERVICE, |nest| service_key(nest, service));
+        },
     )
 }
 
-/// Asks for a change. Without `acknowledge` the kernel answers only if it refuses.
+/// Asks for a change, behind what is in `bytes`. Without `acknowledge` the kernel answers only if it
+/// refuses.
 ///
 /// # Errors
 ///
-/// The scheduler or the persistence engine has an impossible name.
+/// The scheduler or the persistence engine has an impossible name; `bytes` are as before.
 pub fn change(
+    bytes: &mut Vec<u8>,
     family: u16,
     sequence: u32,
     acknowledge: bool,
     change: &Change,
-) -> Result<Vec<u8>, EncodeError> {
-    let flags = if acknowledge {
-        NlmF::ACK
-    } else {
-        NlmF::empty()
+) -> Result<(), EncodeError> {
+    let flags = if acknowledge { NLM_F_ACK } else { 0 };
+    let command = match change {
+        Change::AddService(..) => command::NEW_SERVICE,
+        Change::SetService(..) => command::SET_SERVICE,
+        Change::RemoveService(_) => command::DEL_SERVICE,
+        Change::AddDestination(..) => command::NEW_DESTINATION,
+        Change::SetDestination(..) => command::SET_DESTINATION,
+        Change::RemoveDestination(..) => command::DEL_DESTINATION,
     };
-    let (command, key, settings, destination) = match change {
-        Change::AddService(key, service) => (
-            Command::NewService,
-            key,
-            service_settings(key.family(), service)?,
-            None,
-        ),
-        Change::SetService(key, service) => (
-            Command::SetService,
-            key,
-            service_settings(key.family(), service)?,
-            None,
-        ),
-        Change::RemoveService(key) => (Command::DelService, key, vec![], None),
-        Change::AddDestination(key, server, destination) => (
-            Command::NewDestination,
-            key,
-            vec![],
-            Some((server, Some(destination))),
-        ),
-        Change::SetDestination(key, server, destination) => (
-            Command::SetDestination,
-            key,
-            vec![],
-            Some((server, Some(destination))),
-        ),
+    if let Change::AddService(_, service) | Change::SetService(_, service) = change {
+        check_names(service)?;
+    }
+    let mut message = Writer::begin(bytes, family, flags, sequence, command);
+    match change {
+        Change::AddService(key, service) | Change::SetService(key, service) => {
+            message.nest(attribute::SERVICE, |nest| {
+                service_key(nest, key);
+                service_settings(nest, key.family(), service);
+            });
+        }
+        Change::RemoveService(key) => {
+            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
+        }
+        Change::AddDestination(key, server, settings)
+        | Change::SetDestination(key, server, settings) => {
+            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
+            message.nest(attribute::DESTINATION, |nest| {
+                destination_key(nest, server);
+                destination_settings(nest, settings);
+            });
+        }
         Change::RemoveDestination(key, server) => {
-            (Command::DelDestination, key, vec![], Some((server, None)))
+            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
+            message.nest(attribute::DESTINATION, |nest| destination_key(nest, server));
         }
-    };
-    let mut service = service_key(key)?;
-    service.extend(settings);
-    let mut attributes = vec![nested(Attribute::Service, &service)?];
-    if let Some((server, settings)) = destination {
-        let destination = destination_attributes(server, settings)?;
-        attributes.push(nested(Attribute::Destination, &destination)?);
     }
-    message(family, sequence, flags, command, attributes)
+    message.end();
+    Ok(())
 }
 
-fn service_key(key: &ServiceKey) -> Result<Vec<Nlattr<ServiceAttribute, Buffer>>, EncodeError> {
-    let family = attribute(ServiceAttribute::Family, family_number(key.family()))?;
+fn request(
+    family: u16,
+    flags: u16,
+    sequence: u32,
+    command: u8,
+    fill: impl FnOnce(&mut Writer<'_>),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut message = Writer::begin(&mut bytes, family, flags, sequence, command);
+    fill(&mut message);
+    message.end();
+    bytes
+}
+
+fn service_key(nest: &mut Writer<'_>, key: &ServiceKey) {
+    nest.put_u16(service::FAMILY, family_number(key.family()));
     match key {
-        ServiceKey::Address { protocol, address } => Ok(vec![
-            family,
-            attribute(ServiceAttribute::Protocol, protocol_number(*protocol))?,
-            attribute(ServiceAttribute::Address, address_bytes(address))?,
-            attribute(ServiceAttribute::Port, address.port().to_be())?,
-        ]),
-        ServiceKey::FirewallMark { mark, .. } => {
-            Ok(vec![family, attribute(ServiceAttribute::Mark, *mark)?])
+        ServiceKey::Address { protocol, address } => {
+            nest.put_u16(service::PROTOCOL, protocol_number(*protocol));
+            nest.put(service::ADDRESS, &address_bytes(address));
+            nest.put(service::PORT, &address.port().to_be_bytes());
         }
+        ServiceKey::FirewallMark { mark, .. } => nest.put_u32(service::MARK, *mark),
     }
 }
 
-fn service_settings(
-    family: Family,
-    service: &Service,
-) -> Result<Vec<Nlattr<ServiceAttribute, Buffer>>, EncodeError> {
+fn service_settings(nest: &mut Writer<'_>, family: Family, settings: &Service) {
     let flags = [
-        (service.persistence.is_some(), FLAG_PERSISTENT),
-        (service.flags.one_packet, FLAG_ONE_PACKET),
-        (service.flags.sched1, FLAG_SCHED1),
-        (service.flags.sched2, FLAG_SCHED2),
-        (service.flags.sched3, FLAG_SCHED3),
+        (settings.persistence.is_some(), FLAG_PERSISTENT),
+        (settings.flags.one_packet, FLAG_ONE_PACKET),
+        (settings.flags.sched1, FLAG_SCHED1),
+        (settings.flags.sched2, FLAG_SCHED2),
+        (settings.flags.sched3, FLAG_SCHED3),
     ];
     let flags: u32 = flags
         .iter()
@@ -185,7 +173,7 @@ fn service_settings(
     // The kernel keeps what is outside the mask: with all of it, no flag survives unwanted.
     let [a, b, c, d] = flags.to_ne_bytes();
     let flags_and_mask = [a, b, c, d, 0xff, 0xff, 0xff, 0xff];
-    let persistence = service.persistence.as_ref();
+    let persistence = settings.persistence.as_ref();
     let timeout = persistence.map_or(0, |p| p.timeout.as_secs());
     let bits = family.address_bits();
     let prefix = persistence.map_or(bits, |p| p.prefix_length.min(bits));
@@ -196,36 +184,22 @@ fn service_settings(
             .to_be(),
         Family::V6 => u32::from(prefix),
     };
-    let scheduler = match &service.scheduler {
-        SchedulerName::Known(scheduler) => scheduler.name(),
-        SchedulerName::Other(name) => checked_name(name)?,
-    };
-    let mut attributes = vec![attribute(ServiceAttribute::Scheduler, scheduler)?];
+    nest.put_text(service::SCHEDULER, settings.scheduler.as_str());
     if let Some(engine) = persistence.and_then(|p| p.engine.as_deref()) {
-        attributes.push(attribute(ServiceAttribute::Engine, checked_name(engine)?)?);
+        nest.put_text(service::ENGINE, engine);
     }
-    attributes.push(attribute(ServiceAttribute::Flags, flags_and_mask)?);
-    let timeout = u32::try_from(timeout).unwrap_or(u32::MAX);
-    attributes.push(attribute(ServiceAttribute::Timeout, timeout)?);
-    attributes.push(attribute(ServiceAttribute::Netmask, netmask)?);
-    Ok(attributes)
+    nest.put(service::FLAGS, &flags_and_mask);
+    nest.put_u32(service::TIMEOUT, u32::try_from(timeout).unwrap_or(u32::MAX));
+    nest.put_u32(service::NETMASK, netmask);
 }
 
-fn destination_attributes(
-    DestinationKey(address): &DestinationKey,
-    settings: Option<&Destination>,
-) -> Result<Vec<Nlattr<DestinationAttribute, Buffer>>, EncodeError> {
-    let mut attributes = vec![
-        attribute(
-            DestinationAttribute::Family,
-            family_number(Family::of(address.ip())),
-        )?,
-        attribute(DestinationAttribute::Address, address_bytes(address))?,
-        attribute(DestinationAttribute::Port, address.port().to_be())?,
-    ];
-    let Some(settings) = settings else {
-        return Ok(attributes);
-    };
+fn destination_key(nest: &mut Writer<'_>, DestinationKey(address): &DestinationKey) {
+    nest.put_u16(destination::FAMILY, family_number(Family::of(address.ip())));
+    nest.put(destination::ADDRESS, &address_bytes(address));
+    nest.put(destination::PORT, &address.port().to_be_bytes());
+}
+
+fn destination_settings(nest: &mut Writer<'_>, settings: &Destination) {
     let method = match settings.forwarding {
         Forwarding::Nat => METHOD_NAT,
         Forwarding::LocalNode => METHOD_LOCAL_NODE,
@@ -233,8 +207,8 @@ fn destination_attributes(
         Forwarding::DirectRouting => METHOD_DIRECT_ROUTING,
         Forwarding::Bypass => METHOD_BYPASS,
     };
-    attributes.push(attribute(DestinationAttribute::Method, method)?);
-    attributes.push(attribute(DestinationAttribute::Weight, settings.weight)?);
+    nest.put_u32(destination::METHOD, method);
+    nest.put_u32(destination::WEIGHT, settings.weight);
     let (tunnel, port, checksum) = match settings.forwarding {
         Forwarding::Tunnel(Tunnel::Gue { port, checksum }) => (TUNNEL_GUE, port, checksum),
         Forwarding::Tunnel(Tunnel::Gre { checksum }) => (TUNNEL_GRE, 0, checksum),
@@ -249,31 +223,25 @@ fn destination_attributes(
         TunnelChecksum::Full => TUNNEL_FLAG_CHECKSUM,
         TunnelChecksum::Remote => TUNNEL_FLAG_REMOTE_CHECKSUM,
     };
-    attributes.push(attribute(DestinationAttribute::TunnelType, tunnel)?);
-    attributes.push(attribute(DestinationAttribute::TunnelPort, port.to_be())?);
-    attributes.push(attribute(DestinationAttribute::TunnelFlags, checksum)?);
-    let Destination {
-        upper_threshold,
-        lower_threshold,
-        ..
-    } = settings;
-    attributes.push(attribute(
-        DestinationAttribute::UpperThreshold,
-        *upper_threshold,
-    )?);
-    attributes.push(attribute(
-        DestinationAttribute::LowerThreshold,
-        *lower_threshold,
-    )?);
-    Ok(attributes)
+    nest.put_u8(destination::TUNNEL_TYPE, tunnel);
+    nest.put(destination::TUNNEL_PORT, &port.to_be_bytes());
+    nest.put_u16(destination::TUNNEL_FLAGS, checksum);
+    nest.put_u32(destination::UPPER_THRESHOLD, settings.upper_threshold);
+    nest.put_u32(destination::LOWER_THRESHOLD, settings.lower_threshold);
 }
 
-fn checked_name(name: &str) -> Result<&str, EncodeError> {
-    if (1..=NAME_LENGTH).contains(&name.len()) && !name.contains('\0') {
-        Ok(name)
-    } else {
-        Err(EncodeError::Name(name.to_owned()))
+fn check_names(service: &Service) -> Result<(), EncodeError> {
+    let persistence = service.persistence.as_ref();
+    let engine = persistence.and_then(|p| p.engine.as_deref());
+    for name in [Some(service.scheduler.as_str()), engine]
+        .into_iter()
+        .flatten()
+    {
+        if !(1..=NAME_LENGTH).contains(&name.len()) || name.contains('\0') {
+            return Err(EncodeError::Name(name.to_owned()));
+        }
     }
+    Ok(())
 }
 
 /// An address as the kernel's `union nf_inet_addr`: 16 bytes, IPv4 in the first four.
@@ -302,63 +270,18 @@ fn protocol_number(protocol: Protocol) -> u16 {
     }
 }
 
-fn attribute<T: NlAttrType, P: Size + ToBytes>(
-    kind: T,
-    payload: P,
-) -> Result<Nlattr<T, Buffer>, EncodeError> {
-    let kind = AttrTypeBuilder::default()
-        .nla_type(kind)
-        .build()
-        .map_err(unbuildable)?;
-    let attribute = NlattrBuilder::default().nla_type(kind).nla_payload(payload);
-    attribute.build().map_err(unbuildable)
-}
-
-fn nested<T: NlAttrType, N: NlAttrType>(
-    kind: T,
-    attributes: &[Nlattr<N, Buffer>],
-) -> Result<Nlattr<T, Buffer>, EncodeError> {
-    let empty = attribute(kind, Buffer::new())?;
-    attributes
-        .iter()
-        .try_fold(empty, |nest, inner| nest.nest(inner))
-        .map_err(unbuildable)
-}
-
-fn message<C: Cmd, T: NlAttrType>(
-    family: u16,
-    sequence: u32,
-    flags: NlmF,
-    command: C,
-    attributes: Vec<Nlattr<T, Buffer>>,
-) -> Result<Vec<u8>, EncodeError> {
-    let attributes: GenlBuffer<T, Buffer> = attributes.into_iter().collect();
-    let payload = GenlmsghdrBuilder::default()
-        .cmd(command)
-        .version(VERSION)
-        .attrs(attributes)
-        .build()
-        .map_err(unbuildable)?;
-    let message: Nlmsghdr<u16, Genlmsghdr<C, T>> = NlmsghdrBuilder::default()
-        .nl_type(family)
-        .nl_flags(NlmF::REQUEST | flags)
-        .nl_seq(sequence)
-        .nl_payload(NlPayload::Payload(payload))
-        .build()
-        .map_err(unbuildable)?;
-    let mut bytes = Cursor::new(Vec::new());
-    message.to_bytes(&mut bytes).map_err(unbuildable)?;
-    Ok(bytes.into_inner())
-}
-
-fn unbuildable(error: impl std::fmt::Display) -> EncodeError {
-    EncodeError::Build(error.to_string())
-}
-
 // The numbers and names below are those of linux/ip_vs.h.
 
 const FAMILY_NAME: &str = "IPVS";
-const VERSION: u8 = 1;
+/// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY`, `CTRL_ATTR_FAMILY_NAME`, `CTRL_ATTR_FAMILY_ID` of
+/// linux/genetlink.h.
+const CONTROLLER: u16 = 16;
+const GET_FAMILY: u8 = 3;
+const FAMILY_NAME_ATTRIBUTE: u16 = 2;
+const FAMILY_ID_ATTRIBUTE: u16 = 1;
+/// linux/netlink.h.
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
 /// `IP_VS_SCHEDNAME_MAXLEN` and `IP_VS_PENAME_MAXLEN`, less the NUL.
 const NAME_LENGTH: usize = 15;
 
@@ -388,83 +311,80 @@ const TUNNEL_FLAG_CHECKSUM: u16 = 1;
 const TUNNEL_FLAG_REMOTE_CHECKSUM: u16 = 2;
 
 /// `IPVS_CMD_*`.
-#[neli_enum(serialized_type = "u8")]
-pub(crate) enum Command {
-    NewService = 1,
-    SetService = 2,
-    DelService = 3,
-    GetService = 4,
-    NewDestination = 5,
-    SetDestination = 6,
-    DelDestination = 7,
-    GetDestination = 8,
-    GetInfo = 15,
+mod command {
+    pub(super) const NEW_SERVICE: u8 = 1;
+    pub(super) const SET_SERVICE: u8 = 2;
+    pub(super) const DEL_SERVICE: u8 = 3;
+    pub(super) const GET_SERVICE: u8 = 4;
+    pub(super) const NEW_DESTINATION: u8 = 5;
+    pub(super) const SET_DESTINATION: u8 = 6;
+    pub(super) const DEL_DESTINATION: u8 = 7;
+    pub(super) const GET_DESTINATION: u8 = 8;
+    pub(super) const NEW_DAEMON: u8 = 9;
+    pub(super) const DEL_DAEMON: u8 = 10;
+    pub(super) const GET_DAEMON: u8 = 11;
+    pub(super) const SET_CONFIG: u8 = 12;
+    pub(super) const GET_CONFIG: u8 = 13;
+    pub(super) const GET_INFO: u8 = 15;
+    pub(super) const ZERO: u8 = 16;
 }
 
 /// `IPVS_CMD_ATTR_*`.
-#[neli_enum(serialized_type = "u16")]
-pub(crate) enum Attribute {
-    Service = 1,
-    Destination = 2,
+mod attribute {
+    pub(super) const SERVICE: u16 = 1;
+    pub(super) const DESTINATION: u16 = 2;
+    pub(super) const DAEMON: u16 = 3;
+    pub(super) const TIMEOUT_TCP: u16 = 4;
+    pub(super) const TIMEOUT_TCP_FIN: u16 = 5;
+    pub(super) const TIMEOUT_UDP: u16 = 6;
 }
 
 /// `IPVS_SVC_ATTR_*`.
-#[neli_enum(serialized_type = "u16")]
-pub(crate) enum ServiceAttribute {
-    Family = 1,
-    Protocol = 2,
-    Address = 3,
-    Port = 4,
-    Mark = 5,
-    Scheduler = 6,
-    Flags = 7,
-    Timeout = 8,
-    Netmask = 9,
-    Statistics = 10,
-    Engine = 11,
-    Statistics64 = 12,
+mod service {
+    pub(super) const FAMILY: u16 = 1;
+    pub(super) const PROTOCOL: u16 = 2;
+    pub(super) const ADDRESS: u16 = 3;
+    pub(super) const PORT: u16 = 4;
+    pub(super) const MARK: u16 = 5;
+    pub(super) const SCHEDULER: u16 = 6;
+    pub(super) const FLAGS: u16 = 7;
+    pub(super) const TIMEOUT: u16 = 8;
+    pub(super) const NETMASK: u16 = 9;
+    pub(super) const STATISTICS: u16 = 10;
+    pub(super) const ENGINE: u16 = 11;
+    pub(super) const STATISTICS64: u16 = 12;
 }
 
 /// `IPVS_DEST_ATTR_*`.
-#[neli_enum(serialized_type = "u16")]
-pub(crate) enum DestinationAttribute {
-    Address = 1,
-    Port = 2,
-    Method = 3,
-    Weight = 4,
-    UpperThreshold = 5,
-    LowerThreshold = 6,
-    Active = 7,
-    Inactive = 8,
-    Persistent = 9,
-    Statistics = 10,
-    Family = 11,
-    Statistics64 = 12,
-    TunnelType = 13,
-    TunnelPort = 14,
-    TunnelFlags = 15,
+mod destination {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const PORT: u16 = 2;
+    pub(super) const METHOD: u16 = 3;
+    pub(super) const WEIGHT: u16 = 4;
+    pub(super) const UPPER_THRESHOLD: u16 = 5;
+    pub(super) const LOWER_THRESHOLD: u16 = 6;
+    pub(super) const ACTIVE: u16 = 7;
+    pub(super) const INACTIVE: u16 = 8;
+    pub(super) const PERSISTENT: u16 = 9;
+    pub(super) const STATISTICS: u16 = 10;
+    pub(super) const FAMILY: u16 = 11;
+    pub(super) const STATISTICS64: u16 = 12;
+    pub(super) const TUNNEL_TYPE: u16 = 13;
+    pub(super) const TUNNEL_PORT: u16 = 14;
+    pub(super) const TUNNEL_FLAGS: u16 = 15;
 }
 
 /// `IPVS_STATS_ATTR_*`: 32 bits each but for the bytes, in `STATS64` 64 bits each.
-#[neli_enum(serialized_type = "u16")]
-pub(crate) enum StatisticsAttribute {
-    Connections = 1,
-    InPackets = 2,
-    OutPackets = 3,
-    InBytes = 4,
-    OutBytes = 5,
+mod statistics {
+    pub(super) const CONNECTIONS: u16 = 1;
+    pub(super) const IN_PACKETS: u16 = 2;
+    pub(super) const OUT_PACKETS: u16 = 3;
+    pub(super) const IN_BYTES: u16 = 4;
+    pub(super) const OUT_BYTES: u16 = 5;
 }
 
 /// `IPVS_INFO_ATTR_*`.
-#[neli_enum(serialized_type = "u16")]
-pub(crate) enum InfoAttribute {
-    Version = 1,
-    ConnectionTableSize = 2,
+mod info {
+    pub(super) const VERSION: u16 = 1;
+    pub(super) const CONNECTION_TABLE_SIZE: u16 = 2;
 }
-
-impl Cmd for Command {}
-impl NlAttrType for Attribute {}
-impl NlAttrType for ServiceAttribute {}
-impl NlAttrType for DestinationAttribute {}
-impl NlAttrType for StatisticsAttribute {}
-impl NlAttrType for InfoAttribute {}

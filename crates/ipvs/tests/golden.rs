@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use ipvs::message::{self, Body, DecodeError};
+use ipvs::message::{self, Body, DecodeError, EncodeError};
 use ipvs::{
     Change, Destination, DestinationKey, DestinationStatistics, Family, Forwarding, Persistence,
     Protocol, Service, ServiceFlags, ServiceKey, Statistics, Tunnel, TunnelChecksum,
@@ -109,7 +109,7 @@ fn the_table_is_asked_for_as_ipvsadm_does() {
         message::get_destinations(FAMILY, 1, &mark()),
     ];
     for (theirs, ours) in requests.iter().zip(ours) {
-        assert_eq!(hex(&ours.unwrap()[16..]), hex(&theirs[16..]));
+        assert_eq!(hex(&ours[16..]), hex(&theirs[16..]));
     }
 }
 
@@ -181,7 +181,7 @@ fn counters_are_those_of_64_bits_or_else_those_of_32() {
 
 #[test]
 fn what_is_missing_in_an_answer_is_named() {
-    let request = message::change(FAMILY, 1, false, &Change::RemoveService(web())).unwrap();
+    let request = asked(1, false, &Change::RemoveService(web())).unwrap();
     let error = message::service_from(&request[16..]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -199,14 +199,14 @@ fn what_is_missing_in_an_answer_is_named() {
 fn a_scheduler_that_can_be_no_module_is_not_asked_for() {
     for name in ["", "sixteen-letters-", "a\0b"] {
         let service = service(name, ServiceFlags::default(), None);
-        let error = message::change(FAMILY, 1, false, &Change::AddService(web(), service));
-        assert_eq!(error, Err(message::EncodeError::Name(name.to_owned())));
+        let error = asked(1, false, &Change::AddService(web(), service));
+        assert_eq!(error, Err(EncodeError::Name(name.to_owned())));
     }
 }
 
 #[test]
 fn refusals_are_read_with_and_without_a_copy_of_the_request() {
-    let request = message::change(FAMILY, 5, true, &Change::RemoveService(web())).unwrap();
+    let request = asked(5, true, &Change::RemoveService(web())).unwrap();
     for copied in [16, request.len()] {
         let mut answer = vec![];
         answer.extend(u32::try_from(16 + 4 + copied).unwrap().to_ne_bytes());
@@ -248,7 +248,7 @@ proptest! {
 /// than what names an object, ours is the beginning of it.
 fn check_request(arguments: &str, change: &Change) {
     let theirs = golden(arguments, '>').remove(0);
-    let ours = message::change(FAMILY, 1, true, change).unwrap();
+    let ours = asked(1, true, change).unwrap();
     let lengths = [&ours, &theirs].map(|bytes| u32::from_ne_bytes(bytes[..4].try_into().unwrap()));
     assert_eq!(
         lengths.map(|l| usize::try_from(l).unwrap()),
@@ -276,12 +276,20 @@ fn check_request(arguments: &str, change: &Change) {
     }
 }
 
+fn asked(sequence: u32, acknowledge: bool, change: &Change) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::new();
+    message::change(&mut bytes, FAMILY, sequence, acknowledge, change)?;
+    Ok(bytes)
+}
+
 fn read_everything(bytes: &[u8]) {
     for bytes in std::iter::once(bytes).chain(bodies(bytes)) {
         let _ = message::service_from(bytes);
         let _ = message::destination_from(bytes, &web());
         let _ = message::info_from(bytes);
         let _ = message::family_from(bytes);
+        let _ = message::daemon_from(bytes);
+        let _ = message::timeouts_from(bytes);
     }
 }
 

@@ -330,6 +330,7 @@ mod tests {
             ipvs: Ipvs {
                 resync_interval: Duration::from_secs(10),
                 on_stop: OnStop::Remove,
+                sync: None,
             },
             sync_groups: Vec::new(),
             track_scripts: Vec::new(),

@@ -452,6 +452,8 @@ impl Director {
             table,
             managed: self.managed.clone(),
             resync_interval: self.config.ipvs.resync_interval,
+            timeouts: None,
+            daemons: Vec::new(),
         });
     }
 }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use ipvs::{Change, Client, Dump, ServiceKey, Table};
+use ipvs::{Change, Client, Daemon, Dump, ServiceKey, Table, Timeouts};
 
 /// A dump younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -29,6 +29,11 @@ pub struct Wanted {
     pub managed: BTreeSet<ServiceKey>,
     /// How often the kernel is compared.
     pub resync_interval: Duration,
+    /// The kernel's timeouts; what is zero is left alone, `None`: all.
+    pub timeouts: Option<Timeouts>,
+    /// The sync daemons that run, at most one of each role. One that was never wanted is somebody
+    /// else's and stays.
+    pub daemons: Vec<Daemon>,
 }
 
 /// What a pass did.

@@ -1,20 +1,18 @@
 //! What the kernel answers, taken apart. Bytes from outside never panic here.
 
-use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use neli::FromBytesWithInput;
-use neli::consts::genl::{CtrlAttr, NlAttrType};
-use neli::types::{Buffer, GenlBuffer};
 use thiserror::Error;
 
+use super::attributes::{Attributes, array, text};
 use super::{
-    AF_INET, AF_INET6, Attribute, DestinationAttribute, FLAG_ONE_PACKET, FLAG_PERSISTENT,
-    FLAG_SCHED1, FLAG_SCHED2, FLAG_SCHED3, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, InfoAttribute,
-    METHOD_BYPASS, METHOD_DIRECT_ROUTING, METHOD_LOCAL_NODE, METHOD_MASK, METHOD_NAT,
-    METHOD_TUNNEL, ServiceAttribute, StatisticsAttribute, TUNNEL_FLAG_CHECKSUM,
-    TUNNEL_FLAG_REMOTE_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP,
+    AF_INET, AF_INET6, FAMILY_ID_ATTRIBUTE, FLAG_ONE_PACKET, FLAG_PERSISTENT, FLAG_SCHED1,
+    FLAG_SCHED2, FLAG_SCHED3, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, METHOD_BYPASS,
+    METHOD_DIRECT_ROUTING, METHOD_LOCAL_NODE, METHOD_MASK, METHOD_NAT, METHOD_TUNNEL,
+    TUNNEL_FLAG_CHECKSUM, TUNNEL_FLAG_REMOTE_CHECKSUM, TUNNEL_GRE, TUNNEL_GUE, TUNNEL_IPIP,
+    attribute, destination as of_destination, info as of_info, service as of_service,
+    statistics as of_statistics,
 };
 use crate::table::{
     Destination, DestinationKey, DestinationStatistics, Family, Forwarding, Persistence, Protocol,
@@ -94,7 +92,7 @@ pub fn replies(datagram: &[u8]) -> impl Iterator<Item = Result<Reply<'_>, Decode
 ///
 /// It is not there.
 pub fn family_from(message: &[u8]) -> Result<u16, DecodeError> {
-    Attributes::<CtrlAttr>::of_message(message)?.u16(CtrlAttr::FamilyId, "the family's number")
+    Attributes::of_message(message)?.u16(FAMILY_ID_ATTRIBUTE, "the family's number")
 }
 
 /// What IPVS says of itself.
@@ -104,12 +102,12 @@ pub fn family_from(message: &[u8]) -> Result<u16, DecodeError> {
 /// It is not there.
 pub fn info_from(message: &[u8]) -> Result<Info, DecodeError> {
     let info = Attributes::of_message(message)?;
-    let version = info.u32(InfoAttribute::Version, "the version")?;
+    let version = info.u32(of_info::VERSION, "the version")?;
     let [_, major, minor, patch] = version.to_be_bytes();
     Ok(Info {
         version: format!("{major}.{minor}.{patch}"),
         connection_table_size: info.u32(
-            InfoAttribute::ConnectionTableSize,
+            of_info::CONNECTION_TABLE_SIZE,
             "the size of the connection table",
         )?,
     })
@@ -123,34 +121,34 @@ pub fn info_from(message: &[u8]) -> Result<Info, DecodeError> {
 ///
 /// Something is missing, or has a value that is not known.
 pub fn service_from(message: &[u8]) -> Result<(ServiceKey, Service, Statistics), DecodeError> {
-    let message = Attributes::<Attribute>::of_message(message)?;
-    let service = Attributes::of(message.bytes(Attribute::Service, "the service")?)?;
-    let family = family(service.u16(ServiceAttribute::Family, "a service's family")?)?;
-    let key = match service.get(ServiceAttribute::Mark) {
+    let message = Attributes::of_message(message)?;
+    let service = Attributes::of(message.bytes(attribute::SERVICE, "the service")?)?;
+    let family = family(service.u16(of_service::FAMILY, "a service's family")?)?;
+    let key = match service.get(of_service::MARK) {
         Some(mark) => {
             let mark = u32::from_ne_bytes(array(mark, "a firewall mark")?);
             ServiceKey::FirewallMark { family, mark }
         }
         None => {
-            let protocol = service.u16(ServiceAttribute::Protocol, "a service's protocol")?;
-            let address = service.bytes(ServiceAttribute::Address, "a service's address")?;
-            let port = service.u16(ServiceAttribute::Port, "a service's port")?;
+            let protocol = service.u16(of_service::PROTOCOL, "a service's protocol")?;
+            let address = service.bytes(of_service::ADDRESS, "a service's address")?;
+            let port = service.u16(of_service::PORT, "a service's port")?;
             ServiceKey::Address {
                 protocol: self::protocol(protocol)?,
                 address: SocketAddr::new(self::address(family, address)?, u16::from_be(port)),
             }
         }
     };
-    let scheduler = service.bytes(ServiceAttribute::Scheduler, "a service's scheduler")?;
-    let flags = service.bytes(ServiceAttribute::Flags, "a service's flags")?;
+    let scheduler = service.bytes(of_service::SCHEDULER, "a service's scheduler")?;
+    let flags = service.bytes(of_service::FLAGS, "a service's flags")?;
     let flags = flags
         .first_chunk()
         .ok_or(DecodeError::Malformed("a service's flags"))?;
     let flags = u32::from_ne_bytes(*flags);
     let set = |flag| flags & flag != 0;
     let persistence = if set(FLAG_PERSISTENT) {
-        let timeout = service.u32(ServiceAttribute::Timeout, "a persistence timeout")?;
-        let netmask = service.u32(ServiceAttribute::Netmask, "a persistence mask")?;
+        let timeout = service.u32(of_service::TIMEOUT, "a persistence timeout")?;
+        let netmask = service.u32(of_service::NETMASK, "a persistence mask")?;
         let prefix = match family {
             Family::V4 => u32::from_be(netmask).leading_ones(),
             Family::V6 => netmask,
@@ -161,7 +159,7 @@ pub fn service_from(message: &[u8]) -> Result<(ServiceKey, Service, Statistics),
                 what: "prefix length",
                 value: prefix,
             })?,
-            engine: service.get(ServiceAttribute::Engine).map(text),
+            engine: service.get(of_service::ENGINE).map(text),
         })
     } else {
         None
@@ -177,8 +175,8 @@ pub fn service_from(message: &[u8]) -> Result<(ServiceKey, Service, Statistics),
         persistence,
     };
     let counters = statistics(
-        service.get(ServiceAttribute::Statistics64),
-        service.get(ServiceAttribute::Statistics),
+        service.get(of_service::STATISTICS64),
+        service.get(of_service::STATISTICS),
     )?;
     Ok((key, settings, counters))
 }
@@ -192,38 +190,38 @@ pub fn destination_from(
     message: &[u8],
     service: &ServiceKey,
 ) -> Result<(DestinationKey, Destination, DestinationStatistics), DecodeError> {
-    let message = Attributes::<Attribute>::of_message(message)?;
-    let destination = message.bytes(Attribute::Destination, "the real server")?;
+    let message = Attributes::of_message(message)?;
+    let destination = message.bytes(attribute::DESTINATION, "the real server")?;
     let destination = Attributes::of(destination)?;
     // Kernels before 3.18 have no such attribute, nor destinations of another family.
-    let family = match destination.get(DestinationAttribute::Family) {
+    let family = match destination.get(of_destination::FAMILY) {
         Some(number) => self::family(u16::from_ne_bytes(array(number, "a real server's family")?))?,
         None => service.family(),
     };
-    let address = destination.bytes(DestinationAttribute::Address, "a real server's address")?;
-    let port = destination.u16(DestinationAttribute::Port, "a real server's port")?;
+    let address = destination.bytes(of_destination::ADDRESS, "a real server's address")?;
+    let port = destination.u16(of_destination::PORT, "a real server's port")?;
     let key = SocketAddr::new(self::address(family, address)?, u16::from_be(port));
     let u32 = |kind, what| destination.u32(kind, what);
     let settings = Destination {
         forwarding: forwarding(&destination)?,
-        weight: u32(DestinationAttribute::Weight, "a real server's weight")?,
-        upper_threshold: u32(DestinationAttribute::UpperThreshold, "an upper threshold")?,
-        lower_threshold: u32(DestinationAttribute::LowerThreshold, "a lower threshold")?,
+        weight: u32(of_destination::WEIGHT, "a real server's weight")?,
+        upper_threshold: u32(of_destination::UPPER_THRESHOLD, "an upper threshold")?,
+        lower_threshold: u32(of_destination::LOWER_THRESHOLD, "a lower threshold")?,
     };
     let statistics = DestinationStatistics {
         counters: statistics(
-            destination.get(DestinationAttribute::Statistics64),
-            destination.get(DestinationAttribute::Statistics),
+            destination.get(of_destination::STATISTICS64),
+            destination.get(of_destination::STATISTICS),
         )?,
-        active: u32(DestinationAttribute::Active, "active connections")?,
-        inactive: u32(DestinationAttribute::Inactive, "inactive connections")?,
-        persistent: u32(DestinationAttribute::Persistent, "persistent connections")?,
+        active: u32(of_destination::ACTIVE, "active connections")?,
+        inactive: u32(of_destination::INACTIVE, "inactive connections")?,
+        persistent: u32(of_destination::PERSISTENT, "persistent connections")?,
     };
     Ok((DestinationKey(key), settings, statistics))
 }
 
-fn forwarding(destination: &Attributes<DestinationAttribute>) -> Result<Forwarding, DecodeError> {
-    let method = destination.u32(DestinationAttribute::Method, "a forwarding method")?;
+fn forwarding(destination: &Attributes<'_>) -> Result<Forwarding, DecodeError> {
+    let method = destination.u32(of_destination::METHOD, "a forwarding method")?;
     match method & METHOD_MASK {
         METHOD_NAT => Ok(Forwarding::Nat),
         METHOD_LOCAL_NODE => Ok(Forwarding::LocalNode),
@@ -237,14 +235,14 @@ fn forwarding(destination: &Attributes<DestinationAttribute>) -> Result<Forwardi
     }
 }
 
-fn tunnel(destination: &Attributes<DestinationAttribute>) -> Result<Tunnel, DecodeError> {
+fn tunnel(destination: &Attributes<'_>) -> Result<Tunnel, DecodeError> {
     // Kernels before 5.3 have no such attributes, and IP in IP only.
-    let Some(kind) = destination.get(DestinationAttribute::TunnelType) else {
+    let Some(kind) = destination.get(of_destination::TUNNEL_TYPE) else {
         return Ok(Tunnel::Ipip);
     };
     let [kind] = array(kind, "a tunnel type")?;
     let checksum = || {
-        let flags = destination.u16(DestinationAttribute::TunnelFlags, "tunnel flags")?;
+        let flags = destination.u16(of_destination::TUNNEL_FLAGS, "tunnel flags")?;
         Ok(if flags & TUNNEL_FLAG_REMOTE_CHECKSUM != 0 {
             TunnelChecksum::Remote
         } else if flags & TUNNEL_FLAG_CHECKSUM != 0 {
@@ -256,7 +254,7 @@ fn tunnel(destination: &Attributes<DestinationAttribute>) -> Result<Tunnel, Deco
     match kind {
         TUNNEL_IPIP => Ok(Tunnel::Ipip),
         TUNNEL_GUE => {
-            let port = destination.u16(DestinationAttribute::TunnelPort, "a tunnel port")?;
+            let port = destination.u16(of_destination::TUNNEL_PORT, "a tunnel port")?;
             Ok(Tunnel::Gue {
                 port: u16::from_be(port),
                 checksum: checksum()?,
@@ -277,7 +275,7 @@ fn statistics(wide: Option<&[u8]>, narrow: Option<&[u8]>) -> Result<Statistics, 
     let bytes = wide
         .or(narrow)
         .ok_or(DecodeError::Missing("the statistics"))?;
-    let counters = Attributes::<StatisticsAttribute>::of(bytes)?;
+    let counters = Attributes::of(bytes)?;
     let counter = |kind, what| {
         let bytes = counters.bytes(kind, what)?;
         match <[u8; 8]>::try_from(bytes) {
@@ -286,11 +284,11 @@ fn statistics(wide: Option<&[u8]>, narrow: Option<&[u8]>) -> Result<Statistics, 
         }
     };
     Ok(Statistics {
-        connections: counter(StatisticsAttribute::Connections, "the count of connections")?,
-        in_packets: counter(StatisticsAttribute::InPackets, "the count of packets in")?,
-        out_packets: counter(StatisticsAttribute::OutPackets, "the count of packets out")?,
-        in_bytes: counter(StatisticsAttribute::InBytes, "the count of bytes in")?,
-        out_bytes: counter(StatisticsAttribute::OutBytes, "the count of bytes out")?,
+        connections: counter(of_statistics::CONNECTIONS, "the count of connections")?,
+        in_packets: counter(of_statistics::IN_PACKETS, "the count of packets in")?,
+        out_packets: counter(of_statistics::OUT_PACKETS, "the count of packets out")?,
+        in_bytes: counter(of_statistics::IN_BYTES, "the count of bytes in")?,
+        out_bytes: counter(of_statistics::OUT_BYTES, "the count of bytes out")?,
     })
 }
 
@@ -326,58 +324,8 @@ fn address(family: Family, bytes: &[u8]) -> Result<IpAddr, DecodeError> {
     })
 }
 
-/// A string up to its NUL.
-fn text(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
-}
-
-fn array<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u8; N], DecodeError> {
-    bytes.try_into().map_err(|_| DecodeError::Malformed(what))
-}
-
-/// Attributes by their kind; neli takes them apart.
-struct Attributes<T>(GenlBuffer<T, Buffer>);
-
-impl<T: NlAttrType + Copy> Attributes<T> {
-    /// Those of a generic netlink message.
-    fn of_message(message: &[u8]) -> Result<Attributes<T>, DecodeError> {
-        Attributes::of(
-            message
-                .get(GENERIC_HEADER..)
-                .ok_or(DecodeError::Truncated)?,
-        )
-    }
-
-    fn of(bytes: &[u8]) -> Result<Attributes<T>, DecodeError> {
-        GenlBuffer::from_bytes_with_input(&mut Cursor::new(bytes), bytes.len())
-            .map(Attributes)
-            .map_err(|_| DecodeError::Truncated)
-    }
-
-    fn get(&self, kind: T) -> Option<&[u8]> {
-        let found = self
-            .0
-            .iter()
-            .find(|attribute| *attribute.nla_type().nla_type() == kind);
-        found.map(|attribute| attribute.nla_payload().as_ref())
-    }
-
-    fn bytes(&self, kind: T, what: &'static str) -> Result<&[u8], DecodeError> {
-        self.get(kind).ok_or(DecodeError::Missing(what))
-    }
-
-    fn u16(&self, kind: T, what: &'static str) -> Result<u16, DecodeError> {
-        Ok(u16::from_ne_bytes(array(self.bytes(kind, what)?, what)?))
-    }
-
-    fn u32(&self, kind: T, what: &'static str) -> Result<u32, DecodeError> {
-        Ok(u32::from_ne_bytes(array(self.bytes(kind, what)?, what)?))
-    }
-}
-
-/// Takes the first message off. The header is read here and not by neli, which expects a refusal to
-/// carry the whole request and panics on one that is cut short.
+/// Takes the first message off. A refusal may carry the whole request or only its
+/// header.
 fn split_reply(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), DecodeError> {
     let header: &[u8; NETLINK_HEADER] = bytes.first_chunk().ok_or(DecodeError::Truncated)?;
     let [l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, ..] = *header;
@@ -410,9 +358,6 @@ fn split_reply(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), DecodeError> {
         rest,
     ))
 }
-
-/// `sizeof(struct genlmsghdr)`, linux/genetlink.h.
-const GENERIC_HEADER: usize = 4;
 
 // linux/netlink.h: `sizeof(struct nlmsghdr)`, message types and flags.
 const NETLINK_HEADER: usize = 16;

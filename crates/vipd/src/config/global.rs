@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
-use super::{Global, Ipvs, OnStop, text};
+use super::{Global, Ipvs, OnStop, Sync, text};
 
 const RESYNC_MIN: Duration = Duration::from_millis(100);
 const RESYNC_MAX: Duration = Duration::from_secs(3600);
@@ -49,11 +49,13 @@ impl Ipvs {
         let on_stop = s.or("on_stop", default.on_stop, |v| {
             v.choice(&[("remove", OnStop::Remove), ("keep", OnStop::Keep)], &[])
         });
-        s.refuse(&["timeouts", "sync", "sysctl"]);
+        let sync = s.maybe("sync", |v| Sync::read(v.section()?));
+        s.refuse(&["timeouts", "sysctl"]);
         s.finish();
         Some(Ipvs {
             resync_interval: resync_interval?,
             on_stop: on_stop?,
+            sync: sync?,
         })
     }
 }
@@ -63,6 +65,7 @@ impl Default for Ipvs {
         Ipvs {
             resync_interval: Duration::from_secs(10),
             on_stop: OnStop::Remove,
+            sync: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, file, secret, sync_group, track, track_script, virtual_router,
+    Config, Global, Ipvs, Problems, file, secret, sync, sync_group, track, track_script, virtual_router,
     virtual_server,
 };
 
@@ -161,6 +161,9 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         .into_iter()
         .map(|section| servers.read(section))
         .collect();
+    if ipvs.as_ref().is_some_and(|ipvs| ipvs.sync.is_some()) {
+        sync::refuse_mixed_families(&mut s, &virtual_servers);
+    }
     s.refuse(&["notify"]);
     s.finish();
     Some(Config {

@@ -29,6 +29,7 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
         ipvs: Ipvs {
             resync_interval: secs(10),
             on_stop: OnStop::Remove,
+            sync: None,
         },
         vrrp: vec![],
         sync_groups: vec![],
@@ -62,6 +63,7 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         ipvs: Ipvs {
             resync_interval: Duration::from_millis(250),
             on_stop: OnStop::Keep,
+            sync: None,
         },
         vrrp: vec![],
         sync_groups: vec![],
