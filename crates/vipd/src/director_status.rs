@@ -57,6 +57,7 @@ impl Director {
                     .as_ref()
                     .map(|k| k.refused.clone())
                     .unwrap_or_default(),
+                sync: self.sync_status(),
             },
             config: ConfigStatus {
                 path: self.config_path.display().to_string(),

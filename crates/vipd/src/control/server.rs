@@ -61,6 +61,7 @@ pub fn control(api: Api) -> Router {
     reading()
         .route("/v1/vrrp/{name}/switchover", post(switchover))
         .route("/v1/maintenance", post(maintenance))
+        .route("/v1/ipvs/sync", post(send_connections))
         .with_state(api)
 }
 
@@ -153,6 +154,10 @@ async fn switchover(
         reply,
     })
     .await
+}
+
+async fn send_connections(State(api): State<Api>) -> Result<Json<Done>, Refusal> {
+    api.order(SWITCHOVER_TIMEOUT, Wake::SendConnections).await
 }
 
 async fn maintenance(

@@ -1,5 +1,7 @@
 //! The nftables table `vipd` (family inet), which makes `accept = false` true: a master that takes
-//! no packets addressed to its virtual addresses itself (RFC 5798 §6.4.3, `Accept_Mode`).
+//! no packets addressed to its virtual addresses itself (RFC 5798 §6.4.3, `Accept_Mode`); and, with
+//! `ipvs.sync`, keeps back the resets with which a new master's own stack would answer connections
+//! that its IPVS is about to be told of.
 //!
 //! What a user sees: `nft list table inet vipd` while such a router holds its addresses, otherwise
 //! no table. Connections to, and pings of, a virtual address that IPVS does not take are dropped and
@@ -10,12 +12,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipvs::{Protocol, ServiceKey};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -38,13 +41,20 @@ const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 pub struct Firewall {
     /// Addresses, with the interface that carries them, that this host does not take packets for.
     pub refused: BTreeSet<(String, IpAddr)>,
+    /// Virtual TCP services (port 0: every port) for which this host sends no resets: their
+    /// connections may still be on their way to this kernel, and until then they look unknown.
+    pub quiet: BTreeSet<SocketAddr>,
 }
 
 impl Firewall {
     /// What the configuration wants while the virtual routers for which `holds` speaks hold their
     /// addresses. An owner's addresses are the host's own: it always accepts.
     #[must_use]
-    pub fn of(config: &Config, holds: impl Fn(&str) -> bool) -> Firewall {
+    pub fn of(
+        config: &Config,
+        holds: impl Fn(&str) -> bool,
+        arriving: impl Fn(&str) -> bool,
+    ) -> Firewall {
         let refuses = |vrrp: &&Vrrp| {
             let owner = vrrp.parameters.priority == vrrp::PRIORITY_OWNER;
             !vrrp.accept && !owner && holds(&vrrp.name)
@@ -53,8 +63,27 @@ impl Firewall {
         let place = |address: &VirtualAddress| (address.interface.clone(), address.ip());
         Firewall {
             refused: routers.flat_map(|v| &v.addresses).map(place).collect(),
+            quiet: quiet(config, arriving),
         }
     }
+}
+
+fn quiet(config: &Config, arriving: impl Fn(&str) -> bool) -> BTreeSet<SocketAddr> {
+    let arriving = config.vrrp.iter().filter(|vrrp| arriving(&vrrp.name));
+    let addresses: BTreeSet<IpAddr> = arriving
+        .flat_map(|vrrp| &vrrp.addresses)
+        .map(VirtualAddress::ip)
+        .collect();
+    let services = config.virtual_servers.iter().filter_map(|s| match s.key {
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address,
+        } => Some(address),
+        ServiceKey::Address { .. } | ServiceKey::FirewallMark { .. } => None,
+    });
+    services
+        .filter(|address| addresses.contains(&address.ip()))
+        .collect()
 }
 
 /// What was done, for the log, the events and the counters.
@@ -113,7 +142,7 @@ pub async fn release() -> Result<Vec<String>, String> {
 pub fn render(firewall: &Firewall) -> String {
     // Both lines: deleting what is not there is an error, which would end the transaction.
     let mut text = "table inet vipd\ndelete table inet vipd\n".to_owned();
-    if firewall.refused.is_empty() {
+    if *firewall == Firewall::default() {
         return text;
     }
     let (mut v4, mut v6, mut link_local) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -137,7 +166,7 @@ pub fn render(firewall: &Firewall) -> String {
             link_local,
         ),
     ];
-    let (mut definitions, mut rules) = (String::new(), String::new());
+    let (mut definitions, mut rules, mut chains) = (String::new(), String::new(), String::new());
     for (name, kind, selector, elements) in sets {
         if elements.is_empty() {
             continue;
@@ -150,14 +179,41 @@ pub fn render(firewall: &Firewall) -> String {
         );
         let _ = writeln!(rules, "\t\t{selector} @{name} counter drop");
     }
+    if !firewall.quiet.is_empty() {
+        chains.push_str(&quiet_chain(&firewall.quiet));
+    }
     let _ = write!(
         text,
         "table inet vipd {{\n{definitions}\tchain input {{\n\
          \t\ttype filter hook input priority 150; policy accept;\n\
          \t\ticmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept\n\
-         {rules}\t}}\n}}\n"
+         {rules}\t}}\n{chains}}}\n"
     );
     text
+}
+
+/// A real server on this very host may refuse a connection, too: its resets wait as long.
+fn quiet_chain(quiet: &BTreeSet<SocketAddr>) -> String {
+    let mut chain = "\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n"
+        .to_owned();
+    for address in quiet {
+        let family = match address {
+            SocketAddr::V4(_) => "ip",
+            SocketAddr::V6(_) => "ip6",
+        };
+        let port = match address.port() {
+            0 => String::new(),
+            port => format!("tcp sport {port} "),
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            chain,
+            "\t\t{family} saddr {} {port}tcp flags & rst == rst counter drop",
+            address.ip()
+        );
+    }
+    chain.push_str("\t}\n");
+    chain
 }
 
 fn is_link_local(address: Ipv6Addr) -> bool {
@@ -194,7 +250,7 @@ impl Worker {
 
     /// The last pass: nobody will say more.
     async fn finish(&mut self) {
-        let clean = |(applied, _): &(Arc<Firewall>, _)| applied.refused.is_empty();
+        let clean = |(applied, _): &(Arc<Firewall>, _)| **applied == Firewall::default();
         if !self.applied.as_ref().is_some_and(clean) && matches!(list().await, Ok(Some(_))) {
             self.put(Arc::new(Firewall::default())).await;
         }

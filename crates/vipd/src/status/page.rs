@@ -61,6 +61,9 @@ pub fn render(status: &Status, now: SystemTime, look: Look) -> String {
         });
         let _ = writeln!(text, "\nIPVS {sync}, repairs {}, {compared}", ipvs.repairs);
     }
+    if let Some(sync) = &status.ipvs.sync {
+        let _ = writeln!(text, "connection sync {}", connection_sync(sync));
+    }
     text
 }
 
@@ -92,6 +95,10 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
         let more = refused.len() - REFUSED_MAX;
         found.push(format!("IPVS: {more} more changes are refused (--json)"));
     }
+    if let Some(sync) = &status.ipvs.sync {
+        let trouble = sync.trouble.iter();
+        found.extend(trouble.map(|why| format!("connection sync: {why}")));
+    }
     each(&|router| peer_problems(router, now), &mut found);
     if status.maintenance {
         found.push(
@@ -102,6 +109,25 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
     each(&|router| failing_trackers(router), &mut found);
     found.extend(refused_reload(status));
     found
+}
+
+fn connection_sync(sync: &SyncStatus) -> String {
+    let peers: Vec<String> = sync
+        .peers
+        .iter()
+        .map(|peer| match peer.ready {
+            true => peer.address.clone(),
+            false => format!("{} (not ready)", peer.address),
+        })
+        .collect();
+    let peers = if peers.is_empty() {
+        "no peer is heard".to_owned()
+    } else {
+        format!("with {}", peers.join(", "))
+    };
+    let last = sync.last_words.as_ref();
+    let last = last.map_or(String::new(), |words| format!("; {words}"));
+    format!("on {}, id {}: {peers}{last}", sync.interface, sync.id)
 }
 
 fn split_brain(router: &VrrpStatus) -> Vec<String> {
