@@ -16,7 +16,7 @@ mod timeouts;
 pub use client::{Client, Error, OpenError};
 pub use connection::{Connection, State};
 pub use daemon::{Daemon, DaemonRole};
-pub use diff::{Change, Impossible, apply_to, diff};
+pub use diff::{Change, Impossible, apply_to, diff, diff_among};
 pub use message::Info;
 pub use refused::Refused;
 pub use table::{

@@ -103,11 +103,10 @@ impl Director {
 
     /// Notes whether the kernel's backup daemon runs, and each of its starts.
     pub(super) fn note_backup_daemon(&mut self, report: &reconcile::Report) {
-        let about = |text: &&String| text.contains("sync daemon backup");
-        let done = report.changes.iter().chain(&report.repairs);
-        let starts = done.filter(about).filter(|text| !text.contains("stop"));
-        self.backup_starts += u32::try_from(starts.count()).unwrap_or(0);
-        self.backup_runs = report.dump.is_some() && !report.refused.iter().any(|r| about(&r));
+        self.backup_starts += u32::from(report.backup_started);
+        let mut refused = report.refused.iter();
+        self.backup_runs =
+            report.dump.is_some() && !refused.any(|text| text.contains("sync daemon backup"));
         self.publish_connection_sync();
     }
 

@@ -238,6 +238,6 @@ fn refusing(addresses: &[&str]) -> Firewall {
     let place = |address: &&str| ("eth0".to_owned(), address.parse::<IpAddr>().unwrap());
     Firewall {
         refused: addresses.iter().map(place).collect(),
-        quiet: BTreeSet::new(),
+        ..Firewall::default(),
     }
 }
