@@ -81,7 +81,12 @@ impl Connection {
             "IP" => None,
             _ => return None,
         };
-        let mut endpoint = || Some(SocketAddr::new(address(words.next()?)?, port(words.next()?)?));
+        let mut endpoint = || {
+            Some(SocketAddr::new(
+                address(words.next()?)?,
+                port(words.next()?)?,
+            ))
+        };
         let (client, virtual_address, destination) = (endpoint()?, endpoint()?, endpoint()?);
         let name = words.next()?;
         let names: &[&'static str] = match protocol {

@@ -68,7 +68,10 @@ pub struct Entry {
 
 /// The addresses of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the fields are client, virtual address and real server")]
+#[allow(
+    missing_docs,
+    reason = "the fields are client, virtual address and real server"
+)]
 pub enum Addresses {
     V4 {
         client: Ipv4Addr,

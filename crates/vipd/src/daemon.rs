@@ -135,8 +135,11 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     };
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
-    let mut workers = vec![("interfaces", monitor), ("neighbours", watching),
-        ("the connection sync", syncing)];
+    let mut workers = vec![
+        ("interfaces", monitor),
+        ("neighbours", watching),
+        ("the connection sync", syncing),
+    ];
     workers.extend(announcing);
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),

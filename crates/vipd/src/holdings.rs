@@ -119,7 +119,10 @@ impl Holdings {
         let holds = |name: &str| role(name).hold;
         tell(&self.virtual_macs, virtual_macs_of(config, &role));
         tell(&self.addresses, addresses.collect());
-        tell(&self.firewall, Firewall::of(config, holds, |name| role(name).arriving));
+        tell(
+            &self.firewall,
+            Firewall::of(config, holds, |name| role(name).arriving),
+        );
         tell(&self.routes, routes::Wanted::of(config, holds));
     }
 }

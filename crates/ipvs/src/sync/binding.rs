@@ -73,7 +73,11 @@ pub fn entry_of(connection: &Connection, table: &Table) -> Result<Entry, Unsenda
         flags |= INACTIVE;
     }
     // A template begins anew with each connection, so what is left of it is not what it needs.
-    let whole = pool.service.persistence.as_ref().map(|p| p.timeout.as_secs());
+    let whole = pool
+        .service
+        .persistence
+        .as_ref()
+        .map(|p| p.timeout.as_secs());
     let timeout = match whole.filter(|_| connection.is_template()) {
         Some(seconds) => u32::try_from(seconds).unwrap_or(u32::MAX),
         None => connection.expires,

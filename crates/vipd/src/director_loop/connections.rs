@@ -126,7 +126,9 @@ impl Director {
             peers: state.peers.iter().map(peer).collect(),
             transfers: state.transfers,
             connections: state.connections,
-            skipped: skipped.map(|(why, n)| (why.name().to_owned(), *n)).collect(),
+            skipped: skipped
+                .map(|(why, n)| (why.name().to_owned(), *n))
+                .collect(),
             last: state.last.as_ref().map(|last| rfc3339(last.at)),
             last_words: state.last.as_ref().map(Outcome::words),
             trouble: state.trouble,

@@ -415,9 +415,7 @@ impl Worker {
         }
         let table = Arc::clone(&self.plan.held);
         self.running = Some(Running {
-            task: tokio::task::spawn_blocking(move || {
-                transfer::transfer(&sync, index, &table)
-            }),
+            task: tokio::task::spawn_blocking(move || transfer::transfer(&sync, index, &table)),
             replies: std::mem::take(&mut self.waiting),
         });
     }

@@ -194,8 +194,8 @@ pub fn render(firewall: &Firewall) -> String {
 
 /// A real server on this very host may refuse a connection, too: its resets wait as long.
 fn quiet_chain(quiet: &BTreeSet<SocketAddr>) -> String {
-    let mut chain = "\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n"
-        .to_owned();
+    let mut chain =
+        "\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n".to_owned();
     for address in quiet {
         let family = match address {
             SocketAddr::V4(_) => "ip",

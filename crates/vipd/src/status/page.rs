@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
-use super::{CheckStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus, VrrpStatus, difference};
+use super::{
+    CheckStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus, VrrpStatus, difference,
+};
 
 pub use self::layout::Look;
 pub(crate) use self::layout::plain;

@@ -182,7 +182,10 @@ fn what_nft_refuses_is_told_once_and_mended_later() {
         let worker = Worker::start();
         let bad = ("no \" such".to_owned(), "fe80::9".parse().unwrap());
         let refused = std::collections::BTreeSet::from([bad]);
-        worker.wanted.send_replace(Arc::new(Firewall { refused, ..Firewall::default() }));
+        worker.wanted.send_replace(Arc::new(Firewall {
+            refused,
+            ..Firewall::default()
+        }));
         let is_refused = |report: &Report| matches!(report, Report::Refused { error } if error.starts_with("nft: "));
         soon("refused", || worker.reports().iter().any(is_refused)).await;
         tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -238,6 +241,6 @@ fn refusing(addresses: &[&str]) -> Firewall {
     let place = |address: &&str| ("eth0".to_owned(), address.parse::<IpAddr>().unwrap());
     Firewall {
         refused: addresses.iter().map(place).collect(),
-        ..Firewall::default(),
+        ..Firewall::default()
     }
 }

@@ -105,7 +105,12 @@ mod tests {
 
     #[test]
     fn another_version_is_not_understood() {
-        let mut bytes = Hello { id: 1, boot: 2, says: Says::Ask { nonce: 3 } }.encode();
+        let mut bytes = Hello {
+            id: 1,
+            boot: 2,
+            says: Says::Ask { nonce: 3 },
+        }
+        .encode();
         bytes[4] = 2;
         assert_eq!(Hello::decode(&bytes), None);
         assert_eq!(Hello::decode(&bytes[..20]), None);
