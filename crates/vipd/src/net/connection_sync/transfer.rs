@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -191,7 +191,7 @@ pub(super) fn socket(sync: &Sync) -> io::Result<Socket> {
 /// The group's address on an interface.
 pub(super) fn destination(group: IpAddr, port: u16, index: u32) -> SocketAddr {
     match group {
-        IpAddr::V4(group) => SocketAddr::from((Ipv4Addr::from(group), port)),
-        IpAddr::V6(group) => SocketAddrV6::new(Ipv6Addr::from(group), port, 0, index).into(),
+        IpAddr::V4(group) => SocketAddr::from((group, port)),
+        IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, index).into(),
     }
 }
