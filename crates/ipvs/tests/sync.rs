@@ -89,6 +89,37 @@ proptest! {
     }
 }
 
+/// What the master daemon of Debian's kernel 6.1 sent for persistent UDP by direct routing and for
+/// UDP over IPv6 by NAT.
+const KERNEL: &str =
+    "0033 0104 0601 0000 0011 0024 0000 1183 0000 0000 0035 0035 0000 0000 0000 012c 0a4d 0064
+    0a4d 000a 0a4d 0015 0011 0024 0000 0183 0000 0fa0 0035 0035 0000 0000 0000 012c
+    0a4d 0064 0a4d 000a 0a4d 0015 0011 0024 0000 1183 0000 0000 0035 0035 0000 0000
+    0000 012c 0a4d 0064 0a4d 000a 0a4d 0015 0111 0048 0000 0100 0000 0fa1 0035 14e9
+    0000 0000 0000 012c 2001 0db8 0000 0000 0000 0000 0000 0100 2001 0db8 0000 0000
+    0000 0000 0000 0010 2001 0db8 0000 0000 0000 0000 0000 0021 0011 0024 0000 1183
+    0000 0000 0035 0035 0000 0000 0000 012c 0a4d 0064 0a4d 000a 0a4d 0015 0011 0024
+    0000 1183 0000 0000 0035 0035 0000 0000 0000 012c 0a4d 0064 0a4d 000a 0a4d 0015";
+
+#[test]
+fn what_the_kernel_sends_is_read_and_written_byte_for_byte() {
+    let digits: Vec<u8> = KERNEL.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+    let message = Message::decode(&bytes).unwrap();
+    assert_eq!((message.id, message.entries.len()), (51, 6));
+    let template = message.entries[0];
+    assert_eq!(template.flags, DR | INACTIVE | TEMPLATE);
+    assert_eq!(template.destination(), socket("10.77.0.21:53"));
+    let v6 = message.entries[3];
+    assert_eq!(
+        (v6.flags, v6.client_port, v6.timeout),
+        (INACTIVE, 4001, 300)
+    );
+    assert_eq!(v6.destination(), socket("[2001:db8::21]:5353"));
+    assert_eq!(packed(51, 1472, &message.entries), [bytes]);
+}
+
 #[test]
 fn options_are_passed_over_and_damage_is_told() {
     let entry = entry_of(&connection(SYN_RECEIVED), &table()).unwrap();
@@ -201,7 +232,10 @@ fn a_connection_is_bound_as_its_service_says() {
 fn a_template_is_sent_with_its_whole_life_and_a_mark_with_its_number() {
     let line = "TCP 0A4D0064 0000 0A4D000A 0050 0A4D0015 0050 NONE             12";
     let entry = entry_of(&connection(line), &table()).unwrap();
-    assert_eq!((entry.flags, entry.timeout), (DR | TEMPLATE, 300));
+    assert_eq!(
+        (entry.flags, entry.timeout),
+        (DR | INACTIVE | TEMPLATE, 300)
+    );
     let line = "IP  0A4D0064 0000 00000007 0000 0A4D0016 0000 ASSURED          12";
     let entry = entry_of(&connection(line), &table()).unwrap();
     assert_eq!((entry.protocol, entry.mark, entry.state), (0, 7, 1));

@@ -20,6 +20,8 @@ mod advert_source;
 mod router_values;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/sync.rs"]
+mod sync;
 #[path = "config/values.rs"]
 mod values;
 

@@ -68,7 +68,7 @@ pub fn entry_of(connection: &Connection, table: &Table) -> Result<Entry, Unsenda
         .ok_or(Unsendable::MixedFamilies)?;
     let mut flags = method(destination.forwarding);
     if connection.is_template() {
-        flags |= TEMPLATE;
+        flags |= TEMPLATE | INACTIVE;
     } else if !connection.is_active() {
         flags |= INACTIVE;
     }
