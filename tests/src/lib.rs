@@ -6,6 +6,7 @@ pub mod advert;
 pub mod bench;
 pub mod capture;
 pub mod cluster;
+pub mod connections;
 pub mod demo;
 pub mod director;
 pub mod frr;

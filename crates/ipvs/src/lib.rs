@@ -4,14 +4,17 @@
 //! It knows nothing of VRRP, of health checks or of any configuration format.
 
 mod client;
+mod connection;
 mod daemon;
 mod diff;
 pub mod message;
 mod refused;
+pub mod sync;
 mod table;
 mod timeouts;
 
 pub use client::{Client, Error, OpenError};
+pub use connection::{Connection, State};
 pub use daemon::{Daemon, DaemonRole};
 pub use diff::{Change, Impossible, apply_to, diff, diff_among};
 pub use message::Info;

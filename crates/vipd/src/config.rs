@@ -22,6 +22,7 @@ mod reachable;
 mod real_server;
 mod secret;
 mod section;
+mod sync;
 mod sync_group;
 mod sysctl;
 mod text;
@@ -92,6 +93,29 @@ pub struct Ipvs {
     pub timeouts: Option<ipvs::Timeouts>,
     /// Settings under `net.ipv4.vs`, as the kernel takes them.
     pub sysctl: BTreeMap<&'static str, String>,
+    /// The synchronisation of connections with the peer; `None`: off.
+    pub sync: Option<Sync>,
+}
+
+/// `ipvs.sync`: connections are told to, and taken in from, the other director.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// The interface that leads to the peer.
+    pub interface: String,
+    /// Directors of one id tell each other; 0 takes in what those of any id tell.
+    pub id: u8,
+    /// The multicast group.
+    pub group: IpAddr,
+    /// The UDP port; the next one is for vipd's own datagrams.
+    pub port: u16,
+    /// TTL or hop limit of the datagrams.
+    pub ttl: u8,
+    /// The longest datagram, bytes; `None`: what fits into the interface.
+    pub max_length: Option<u16>,
+    /// Whether vipd sends the whole table itself, beside what the kernel tells.
+    pub full_table: bool,
+    /// How often it does so without any occasion; zero: never.
+    pub refresh: Duration,
 }
 
 /// What a graceful stop does with the daemon's IPVS entries.

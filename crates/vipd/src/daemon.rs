@@ -17,6 +17,7 @@ use crate::director_loop::{Director, Ended, Parts, Wake};
 use crate::events::Events;
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
+use crate::net::connection_sync::ConnectionSync;
 use crate::net::{links, neighbours};
 use crate::reconcile::{self, Reconciler};
 use crate::vrrp_loop::{self, VrrpThread};
@@ -121,6 +122,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |claim| drop(wake.send(Wake::Claim(claim)));
         neighbours::start(links.clone(), report).map_err(failed("packet sockets"))?
     };
+    let (connection_sync, syncing) = ConnectionSync::start(links.clone());
     let director_wake = wake.clone();
     let probes = neighbours.clone();
     let report = move |report| {
@@ -133,7 +135,11 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     };
     let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
-    let mut workers = vec![("interfaces", monitor), ("neighbours", watching)];
+    let mut workers = vec![
+        ("interfaces", monitor),
+        ("neighbours", watching),
+        ("the connection sync", syncing),
+    ];
     workers.extend(announcing);
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
@@ -146,6 +152,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         holdings,
         holding,
         neighbours,
+        connection_sync,
         listeners,
         events,
         workers,

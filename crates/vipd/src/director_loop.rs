@@ -5,6 +5,7 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 mod checks;
+pub(crate) mod connections;
 mod pools;
 mod reload;
 mod routers;
@@ -30,6 +31,7 @@ use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
 use crate::maintenance;
+use crate::net::connection_sync::ConnectionSync;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
@@ -69,6 +71,19 @@ pub enum Wake {
         /// What became of it, in words; `Err`: it did not come about.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// What can be sent to the peer before a handover is sent; it goes on.
+    Handover {
+        /// The virtual router.
+        router: String,
+        /// What was sent, in words.
+        sent: String,
+        /// What became of the handover.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Somebody wants the connections sent to the peer now.
+    SendConnections(oneshot::Sender<Result<String, String>>),
+    /// A takeover is some seconds old.
+    Settled,
     /// An operator wants everything given up, or taken part in again.
     Maintenance {
         /// Which of the two.
@@ -154,6 +169,7 @@ pub(crate) struct Parts {
     /// The workers that hold something: they are waited for at the end.
     pub(crate) holding: Workers,
     pub(crate) neighbours: mpsc::UnboundedSender<neighbours::Order>,
+    pub(crate) connection_sync: ConnectionSync,
     pub(crate) listeners: Listeners,
     pub(crate) events: Arc<Events>,
     /// Tasks without which the director is none: if one ends, so does the daemon.
@@ -206,6 +222,12 @@ pub struct Director {
     holdings: Option<Holdings>,
     holding: Workers,
     neighbours: mpsc::UnboundedSender<neighbours::Order>,
+    pub(crate) connection_sync: ConnectionSync,
+    /// What the kernel's table should be.
+    table: Arc<Table>,
+    /// Whether the kernel's backup daemon runs, and how often it was seen to start.
+    backup_runs: bool,
+    backup_starts: u32,
     /// Who claims an address that this host holds, and when that was last heard.
     pub(crate) conflicts: BTreeMap<(IpAddr, Mac), SystemTime>,
     pub(crate) address_conflicts: u64,
@@ -270,6 +292,10 @@ impl Director {
             holdings: Some(parts.holdings),
             holding: parts.holding,
             neighbours: parts.neighbours,
+            connection_sync: parts.connection_sync,
+            table: Arc::default(),
+            backup_runs: false,
+            backup_starts: 0,
             conflicts: BTreeMap::new(),
             address_conflicts: 0,
             listeners: parts.listeners,
@@ -371,6 +397,13 @@ impl Director {
                 let _ = reply.send(crate::metrics::encode(self));
             }
             Wake::Switchover { router, reply } => self.begin_switchover(&router, reply),
+            Wake::Handover {
+                router,
+                sent,
+                reply,
+            } => self.hand_over(&router, Some(sent), reply),
+            Wake::SendConnections(reply) => self.send_connections(reply),
+            Wake::Settled => self.publish_holdings(),
             Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),
             Wake::MaintenanceWritten { on, written, reply } => {
                 let _ = reply.send(written.map(|()| self.set_maintenance(on)));
@@ -398,6 +431,7 @@ impl Director {
             let message = format!("somebody else had changed it: {repair}");
             self.events.record(Kind::IpvsRepaired, "ipvs", message);
         }
+        self.note_backup_daemon(&report);
         let known = self.kernel.as_ref().map(|kernel| &kernel.refused);
         for refused in report
             .refused
@@ -469,13 +503,15 @@ impl Director {
         });
     }
 
-    fn want(&self, table: Table) {
+    fn want(&mut self, table: Table) {
+        self.table = Arc::new(table.clone());
+        self.publish_connection_sync();
         self.reconciler.want(reconcile::Wanted {
             table,
             managed: self.managed.clone(),
             resync_interval: self.config.ipvs.resync_interval,
             timeouts: self.config.ipvs.timeouts,
-            daemons: Vec::new(),
+            daemons: self.daemons(),
         });
     }
 }

@@ -59,6 +59,7 @@ impl Director {
                     .map(|k| k.refused.clone())
                     .unwrap_or_default(),
                 problems: self.ipvs_problems(),
+                sync: self.sync_status(),
             },
             config: ConfigStatus {
                 path: self.config_path.display().to_string(),

@@ -27,6 +27,8 @@ pub(crate) struct Role {
     pub(crate) hold: bool,
     /// Goes up with each time they must be announced.
     pub(crate) announce: u64,
+    /// Connections to its addresses may still be on their way to this kernel.
+    pub(crate) arriving: bool,
 }
 
 /// What a worker says.
@@ -114,7 +116,7 @@ impl Holdings {
     /// Tells every worker what follows from the roles.
     pub(crate) fn publish(&self, config: &Config, links: &Links, role: impl Fn(&str) -> Role) {
         let addresses = config.vrrp.iter().map(|vrrp| {
-            let Role { hold, announce } = role(&vrrp.name);
+            let Role { hold, announce, .. } = role(&vrrp.name);
             let addresses = RouterAddresses {
                 addresses: addresses_of(vrrp, links),
                 hold,
@@ -127,7 +129,10 @@ impl Holdings {
         let holds = |name: &str| role(name).hold;
         tell(&self.virtual_macs, virtual_macs_of(config, &role));
         tell(&self.addresses, addresses.collect());
-        tell(&self.firewall, Firewall::of(config, holds));
+        tell(
+            &self.firewall,
+            Firewall::of(config, holds, |name| role(name).arriving),
+        );
         tell(&self.sysctls, ipvs_sysctl::Wanted::of(config));
         tell(&self.routes, routes::Wanted::of(config, holds));
     }

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod announcer;
+pub mod connection_sync;
 pub mod firewall;
 pub mod ipvs_sysctl;
 pub mod links;

@@ -50,6 +50,9 @@ pub struct Report {
     pub changes: Changes,
     /// Changes made because the kernel had drifted.
     pub repairs: Changes,
+    /// Whether the sync daemon that takes connections in was started: what peers told before, it
+    /// did not hear.
+    pub backup_started: bool,
     /// What else is worth a warning.
     pub notes: Vec<String>,
     /// What the kernel refused, with object and reason, or why it could not be asked.

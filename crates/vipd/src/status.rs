@@ -266,6 +266,43 @@ pub struct IpvsStatus {
     /// What else keeps virtual servers from working, and how to mend it.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// The synchronisation of connections with the peer; absent: not configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
+}
+
+/// The synchronisation of connections with the peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// The interface.
+    pub interface: String,
+    /// The sync id.
+    pub id: u8,
+    /// Whether the kernel's daemon that takes connections in runs.
+    pub running: bool,
+    /// The directors that are heard.
+    pub peers: Vec<SyncPeerStatus>,
+    /// How often the whole table was sent since the start.
+    pub transfers: u64,
+    /// How many connections were sent so.
+    pub connections: u64,
+    /// How many were not, by reason.
+    pub skipped: BTreeMap<String, u64>,
+    /// When it was last sent, RFC 3339, UTC; `null`: not yet.
+    pub last: Option<String>,
+    /// What was sent then, in words.
+    pub last_words: Option<String>,
+    /// Why nothing is heard or sent.
+    pub trouble: Option<String>,
+}
+
+/// Another director.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncPeerStatus {
+    /// Its address on the link.
+    pub address: String,
+    /// Whether its kernel takes connections in.
+    pub ready: bool,
 }
 
 /// The configuration in force.

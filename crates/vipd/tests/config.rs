@@ -22,6 +22,8 @@ mod router_values;
 mod secrets;
 #[path = "config/services.rs"]
 mod services;
+#[path = "config/sync.rs"]
+mod sync;
 #[path = "config/values.rs"]
 mod values;
 

@@ -1,10 +1,12 @@
 //! The lab's command line, called by `cargo xtask`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lab::{advert, bench, demo, load};
+use lab::{advert, bench, connections, demo, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -61,6 +63,28 @@ enum Command {
         /// The port.
         port: u16,
     },
+    /// Repeats every line it gets (for tests).
+    #[command(hide = true)]
+    Talk {
+        /// The port.
+        port: u16,
+    },
+    /// Holds connections until a file is there (for tests).
+    #[command(hide = true)]
+    Hold {
+        /// Where to.
+        to: SocketAddr,
+        /// The file.
+        signal: PathBuf,
+    },
+    /// Sends a datagram from each of many ports (for tests).
+    #[command(hide = true)]
+    Many {
+        /// Where to.
+        to: SocketAddr,
+        /// How many.
+        count: u16,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +100,9 @@ fn main() -> ExitCode {
             load::ask_for_ever(to, workers, Duration::from_millis(pause)).map(|()| true)
         }
         Command::Silent { port } => silent(port),
+        Command::Talk { port } => connections::talk(port),
+        Command::Hold { to, signal } => connections::hold(to, &signal),
+        Command::Many { to, count } => connections::many(to, count),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pool;
+mod sync;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

@@ -50,6 +50,8 @@ enum Command {
         /// The virtual router.
         name: String,
     },
+    /// Sends the whole connection table to the peer, and asks how many connections it holds.
+    Sync,
     /// On: this director gives everything up, and takes nothing back until off, also after a
     /// restart.
     Maintenance {
@@ -159,6 +161,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
         }
         Command::Switchover { name } => runtime.block_on(client::switchover(socket, name))?,
+        Command::Sync => runtime.block_on(client::send_connections(socket))?,
         Command::Maintenance { turn } => {
             runtime.block_on(client::maintenance(socket, *turn == Turn::On))?
         }

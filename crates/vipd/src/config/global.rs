@@ -8,7 +8,7 @@ use ipvs::Timeouts;
 
 use super::section::Section;
 use super::value::Value;
-use super::{Global, Ipvs, OnStop, sysctl, text};
+use super::{Global, Ipvs, OnStop, Sync, sysctl, text};
 
 const RESYNC_MIN: Duration = Duration::from_millis(100);
 const RESYNC_MAX: Duration = Duration::from_secs(3600);
@@ -57,7 +57,7 @@ impl Ipvs {
         });
         let timeouts = s.maybe("timeouts", timeouts);
         let sysctl = s.or("sysctl", (default.sysctl, None), sysctl::read);
-        s.refuse(&["sync"]);
+        let sync = s.maybe("sync", |v| Sync::read(v.section()?));
         s.finish();
         let (sysctl, conntrack_off) = sysctl?;
         let ipvs = Ipvs {
@@ -65,6 +65,7 @@ impl Ipvs {
             on_stop: on_stop?,
             timeouts: timeouts?,
             sysctl,
+            sync: sync?,
         };
         Some((ipvs, conntrack_off))
     }
@@ -77,6 +78,7 @@ impl Default for Ipvs {
             on_stop: OnStop::Remove,
             timeouts: None,
             sysctl: sysctl::defaults(),
+            sync: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, VirtualServer, file, secret, sync_group, sysctl, track,
+    Config, Global, Ipvs, Problems, VirtualServer, file, secret, sync, sync_group, sysctl, track,
     track_script, virtual_router, virtual_server,
 };
 
@@ -173,6 +173,9 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         }
         ipvs
     });
+    if ipvs.as_ref().is_some_and(|ipvs| ipvs.sync.is_some()) {
+        sync::refuse_mixed_families(&mut s, &virtual_servers);
+    }
     s.refuse(&["notify"]);
     s.finish();
     Some(Config {

@@ -63,6 +63,17 @@ pub async fn switchover(socket: &Path, router: &str) -> Result<String, String> {
     understand::<Done>(&answer).map(|done| done.message)
 }
 
+/// Has the whole connection table sent to the peer; returns what was sent.
+///
+/// # Errors
+///
+/// As [`status`], or why nothing was sent.
+pub async fn send_connections(socket: &Path) -> Result<String, String> {
+    let url = url(&["v1", "ipvs", "sync"])?;
+    let answer = request(socket, Method::POST, url, None, SWITCHOVER_TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
 /// Turns maintenance on or off; returns what that does.
 ///
 /// # Errors

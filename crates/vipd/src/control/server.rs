@@ -66,6 +66,7 @@ pub fn control(api: Api) -> Router {
             "/v1/virtual_servers/{name}/real_servers/{address}",
             post(real_servers::order),
         )
+        .route("/v1/ipvs/sync", post(send_connections))
         .with_state(api)
 }
 
@@ -158,6 +159,10 @@ async fn switchover(
         reply,
     })
     .await
+}
+
+async fn send_connections(State(api): State<Api>) -> Result<Json<Done>, Refusal> {
+    api.order(SWITCHOVER_TIMEOUT, Wake::SendConnections).await
 }
 
 async fn maintenance(

@@ -1,5 +1,6 @@
 //! A small configuration for tests of the policy.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, Start};
@@ -48,7 +49,8 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
             resync_interval: Duration::from_secs(10),
             on_stop: OnStop::Remove,
             timeouts: None,
-            sysctl: Sysctl::default(),
+            sync: None,
+            sysctl: BTreeMap::new(),
         },
         sync_groups: Vec::new(),
         track_scripts: Vec::new(),

@@ -41,6 +41,8 @@ pub(super) struct Switchover {
     begun: Instant,
     /// It is not master any more, or was not for a moment.
     left: bool,
+    /// What the peer was told of connections, in words.
+    sent: Option<String>,
     reply: oneshot::Sender<Result<String, String>>,
 }
 
@@ -136,6 +138,7 @@ impl Director {
         self.routers.insert(name.clone(), Box::new(router));
         self.judge_switchovers(&name);
         if changed || role_changed {
+            self.look_when_settled(changed);
             self.unpublished.get_or_insert(0);
         }
     }
@@ -293,10 +296,27 @@ impl Director {
         }
         self.events
             .record(Kind::Switchover, name, "ordered by an operator");
+        if let Some(reply) = self.send_before_handover(name, reply) {
+            self.hand_over(name, None, reply);
+        }
+    }
+
+    /// The handover itself, after what goes ahead of it.
+    pub(super) fn hand_over(
+        &mut self,
+        name: &str,
+        sent: Option<String>,
+        reply: oneshot::Sender<Result<String, String>>,
+    ) {
+        if let Some(why) = self.switchover_refused(name) {
+            let _ = reply.send(Err(why));
+            return;
+        }
         self.switchovers.push(Switchover {
             router: name.to_owned(),
             begun: Instant::now(),
             left: false,
+            sent,
             reply,
         });
         self.vrrp.send(Command::Yield(name.to_owned()));
@@ -322,6 +342,10 @@ impl Director {
             switchover.left |= left;
             if over {
                 let outcome = self.switchover_outcome(name, switchover.begun.elapsed());
+                let outcome = outcome.map(|words| match switchover.sent {
+                    Some(sent) => format!("{words}\nconnections: {sent}"),
+                    None => words,
+                });
                 let _ = switchover.reply.send(outcome);
             } else {
                 self.switchovers.push(switchover);
@@ -337,10 +361,16 @@ impl Director {
         reply: oneshot::Sender<Result<String, String>>,
     ) {
         let (state_dir, wake) = (self.config.global.state_dir.clone(), self.wake.clone());
-        tokio::task::spawn_blocking(move || {
-            let written = maintenance::write(&state_dir, on)
-                .map_err(|error| format!("nothing changed: {}: {error}", state_dir.display()));
-            let _ = wake.send(Wake::MaintenanceWritten { on, written, reply });
+        let sending = (on && !self.maintenance).then(|| self.send_before_leaving());
+        tokio::spawn(async move {
+            if let Some(sending) = sending {
+                sending.await;
+            }
+            tokio::task::spawn_blocking(move || {
+                let written = maintenance::write(&state_dir, on)
+                    .map_err(|error| format!("nothing changed: {}: {error}", state_dir.display()));
+                let _ = wake.send(Wake::MaintenanceWritten { on, written, reply });
+            });
         });
     }
 
@@ -368,9 +398,11 @@ impl Director {
         let links = Arc::clone(&self.links.borrow());
         holdings.publish(&self.config, &links, |name| {
             let report = self.routers.get(name).map(|router| &router.report);
+            let arriving = self.connections_arrive_at(name);
             report.map_or(Role::default(), |report| Role {
                 hold: report.hold,
                 announce: report.announce,
+                arriving,
             })
         });
     }

@@ -26,6 +26,7 @@ impl Director {
         self.stopping = true;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         info!("stopping");
+        self.send_before_leaving().await;
         // A successor is on its way: the addresses stay until it is there.
         self.vrrp.send(Command::Stop {
             make_before_break: true,
@@ -38,6 +39,9 @@ impl Director {
                     Wake::Reload
                     | Wake::Loaded(_)
                     | Wake::Switchover { .. }
+                    | Wake::Handover { .. }
+                    | Wake::SendConnections(_)
+                    | Wake::Settled
                     | Wake::Maintenance { .. }
                     | Wake::MaintenanceWritten { .. }
                     | Wake::RealServer { .. }
@@ -93,6 +97,9 @@ impl Director {
                 Wake::Reload
                     | Wake::Loaded(_)
                     | Wake::Switchover { .. }
+                    | Wake::Handover { .. }
+                    | Wake::SendConnections(_)
+                    | Wake::Settled
                     | Wake::Maintenance { .. }
                     | Wake::MaintenanceWritten { .. }
                     | Wake::RealServer { .. }

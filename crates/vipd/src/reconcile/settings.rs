@@ -83,6 +83,7 @@ impl Settings {
             match pass.client.start_daemon(daemon) {
                 Ok(()) => {
                     pass.backoff.done(&words);
+                    pass.report.backup_started |= daemon.role == DaemonRole::Backup;
                     let drifted = self.daemons.get(&daemon.role);
                     let drifted = drifted.is_some_and(|started| started.daemon == *daemon);
                     pass.report.tell(drifted, || words);

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
 use super::{
-    CheckStatus, RealServerStatus, ReloadStatus, Status, VirtualServerStatus, VrrpStatus,
-    difference,
+    CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus,
+    VrrpStatus, difference,
 };
 
 pub use self::layout::Look;
@@ -64,6 +64,9 @@ pub fn render(status: &Status, now: SystemTime, look: Look) -> String {
         });
         let _ = writeln!(text, "\nIPVS {sync}, repairs {}, {compared}", ipvs.repairs);
     }
+    if let Some(sync) = &status.ipvs.sync {
+        let _ = writeln!(text, "connection sync {}", connection_sync(sync));
+    }
     text
 }
 
@@ -96,6 +99,10 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
         found.push(format!("IPVS: {more} more changes are refused (--json)"));
     }
     found.extend(status.ipvs.problems.iter().cloned());
+    if let Some(sync) = &status.ipvs.sync {
+        let trouble = sync.trouble.iter();
+        found.extend(trouble.map(|why| format!("connection sync: {why}")));
+    }
     each(&|router| peer_problems(router, now), &mut found);
     if status.maintenance {
         found.push(
@@ -106,6 +113,25 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
     each(&|router| failing_trackers(router), &mut found);
     found.extend(refused_reload(status));
     found
+}
+
+fn connection_sync(sync: &SyncStatus) -> String {
+    let peers: Vec<String> = sync
+        .peers
+        .iter()
+        .map(|peer| match peer.ready {
+            true => peer.address.clone(),
+            false => format!("{} (not ready)", peer.address),
+        })
+        .collect();
+    let peers = if peers.is_empty() {
+        "no peer is heard".to_owned()
+    } else {
+        format!("with {}", peers.join(", "))
+    };
+    let last = sync.last_words.as_ref();
+    let last = last.map_or(String::new(), |words| format!("; {words}"));
+    format!("on {}, id {}: {peers}{last}", sync.interface, sync.id)
 }
 
 fn split_brain(router: &VrrpStatus) -> Vec<String> {

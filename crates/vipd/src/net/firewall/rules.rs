@@ -13,6 +13,9 @@ use crate::config::{Config, OnStop, VirtualAddress, VirtualServer, Vrrp};
 pub struct Firewall {
     /// Addresses, with the interface that carries them, that this host does not take packets for.
     pub refused: BTreeSet<(String, IpAddr)>,
+    /// Virtual TCP services (port 0: every port) for which this host sends no resets: their
+    /// connections may still be on their way to this kernel, and until then they look unknown.
+    pub quiet: BTreeSet<SocketAddr>,
     /// Packets that get a firewall mark, whoever is master: a mark without a service does nothing.
     pub marks: BTreeSet<Mark>,
     /// Connections whose client address gives way to this host's.
@@ -57,9 +60,14 @@ pub enum FullNat {
 
 impl Firewall {
     /// What the configuration wants while the virtual routers for which `holds` speaks hold their
-    /// addresses. An owner's addresses are the host's own: it always accepts.
+    /// addresses, and connections to those for which `arriving` speaks are still on their way. An
+    /// owner's addresses are the host's own: it always accepts.
     #[must_use]
-    pub fn of(config: &Config, holds: impl Fn(&str) -> bool) -> Firewall {
+    pub fn of(
+        config: &Config,
+        holds: impl Fn(&str) -> bool,
+        arriving: impl Fn(&str) -> bool,
+    ) -> Firewall {
         let refuses = |vrrp: &&Vrrp| {
             let owner = vrrp.parameters.priority == vrrp::PRIORITY_OWNER;
             !vrrp.accept && !owner && holds(&vrrp.name)
@@ -69,6 +77,7 @@ impl Firewall {
         let servers = || config.virtual_servers.iter();
         Firewall {
             refused: routers.flat_map(|v| &v.addresses).map(place).collect(),
+            quiet: quiet(config, arriving),
             marks: servers().flat_map(marks_of).collect(),
             full_nat: servers().flat_map(full_nat_of).collect(),
             keep: config.ipvs.on_stop == OnStop::Keep,
@@ -76,8 +85,33 @@ impl Firewall {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.refused.is_empty() && self.marks.is_empty() && self.full_nat.is_empty()
+        self.refused.is_empty()
+            && self.quiet.is_empty()
+            && self.marks.is_empty()
+            && self.full_nat.is_empty()
     }
+}
+
+fn quiet(config: &Config, arriving: impl Fn(&str) -> bool) -> BTreeSet<SocketAddr> {
+    let arriving = config.vrrp.iter().filter(|vrrp| arriving(&vrrp.name));
+    let addresses: BTreeSet<IpAddr> = arriving
+        .flat_map(|vrrp| &vrrp.addresses)
+        .map(VirtualAddress::ip)
+        .collect();
+    let keys = config
+        .virtual_servers
+        .iter()
+        .flat_map(|server| &server.keys);
+    let services = keys.filter_map(|key| match key {
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address,
+        } => Some(*address),
+        ServiceKey::Address { .. } | ServiceKey::FirewallMark { .. } => None,
+    });
+    services
+        .filter(|address| addresses.contains(&address.ip()))
+        .collect()
 }
 
 fn marks_of(server: &VirtualServer) -> Vec<Mark> {
@@ -143,13 +177,15 @@ pub fn render(firewall: &Firewall) -> String {
     if firewall.is_empty() {
         return text;
     }
-    let (refused, marks, full_nat) = (
+    let (refused, quiet, marks, full_nat) = (
         refused_sets(&firewall.refused),
+        quiet_sets(&firewall.quiet),
         mark_maps(&firewall.marks),
         full_nat_sets(&firewall.full_nat),
     );
     text.push_str("table inet vipd {\n");
-    for set in refused.iter().chain(&marks).chain(&full_nat) {
+    let sets = refused.iter().chain(&quiet).chain(&marks).chain(&full_nat);
+    for set in sets {
         let (Set { head, kind, .. }, elements) = (set, set.elements.join(", "));
         // Writing to a String does not fail.
         let _ = write!(
@@ -167,6 +203,9 @@ pub fn render(firewall: &Firewall) -> String {
     let neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept";
     let input = "filter hook input priority 150";
     chain(&mut text, "input", input, Some(neighbours), &refused);
+    // A real server on this very host may refuse a connection, too: its resets wait as long.
+    let output = "filter hook output priority 0";
+    chain(&mut text, "quiet", output, None, &quiet);
     // Before IPVS, for clients elsewhere and on this host.
     for hook in ["prerouting", "output"] {
         let place = format!("filter hook {hook} priority mangle");
@@ -240,6 +279,41 @@ fn refused_sets(refused: &BTreeSet<(String, IpAddr)>) -> Vec<Set> {
     };
     let sets = sets.map(set).into_iter();
     sets.filter(|set| !set.elements.is_empty()).collect()
+}
+
+fn quiet_sets(quiet: &BTreeSet<SocketAddr>) -> Vec<Set> {
+    let (every_port, one_port): (Vec<_>, Vec<_>) = quiet.iter().partition(|a| a.port() == 0);
+    let one_port = one_port.into_iter().map(|address| {
+        let element = format!("{} . {}", address.ip(), address.port());
+        (Family::of(address.ip()), element)
+    });
+    let every_port = every_port.into_iter();
+    let every_port = every_port.map(|a| (Family::of(a.ip()), a.ip().to_string()));
+    let mut sets = by_family(one_port, |family| match family {
+        Family::V4 => (
+            "set quiet4",
+            "ipv4_addr . inet_service",
+            "tcp flags & rst == rst ip saddr . tcp sport @quiet4 counter drop",
+        ),
+        Family::V6 => (
+            "set quiet6",
+            "ipv6_addr . inet_service",
+            "tcp flags & rst == rst ip6 saddr . tcp sport @quiet6 counter drop",
+        ),
+    });
+    sets.extend(by_family(every_port, |family| match family {
+        Family::V4 => (
+            "set quiet_every_port4",
+            "ipv4_addr",
+            "tcp flags & rst == rst ip saddr @quiet_every_port4 counter drop",
+        ),
+        Family::V6 => (
+            "set quiet_every_port6",
+            "ipv6_addr",
+            "tcp flags & rst == rst ip6 saddr @quiet_every_port6 counter drop",
+        ),
+    }));
+    sets
 }
 
 fn is_link_local(address: Ipv6Addr) -> bool {
