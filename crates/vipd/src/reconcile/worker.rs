@@ -150,7 +150,7 @@ impl Worker {
             self.backoff.refuse(READING.to_owned(), why, now, longest);
         }
         self.backoff.end();
-        self.changed_since_dump |= report.changes.count + report.repairs.count > 0;
+        self.changed_since_dump |= report.has_changes();
         report.in_sync = self.backoff.is_empty();
         report.refused = self.backoff.reasons();
         report.dump = self
