@@ -60,6 +60,16 @@ pub enum Impossible {
 /// IPv6 keys should carry neither flow label nor scope: the kernel has no place for them.
 #[must_use]
 pub fn diff(current: &Table, desired: &Table) -> Vec<Change> {
+    diff_among(current, desired, |_| true)
+}
+
+/// [`diff`] that leaves services of `current` alone which are not `ours` (and not desired).
+#[must_use]
+pub fn diff_among(
+    current: &Table,
+    desired: &Table,
+    ours: impl Fn(&ServiceKey) -> bool,
+) -> Vec<Change> {
     let mut new = Vec::new();
     let mut set = Vec::new();
     let mut up = Vec::new();
@@ -80,7 +90,9 @@ pub fn diff(current: &Table, desired: &Table) -> Vec<Change> {
             }
         }
     }
-    let gone = current.keys().filter(|key| !desired.contains_key(key));
+    let gone = current
+        .keys()
+        .filter(|key| !desired.contains_key(key) && ours(key));
     let gone = gone.map(|key| Change::RemoveService(*key));
     new.into_iter()
         .chain(set)
@@ -139,6 +151,21 @@ pub fn apply_to(table: &mut Table, change: &Change) -> Result<(), Impossible> {
                 .remove(server)
                 .map(|_| ())
                 .ok_or(Impossible::NoDestination)
+        }
+    }
+}
+
+impl Change {
+    /// The object that it changes: a service, or a destination of it. No difference names one twice.
+    #[must_use]
+    pub fn object(&self) -> (ServiceKey, Option<DestinationKey>) {
+        match self {
+            Change::AddService(key, _)
+            | Change::SetService(key, _)
+            | Change::RemoveService(key) => (*key, None),
+            Change::AddDestination(key, server, _)
+            | Change::SetDestination(key, server, _)
+            | Change::RemoveDestination(key, server) => (*key, Some(*server)),
         }
     }
 }

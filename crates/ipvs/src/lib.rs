@@ -13,7 +13,7 @@ mod timeouts;
 
 pub use client::{Client, Error, OpenError};
 pub use daemon::{Daemon, DaemonRole};
-pub use diff::{Change, Impossible, apply_to, diff};
+pub use diff::{Change, Impossible, apply_to, diff, diff_among};
 pub use message::Info;
 pub use refused::Refused;
 pub use table::{

@@ -31,6 +31,30 @@ impl Refused {
     }
 }
 
+impl Refused {
+    /// Whether the table is not what the change was made for, or may not be: somebody else changed
+    /// it, or the answer was lost. A new dump tells.
+    #[must_use]
+    pub fn is_surprise(&self) -> bool {
+        let no_module = matches!(
+            *self.change,
+            Change::AddService(..) | Change::SetService(..)
+        );
+        match Errno::from_raw_os_error(self.errno) {
+            Errno::EXIST | Errno::SRCH => true,
+            Errno::NOENT => !no_module,
+            _ => self.is_unknown(),
+        }
+    }
+
+    /// Whether the answer was lost, so that it is not known whether the change was made.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        let errno = Errno::from_raw_os_error(self.errno);
+        [Errno::NOBUFS, Errno::TIMEDOUT, Errno::BADMSG, Errno::IO].contains(&errno)
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.change, self.reason)

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use ipvs::message::{self, Body, DecodeError, EncodeError};
 use ipvs::{
-    Change, Destination, DestinationKey, DestinationStatistics, Family, Forwarding, Persistence,
-    Protocol, Service, ServiceFlags, ServiceKey, Statistics, Tunnel, TunnelChecksum,
+    Change, Daemon, DaemonRole, Destination, DestinationKey, DestinationStatistics, Family,
+    Forwarding, Persistence, Protocol, Service, ServiceFlags, ServiceKey, Statistics, Timeouts,
+    Tunnel, TunnelChecksum,
 };
 use proptest::prelude::*;
 
@@ -97,6 +98,219 @@ fn destinations_are_asked_for_as_ipvsadm_does() {
         "-d -t 10.0.0.1:80 -r 10.0.0.21:80",
         &Change::RemoveDestination(web(), direct.0),
     );
+}
+
+#[test]
+fn every_tunnel_threshold_and_engine_is_asked_for_as_ipvsadm_does() {
+    let sip = Persistence {
+        timeout: Duration::from_secs(60),
+        prefix_length: 32,
+        engine: Some("sip".to_owned()),
+    };
+    let (sip, phone) = (service("rr", ServiceFlags::default(), Some(sip)), phone());
+    check_request(
+        "-A -u 10.0.0.1:5060 -s rr -p 60 --pe sip",
+        &Change::AddService(phone, sip),
+    );
+    let flags = ServiceFlags {
+        sched1: true,
+        sched2: true,
+        ..ServiceFlags::default()
+    };
+    check_request(
+        "-A -t 10.0.0.1:80 -s mh -b mh-fallback,mh-port",
+        &Change::AddService(web(), service("mh", flags, None)),
+    );
+    let sctp = ServiceKey::Address {
+        protocol: Protocol::Sctp,
+        address: "10.0.0.1:9".parse().unwrap(),
+    };
+    check_request(
+        "-A --sctp-service 10.0.0.1:9 -s lc",
+        &Change::AddService(sctp, service("lc", ServiceFlags::default(), None)),
+    );
+    let mark6 = ServiceKey::FirewallMark {
+        family: Family::V6,
+        mark: 9,
+    };
+    check_request(
+        "-A -f 9 -6 -s rr -p 60 -M 48",
+        &Change::AddService(
+            mark6,
+            service("rr", ServiceFlags::default(), persistence(60, 48)),
+        ),
+    );
+    let words = [
+        "-g -w 7 -x 1000 -y 10",
+        "-i -w 2 --tun-type gue --tun-port 6080 --tun-nocsum",
+        "-i -w 2 --tun-type gue --tun-port 6080 --tun-remcsum",
+        "-i -w 2 --tun-type gre",
+        "-i -w 2 --tun-type gre --tun-csum",
+    ];
+    for ((server, settings), words) in tunnels().into_iter().zip(words) {
+        check_request(
+            &format!("-a -t 10.0.0.1:80 -r {server} {words}"),
+            &Change::AddDestination(web(), server, settings),
+        );
+    }
+}
+
+#[test]
+fn every_tunnel_threshold_and_engine_of_a_kernel_is_read() {
+    let answers = golden("-L -n #2", '<');
+    let services: Vec<_> = bodies(&answers[0])
+        .map(|answer| message::service_from(answer).unwrap())
+        .collect();
+    let engine = services
+        .iter()
+        .find(|(key, ..)| *key == phone())
+        .and_then(|(_, service, _)| service.persistence.as_ref()?.engine.as_deref());
+    assert_eq!(engine, Some("sip"));
+    let read: Vec<_> = bodies(&answers[1])
+        .map(|answer| message::destination_from(answer, &web()).unwrap())
+        .map(|(server, settings, _)| (server, settings))
+        .collect();
+    assert_eq!(read, tunnels());
+}
+
+#[test]
+fn timeouts_daemons_and_zero_are_asked_for_as_ipvsadm_does() {
+    let seconds = |tcp, tcp_fin, udp| Timeouts {
+        tcp: Duration::from_secs(tcp),
+        tcp_fin: Duration::from_secs(tcp_fin),
+        udp: Duration::from_secs(udp),
+    };
+    let (master, backup, master6) = daemons();
+    let start = |daemon: &Daemon| message::start_daemon(FAMILY, 1, daemon).unwrap();
+    for (arguments, ours) in [
+        (
+            "--set 600 60 120",
+            message::set_timeouts(FAMILY, 1, &seconds(600, 60, 120)),
+        ),
+        (
+            "--set 0 0 90",
+            message::set_timeouts(FAMILY, 1, &seconds(0, 0, 90)),
+        ),
+        ("-L --timeout", message::get_timeouts(FAMILY, 1)),
+        (
+            "--start-daemon master --mcast-interface d0 --syncid 7 --sync-maxlen 1400 \
+             --mcast-group 239.0.0.7 --mcast-port 8849 --mcast-ttl 3",
+            start(&master),
+        ),
+        ("--start-daemon backup --mcast-interface d0", start(&backup)),
+        (
+            "--start-daemon master --mcast-interface d0 --mcast-group ff02::51",
+            start(&master6),
+        ),
+        ("-L --daemon", message::get_daemons(FAMILY, 1)),
+        ("-Z", message::zero(FAMILY, 1, None)),
+    ] {
+        let theirs = golden(arguments, '>').remove(0);
+        assert_eq!(hex(&ours[16..]), hex(&theirs[16..]), "{arguments}");
+    }
+    // ipvsadm names more than the kernel looks at.
+    for (arguments, ours) in [
+        (
+            "--stop-daemon master",
+            message::stop_daemon(FAMILY, 1, DaemonRole::Master),
+        ),
+        (
+            "--stop-daemon backup",
+            message::stop_daemon(FAMILY, 1, DaemonRole::Backup),
+        ),
+        ("-Z -t 10.0.0.1:80", message::zero(FAMILY, 1, Some(&web()))),
+    ] {
+        let theirs = golden(arguments, '>').remove(0);
+        assert_eq!(hex(&ours[16..20]), hex(&theirs[16..20]), "{arguments}");
+        let (ours, theirs) = (nests(&ours[20..]), nests(&theirs[20..]));
+        assert_eq!(ours[0].0, theirs[0].0, "{arguments}");
+        assert_eq!(
+            hex(&ours[0].1),
+            hex(&theirs[0].1[..ours[0].1.len()]),
+            "{arguments}"
+        );
+    }
+}
+
+#[test]
+fn timeouts_and_daemons_of_a_kernel_are_read() {
+    let read = |arguments: &str| {
+        let answers = golden(arguments, '<');
+        bodies(&answers[0])
+            .map(|answer| message::daemon_from(answer).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (master, backup, master6) = daemons();
+    let found = read("-L --daemon");
+    assert_eq!(found[0], master);
+    let completed = Daemon {
+        max_length: 1472,
+        group: Some("224.0.0.81".parse().unwrap()),
+        port: 8848,
+        ttl: 1,
+        ..backup.clone()
+    };
+    assert_eq!(found[1..], [completed]);
+    let found6 = read("-L --daemon #2");
+    assert_eq!(found6[0].group, master6.group);
+    for (wanted, found) in [
+        (&master, &found[0]),
+        (&backup, &found[1]),
+        (&master6, &found6[0]),
+    ] {
+        assert!(wanted.runs_as(found), "{wanted} does not run as {found}");
+    }
+    for other in [
+        Daemon {
+            id: 8,
+            ..master.clone()
+        },
+        Daemon {
+            port: 0,
+            ..master.clone()
+        },
+        Daemon {
+            ttl: 0,
+            ..master.clone()
+        },
+        Daemon {
+            group: None,
+            ..master.clone()
+        },
+        Daemon {
+            max_length: 1399,
+            ..master.clone()
+        },
+        Daemon {
+            interface: "d1".to_owned(),
+            ..master.clone()
+        },
+        Daemon {
+            role: DaemonRole::Backup,
+            ..master.clone()
+        },
+    ] {
+        assert!(!other.runs_as(&found[0]), "{other} runs as {}", found[0]);
+    }
+    let answers = golden("-L --timeout", '<');
+    let timeouts = message::timeouts_from(bodies(&answers[0]).next().unwrap()).unwrap();
+    assert_eq!(
+        timeouts.to_string(),
+        "timeouts tcp 600 s, tcp fin 60 s, udp 90 s"
+    );
+}
+
+#[test]
+fn an_interface_that_there_cannot_be_is_not_asked_for() {
+    for interface in ["", "sixteen-letters-", "a\0b"] {
+        let interface = interface.to_owned();
+        let daemon = Daemon {
+            interface: interface.clone(),
+            ..daemons().0
+        };
+        let error = message::start_daemon(FAMILY, 1, &daemon);
+        assert_eq!(error, Err(EncodeError::Interface(interface)));
+    }
 }
 
 #[test]
@@ -355,6 +569,13 @@ fn web6() -> ServiceKey {
     }
 }
 
+fn phone() -> ServiceKey {
+    ServiceKey::Address {
+        protocol: Protocol::Udp,
+        address: "10.0.0.1:5060".parse().unwrap(),
+    }
+}
+
 fn mark() -> ServiceKey {
     ServiceKey::FirewallMark {
         family: Family::V4,
@@ -376,6 +597,57 @@ fn persistence(seconds: u64, prefix_length: u8) -> Option<Persistence> {
         prefix_length,
         engine: None,
     })
+}
+
+/// A daemon with every setting, one with none, one of IPv6.
+fn daemons() -> (Daemon, Daemon, Daemon) {
+    let plain = |role| Daemon {
+        role,
+        interface: "d0".to_owned(),
+        id: 0,
+        max_length: 0,
+        group: None,
+        port: 0,
+        ttl: 0,
+    };
+    let master = Daemon {
+        id: 7,
+        max_length: 1400,
+        group: Some("239.0.0.7".parse().unwrap()),
+        port: 8849,
+        ttl: 3,
+        ..plain(DaemonRole::Master)
+    };
+    let master6 = Daemon {
+        group: Some("ff02::51".parse().unwrap()),
+        ..plain(DaemonRole::Master)
+    };
+    (master, plain(DaemonRole::Backup), master6)
+}
+
+/// Real servers with thresholds and behind every tunnel, as the kernel lists them: the last first.
+fn tunnels() -> Vec<Real> {
+    let real = |last: u8, forwarding, weight, upper_threshold, lower_threshold| {
+        let settings = Destination {
+            forwarding,
+            weight,
+            upper_threshold,
+            lower_threshold,
+        };
+        (DestinationKey(([10, 0, 0, last], 80).into()), settings)
+    };
+    let gue = |checksum| {
+        let port = 6080;
+        Forwarding::Tunnel(Tunnel::Gue { port, checksum })
+    };
+    let gre = |checksum| Forwarding::Tunnel(Tunnel::Gre { checksum });
+    vec![
+        real(27, Forwarding::DirectRouting, 7, 1000, 10),
+        real(26, gue(TunnelChecksum::None), 2, 0, 0),
+        real(25, gue(TunnelChecksum::Remote), 2, 0, 0),
+        real(24, gre(TunnelChecksum::None), 2, 0, 0),
+        real(23, gre(TunnelChecksum::Full), 2, 0, 0),
+    ]
 }
 
 type Real = (DestinationKey, Destination);

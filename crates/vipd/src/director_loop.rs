@@ -369,10 +369,13 @@ impl Director {
     }
 
     fn take_kernel(&mut self, report: reconcile::Report) {
-        for change in &report.changes {
+        for change in report.changes.lines() {
             info!("ipvs: {change}");
         }
-        for repair in &report.repairs {
+        for note in &report.notes {
+            self.events.record(Kind::IpvsRepaired, "ipvs", note);
+        }
+        for repair in report.repairs.lines() {
             let message = format!("somebody else had changed it: {repair}");
             self.events.record(Kind::IpvsRepaired, "ipvs", message);
         }
@@ -384,7 +387,7 @@ impl Director {
         {
             self.events.record(Kind::IpvsRefused, "ipvs", refused);
         }
-        self.repairs += u64::try_from(report.repairs.len()).unwrap_or(0);
+        self.repairs += report.repairs.count;
         self.kernel = Some(report);
     }
 
@@ -450,6 +453,15 @@ impl Director {
             .collect();
         let table = desired::desired(&self.config, &roles, &self.health, &self.quorums);
         self.want(table);
+    }
+
+    /// What a graceful stop with `on_stop = "remove"` leaves.
+    fn want_nothing(&self) {
+        self.reconciler.want(reconcile::Wanted {
+            managed: self.managed.clone(),
+            resync_interval: self.config.ipvs.resync_interval,
+            ..reconcile::Wanted::default()
+        });
     }
 
     fn want(&self, table: Table) {

@@ -14,7 +14,11 @@ use crate::guest::{Guest, Terminal, workspace};
 use crate::{lab, provision, say};
 
 /// Test executables that need a kernel with IPVS: package, target.
-const GUEST_TESTS: [(&str, &str); 2] = [("ipvs", "kernel"), ("vipd-tests", "guest")];
+const GUEST_TESTS: [(&str, &str); 3] = [
+    ("ipvs", "kernel"),
+    ("vipd", "reconcile"),
+    ("vipd-tests", "guest"),
+];
 
 #[derive(Default)]
 struct Sum {

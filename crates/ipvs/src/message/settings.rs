@@ -46,16 +46,16 @@ pub fn start_daemon(family: u16, sequence: u32, daemon: &Daemon) -> Result<Vec<u
             if *max_length != 0 {
                 nest.put_u16(MAX_LENGTH, *max_length);
             }
-            match group {
-                None => {}
-                Some(IpAddr::V4(group)) => nest.put(GROUP, &group.octets()),
-                Some(IpAddr::V6(group)) => nest.put(GROUP6, &group.octets()),
-            }
             if *port != 0 {
                 nest.put_u16(PORT, *port);
             }
             if *ttl != 0 {
                 nest.put_u8(TTL, *ttl);
+            }
+            match group {
+                None => {}
+                Some(IpAddr::V4(group)) => nest.put(GROUP, &group.octets()),
+                Some(IpAddr::V6(group)) => nest.put(GROUP6, &group.octets()),
             }
         },
     ))

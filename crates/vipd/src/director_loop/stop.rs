@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipvs::Table;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -77,7 +76,7 @@ impl Director {
             self.release_holdings(&unfinished.join(", ")).await;
         }
         if self.config.ipvs.on_stop == OnStop::Remove {
-            self.want(Table::new());
+            self.want_nothing();
         }
         let (done, waiting) = oneshot::channel();
         self.reconciler.stop(move || {
