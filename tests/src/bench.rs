@@ -1,8 +1,9 @@
-//! The benchmark of the advert path: vipd and keepalived, side by side in one run, on namespaces of
-//! this machine. What counts is the ratio; figures of two machines do not compare.
+//! The benchmark of the advert path and of large IPVS tables: vipd and keepalived, side by side in one
+//! run, on namespaces of this machine. What counts is the ratio; figures of two machines do not compare.
 
 mod failover;
 mod handover;
+mod ipvs;
 mod load;
 mod subject;
 
@@ -22,7 +23,7 @@ pub(crate) struct Line {
 
 type Bench = fn() -> Result<Vec<Line>>;
 
-const BENCHES: [(&str, &str, Bench); 5] = [
+const BENCHES: [(&str, &str, Bench); 6] = [
     (
         "failover",
         "the master's cable is pulled: silence until the other one advertises",
@@ -48,6 +49,11 @@ const BENCHES: [(&str, &str, Bench); 5] = [
         "1,000 virtual routers at 1 s on four interfaces",
         load::many_routers,
     ),
+    (
+        "ipvs",
+        "large tables of services and real servers (needs a kernel with IPVS)",
+        ipvs::run,
+    ),
 ];
 
 /// Runs the benchmarks of these names, or all.
@@ -67,6 +73,10 @@ pub fn run(names: &[String]) -> Result<()> {
     }
     for (name, about, bench) in BENCHES {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        if names.is_empty() && name == "ipvs" && !ipvs::is_possible() {
+            print("\nipvs: left out, this kernel has no IPVS (`cargo xtask guest` has)");
             continue;
         }
         print(&format!("\n{name}: {about}"));

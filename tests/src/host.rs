@@ -67,6 +67,15 @@ impl Host {
         run(command.args(words))
     }
 
+    /// Runs a shell script on this host and returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// It failed; with what it said.
+    pub fn sh(&self, script: &str) -> Result<String> {
+        run(self.command("sh").args(["-e", "-c", script]))
+    }
+
     /// `ip WORDS` on this host.
     ///
     /// # Errors

@@ -15,8 +15,9 @@ pub const DOWNLOAD: usize = 400_000;
 /// How fast that goes, in bytes per second.
 const DOWNLOAD_RATE: usize = 20_000;
 
-/// A running nginx that answers `/` with the name of its host, `/health` with a status, and
-/// `/download` with [`DOWNLOAD`] bytes, slowly.
+/// A running nginx that answers `/` with the name of its host, `/who` with that, the client's address
+/// and the port it came to, `/health` with a status, and `/download` with [`DOWNLOAD`] bytes, slowly.
+/// Both families.
 #[derive(Debug)]
 pub struct Nginx {
     host: Host,
@@ -24,7 +25,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it on port 80; returns when it answers.
+    /// Starts it on the ports 80, 443, 8050 and 8080; returns when it answers.
     ///
     /// # Errors
     ///
@@ -42,6 +43,9 @@ impl Nginx {
         let folder = host.folder().join(format!("nginx-{}", host.name()));
         fs::create_dir_all(&folder)?;
         let (name, prefix) = (host.name(), folder.display());
+        let listen =
+            [80, 443, 8050, 8080].map(|port| format!("listen {port}; listen [::]:{port};"));
+        let listen = listen.join(" ");
         let config = format!(
             "daemon off; master_process off; pid {prefix}/pid; error_log stderr;
              events {{ worker_connections 256; }}
@@ -50,7 +54,8 @@ impl Nginx {
                  client_body_temp_path {prefix}; proxy_temp_path {prefix}; uwsgi_temp_path {prefix};
                  fastcgi_temp_path {prefix}; scgi_temp_path {prefix};
                  server {{
-                     listen 80;
+                     {listen}
+                     location = /who {{ return 200 \"{name} $remote_addr $server_port\n\"; }}
                      location / {{ return 200 \"{name}\\n\"; }}
                      location /health {{
                          if (-f {prefix}/unwell) {{ return 503; }}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipvs::{
     Change, Destination, DestinationKey, Family, Forwarding, Impossible, Persistence, Pool,
     Protocol, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Table, Tunnel,
-    TunnelChecksum, apply_to, diff,
+    TunnelChecksum, apply_to, diff, diff_among,
 };
 use proptest::prelude::*;
 
@@ -41,18 +41,27 @@ proptest! {
     }
 
     #[test]
+    fn what_is_not_ours_stays_as_it_is(
+        current in table(),
+        desired in table(),
+        strangers in proptest::collection::vec(any::<bool>(), 64),
+    ) {
+        let mut strangers = strangers.iter().cycle();
+        let foreign: Table = current
+            .iter()
+            .filter(|(key, _)| !desired.contains_key(key) && *strangers.next().unwrap())
+            .map(|(key, pool)| (*key, pool.clone()))
+            .collect();
+        let changes = diff_among(&current, &desired, |key| !foreign.contains_key(key));
+        let wanted: Table = desired.into_iter().chain(foreign).collect();
+        prop_assert_eq!(applied(&current, &changes), wanted);
+    }
+
+    #[test]
     fn every_object_is_named_at_most_once(current in table(), desired in table()) {
         let mut named = std::collections::BTreeSet::new();
         for change in diff(&current, &desired) {
-            let object = match &change {
-                Change::AddService(key, _)
-                | Change::SetService(key, _)
-                | Change::RemoveService(key) => (*key, None),
-                Change::AddDestination(key, server, _)
-                | Change::SetDestination(key, server, _)
-                | Change::RemoveDestination(key, server) => (*key, Some(*server)),
-            };
-            prop_assert!(named.insert(object), "named twice: {change}");
+            prop_assert!(named.insert(change.object()), "named twice: {change}");
         }
     }
 }

@@ -86,6 +86,10 @@ impl Changes {
 }
 
 impl Report {
+    fn has_changes(&self) -> bool {
+        self.changes.count + self.repairs.count > 0
+    }
+
     fn tell(&mut self, drifted: bool, words: impl FnOnce() -> String) {
         let changes = if drifted {
             &mut self.repairs

@@ -30,8 +30,7 @@ const BOOT_MODULES: [&str; 6] = [
 ];
 
 /// Modules that scenarios need and the kernel does not load by itself.
-const LAB_MODULES: &str =
-    "crc32c_generic ip_vs ip_vs_rr ip_vs_wlc ipip dummy veth bridge macvlan nf_tables";
+const LAB_MODULES: &str = "crc32c_generic ip_vs ip_vs_rr ip_vs_wlc ipip ip_gre ip6_tunnel fou dummy veth bridge macvlan nf_tables";
 
 /// Where the guest's console goes.
 #[derive(Clone, Copy, PartialEq, Eq)]

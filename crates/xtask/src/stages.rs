@@ -18,7 +18,11 @@ use crate::guest::{Guest, Terminal, workspace};
 use crate::{lab, provision, say};
 
 /// Test executables that need a kernel with IPVS: package, target.
-const GUEST_TESTS: [(&str, &str); 2] = [("ipvs", "kernel"), ("vipd-tests", "guest")];
+const GUEST_TESTS: [(&str, &str); 3] = [
+    ("ipvs", "kernel"),
+    ("vipd", "reconcile"),
+    ("vipd-tests", "guest"),
+];
 /// The package of the lab's scenarios.
 const LAB: &str = "vipd-tests";
 /// More failures than this in one run have another reason than a busy machine.

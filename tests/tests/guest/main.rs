@@ -4,6 +4,7 @@
 
 mod pool;
 mod sync;
+mod forwarding;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

@@ -27,12 +27,15 @@ pub(super) enum Front<'a> {
     },
 }
 
+/// Ports, and where they stand in the file.
+type Ports = (RangeInclusive<u16>, Range<usize>);
+
 /// What must be unique among the virtual servers.
 #[derive(Debug)]
 pub(super) struct Taken {
     keys: Seen<ServiceKey>,
     /// The ports of each address that get a mark, and where that stands.
-    marked: BTreeMap<(Protocol, IpAddr), Vec<(RangeInclusive<u16>, Range<usize>)>>,
+    marked: BTreeMap<(Protocol, IpAddr), Vec<Ports>>,
 }
 
 impl<'a> Front<'a> {

@@ -99,7 +99,8 @@ mod tests {
             now = next;
         }
         backoff.refuse("b".to_owned(), "other".to_owned(), now, LONGEST);
-        assert_eq!(backoff.next(), Some(now + FIRST));
+        assert!(backoff.holds("b", now) && !backoff.holds("b", now + FIRST));
+        assert_eq!(backoff.next(), Some(now), "a has waited long enough");
         assert_eq!(backoff.reasons(), ["why", "other"]);
         backoff.done("b");
         assert_eq!(backoff.reasons(), ["why"]);

@@ -76,7 +76,8 @@ impl Settings {
                 continue;
             }
             let words = format!("start {daemon}");
-            if pass.backoff.holds(&words, pass.now) {
+            // A real server that went may have been what it was refused for.
+            if pass.backoff.holds(&words, pass.now) && !pass.report.has_changes() {
                 continue;
             }
             let interface = interface_number(daemon);

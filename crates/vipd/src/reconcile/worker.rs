@@ -150,7 +150,7 @@ impl Worker {
             self.backoff.refuse(READING.to_owned(), why, now, longest);
         }
         self.backoff.end();
-        self.changed_since_dump |= report.changes.count + report.repairs.count > 0;
+        self.changed_since_dump |= report.has_changes();
         report.in_sync = self.backoff.is_empty();
         report.refused = self.backoff.reasons();
         report.dump = self
@@ -391,4 +391,86 @@ fn of_settings<'a>(
         report,
         now: Instant::now(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use ipvs::{
+        Destination, DestinationKey, Forwarding, Pool, Scheduler, SchedulerName, Service,
+        ServiceFlags,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_was_refused_waits_with_its_real_servers_and_nothing_else_does() {
+        let wanted = table(&[(80, 1), (81, 1)]);
+        let changes = ipvs::diff(&Table::new(), &wanted);
+        let mut backoff = Backoff::default();
+        let refused = changes.first().unwrap().to_string();
+        let why = "why".to_owned();
+        backoff.refuse(refused, why, Instant::now(), Duration::from_secs(10));
+        let mut rest = changes.clone();
+        withhold(&mut rest, &mut backoff);
+        assert_eq!(rest, changes.get(2..).unwrap());
+    }
+
+    #[test]
+    fn drift_is_what_was_right_before() {
+        let wanted = |ports: &[(u16, u32)]| Wanted {
+            table: table(ports),
+            ..Wanted::default()
+        };
+        let now = wanted(&[(80, 2), (81, 1)]);
+        let changes = |kernel: &Table| ipvs::diff(kernel, &now.table);
+        let all_gone = changes(&Table::new());
+        let newly =
+            |changes: &[Change], believed, looked| newly_wanted(changes, believed, &now, looked);
+        assert_eq!(newly(&all_gone, None, true), [true; 4]);
+        assert_eq!(
+            newly(&all_gone, Some(&Believed::AsWanted), true),
+            [false; 4]
+        );
+        // The weight behind port 80 is newly wanted; port 81 was there.
+        let before = Believed::Table(table(&[(80, 1), (81, 1)]));
+        let kernel = table(&[(80, 1)]);
+        let some = changes(&kernel);
+        let words: Vec<String> = some.iter().map(ToString::to_string).collect();
+        assert!(
+            words.last().unwrap().starts_with("change real server"),
+            "{words:?}"
+        );
+        assert_eq!(newly(&some, Some(&before), true), [false, false, true]);
+    }
+
+    /// Services of these ports with one real server of that weight.
+    fn table(ports: &[(u16, u32)]) -> Table {
+        let service = |port: u16, weight| {
+            let key = ServiceKey::Address {
+                protocol: ipvs::Protocol::Tcp,
+                address: ([192, 0, 2, 1], port).into(),
+            };
+            let destination = Destination {
+                forwarding: Forwarding::DirectRouting,
+                weight,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            };
+            let pool = Pool {
+                service: Service {
+                    scheduler: SchedulerName::Known(Scheduler::Rr),
+                    flags: ServiceFlags::default(),
+                    persistence: None,
+                },
+                destinations: [(DestinationKey(([192, 0, 2, 9], port).into()), destination)].into(),
+            };
+            (key, pool)
+        };
+        ports
+            .iter()
+            .map(|(port, weight)| service(*port, *weight))
+            .collect()
+    }
 }

@@ -1,0 +1,374 @@
+//! How long large IPVS tables take: programmed, changed, compared, removed. It needs a kernel with
+//! IPVS: `cargo xtask guest -- target/release/lab bench ipvs`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Line, milliseconds};
+use crate::capture::Packet;
+use crate::host::Host;
+use crate::process::Process;
+use crate::{Lab, binary, run as run_command, wait_until};
+
+/// An emulated guest is slow, and keepalived is slower.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Of the VRRP instance that adverts meanwhile.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A table: services, and real servers behind each. Nobody checks them.
+#[derive(Clone, Copy)]
+struct Size {
+    services: u32,
+    servers: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Vipd,
+    Keepalived,
+}
+
+/// A running director, whose process is in the network namespace of its table.
+struct Subject {
+    process: Process,
+    config: PathBuf,
+}
+
+/// Whether this kernel has IPVS.
+pub(super) fn is_possible() -> bool {
+    Path::new("/proc/net/ip_vs").exists()
+}
+
+pub(super) fn run() -> Result<Vec<Line>> {
+    ensure!(
+        is_possible(),
+        "this kernel has no IPVS: `cargo xtask guest -- target/release/lab bench ipvs`"
+    );
+    let mut lines = Vec::new();
+    let many = Size {
+        services: 300,
+        servers: 20,
+    };
+    let (vipd, keepalived) = (phases(Kind::Vipd, many)?, phases(Kind::Keepalived, many)?);
+    let names = ["programmed", "every weight changed", "removed"];
+    for ((name, vipd), keepalived) in names.into_iter().zip(vipd).zip(keepalived) {
+        lines.push(line(format!("300 x 20: {name}"), vipd, Some(keepalived)));
+    }
+    let large = Size {
+        services: 100,
+        servers: 100,
+    };
+    lines.push(line(
+        "100 x 100: programmed (there: ipvsadm -R)".to_owned(),
+        from_empty(large)?,
+        Some(restored(large)?),
+    ));
+    lines.push(line(
+        "100 x 100: processor time of a resync".to_owned(),
+        resync(large)?,
+        None,
+    ));
+    lines.extend(beside_adverts(Size {
+        services: 400,
+        servers: 100,
+    })?);
+    Ok(lines)
+}
+
+fn line(what: String, vipd: Duration, other: Option<Duration>) -> Line {
+    Line {
+        what,
+        unit: "ms",
+        vipd: milliseconds(vipd),
+        keepalived: other.map(milliseconds),
+        floor: None,
+    }
+}
+
+/// From the start to the whole table, from the order to the last changed weight, from the order to
+/// the end.
+fn phases(kind: Kind, size: Size) -> Result<[Duration; 3]> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb", "10.77.0.11/24")?;
+    let begin = Instant::now();
+    let mut subject = Subject::start(&host, kind, &size.render(kind, &host, 1, "")?)?;
+    subject.wait_for_weight(1, size.count())?;
+    let programmed = begin.elapsed();
+    // Whatever it does after the start is over.
+    std::thread::sleep(Duration::from_secs(2));
+    let begin = Instant::now();
+    subject.reload(&size.render(kind, &host, 2, "")?)?;
+    subject.wait_for_weight(2, size.count())?;
+    let changed = begin.elapsed();
+    std::thread::sleep(Duration::from_secs(2));
+    let begin = Instant::now();
+    subject.process.signal("TERM")?;
+    subject.process.wait(PATIENCE)?;
+    let removed = begin.elapsed();
+    let left = host.run("cat /proc/net/ip_vs")?;
+    ensure!(count(&left, |_| true) == 0, "something is left");
+    Ok([programmed, changed, removed])
+}
+
+fn from_empty(size: Size) -> Result<Duration> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb", "10.77.0.11/24")?;
+    let begin = Instant::now();
+    let subject = Subject::start(&host, Kind::Vipd, &size.render(Kind::Vipd, &host, 1, "")?)?;
+    subject.wait_for_weight(1, size.count())?;
+    Ok(begin.elapsed())
+}
+
+fn restored(size: Size) -> Result<Duration> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb", "10.77.0.11/24")?;
+    let mut text = String::new();
+    for service in 0..size.services {
+        let vip = size.vip(service);
+        writeln!(text, "-A -t {vip} -s wlc")?;
+        for server in 0..size.servers {
+            writeln!(
+                text,
+                "-a -t {vip} -r {} -g -w 1",
+                size.real(service, server)
+            )?;
+        }
+    }
+    let file = host.folder().join("table");
+    fs::write(&file, text)?;
+    let begin = Instant::now();
+    let mut command = host.command("ipvsadm");
+    run_command(command.arg("-R").stdin(fs::File::open(&file)?))?;
+    let took = begin.elapsed();
+    let table = host.run("cat /proc/net/ip_vs")?;
+    ensure!(
+        count(&table, |_| true) == size.count(),
+        "ipvsadm made another table"
+    );
+    Ok(took)
+}
+
+/// What one comparison that finds nothing costs, of the whole process.
+fn resync(size: Size) -> Result<Duration> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb", "10.77.0.11/24")?;
+    let more = "[ipvs]\nresync_interval = \"5s\"\n";
+    let subject = Subject::start(&host, Kind::Vipd, &size.render(Kind::Vipd, &host, 1, more)?)?;
+    subject.wait_for_weight(1, size.count())?;
+    subject.wait_until_idle()?;
+    let before = subject.cpu()?;
+    wait_until(PATIENCE, "a comparison", || {
+        Ok(subject.cpu()? > before + Duration::from_millis(5))
+    })?;
+    subject.wait_until_idle()?;
+    Ok(subject.cpu()? - before)
+}
+
+/// The longest gap between adverts while a table comes, changes by one weight, and goes.
+fn beside_adverts(size: Size) -> Result<Vec<Line>> {
+    let lab = Lab::new()?;
+    let (host, peer) = (
+        lab.host("lb", "10.77.0.11/24")?,
+        lab.host("peer", "10.77.0.12/24")?,
+    );
+    let capture = peer.capture("proto 112")?;
+    let router = format!(
+        "[[vrrp]]\nname = \"r\"\ninterface = \"eth0\"\nvrid = 1\npriority = 150\n\
+         advert_interval = \"{}ms\"\nvirtual_addresses = [\"10.77.0.10/32\"]\n",
+        INTERVAL.as_millis()
+    );
+    let config = |size: Size, weight| size.render(Kind::Vipd, &host, weight, &router);
+    let none = Size {
+        services: 0,
+        servers: 0,
+    };
+    let mut subject = Subject::start(&host, Kind::Vipd, &config(none, 1)?)?;
+    capture.wait_for(PATIENCE, SystemTime::UNIX_EPOCH, &["10.77.0.11 >"])?;
+    let begin = Instant::now();
+    subject.reload(&config(size, 1)?)?;
+    subject.wait_for_weight(1, size.count())?;
+    let programmed = begin.elapsed();
+    subject.wait_until_idle_or(Duration::from_secs(5))?;
+    let begin = Instant::now();
+    let last = size.real(size.services - 1, size.servers - 1);
+    let (one, other) = (
+        format!("{last}\"\nweight = 1"),
+        format!("{last}\"\nweight = 2"),
+    );
+    let text = config(size, 1)?;
+    ensure!(text.contains(&one), "no such real server");
+    subject.reload(&text.replace(&one, &other))?;
+    subject.wait_for_weight(2, 1)?;
+    let changed = begin.elapsed();
+    subject.process.signal("TERM")?;
+    subject.process.wait(PATIENCE)?;
+    let ours = |packet: &Packet| packet.text.contains("10.77.0.11 >");
+    let adverts: Vec<SystemTime> = capture
+        .packets()
+        .iter()
+        .filter(|packet| ours(packet))
+        .map(|packet| packet.at)
+        .collect();
+    let gaps = adverts.iter().zip(adverts.iter().skip(1));
+    let gaps = gaps.filter_map(|(before, after)| after.duration_since(*before).ok());
+    let worst = gaps.max().context("no adverts")?;
+    let over = worst.saturating_sub(INTERVAL);
+    Ok(vec![
+        line(
+            "400 x 100: programmed by a reload".to_owned(),
+            programmed,
+            None,
+        ),
+        line(
+            "400 x 100: one weight changed by a reload".to_owned(),
+            changed,
+            None,
+        ),
+        line(
+            "400 x 100: adverts meanwhile, worst lateness".to_owned(),
+            over,
+            None,
+        ),
+    ])
+}
+
+impl Size {
+    fn count(self) -> usize {
+        usize::try_from(self.services * self.servers).unwrap_or(usize::MAX)
+    }
+
+    fn vip(self, service: u32) -> String {
+        format!("{}:80", std::net::Ipv4Addr::from(0x0a40_0001 + service))
+    }
+
+    fn real(self, service: u32, server: u32) -> String {
+        let number = service * self.servers + server;
+        format!("{}:80", std::net::Ipv4Addr::from(0x0a80_0001 + number))
+    }
+
+    fn render(self, kind: Kind, host: &Host, weight: u32, more: &str) -> Result<String> {
+        let mut text = String::new();
+        if kind == Kind::Vipd {
+            let socket = host.folder().join("vipd.sock");
+            writeln!(text, "[global]\ncontrol_socket = {socket:?}\n{more}")?;
+        }
+        for service in 0..self.services {
+            let vip = self.vip(service);
+            match kind {
+                Kind::Vipd => writeln!(
+                    text,
+                    "[[virtual_server]]\nname = \"s{service}\"\naddress = \"{vip}\"\n\
+                     scheduler = \"wlc\"\nforwarding = \"dr\"\ncheck = {{ type = \"none\" }}"
+                )?,
+                Kind::Keepalived => writeln!(
+                    text,
+                    "virtual_server {} {{\n lb_algo wlc\n lb_kind DR\n protocol TCP",
+                    vip.replace(':', " ")
+                )?,
+            }
+            for server in 0..self.servers {
+                let real = self.real(service, server);
+                match kind {
+                    Kind::Vipd => writeln!(
+                        text,
+                        "[[virtual_server.real_server]]\naddress = \"{real}\"\nweight = {weight}"
+                    )?,
+                    Kind::Keepalived => writeln!(
+                        text,
+                        " real_server {} {{\n weight {weight}\n }}",
+                        real.replace(':', " ")
+                    )?,
+                }
+            }
+            if kind == Kind::Keepalived {
+                writeln!(text, "}}")?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl Subject {
+    fn start(host: &Host, kind: Kind, text: &str) -> Result<Subject> {
+        let config = host.folder().join("subject.conf");
+        fs::write(&config, text)?;
+        let file = config.display().to_string();
+        let process = match kind {
+            Kind::Vipd => host.spawn("vipd", &binary("vipd")?, &["run", "-c", &file])?,
+            Kind::Keepalived => {
+                let pid = |name: &str| host.folder().join(name).display().to_string();
+                let (main, checkers) = (pid("keepalived.pid"), pid("checkers.pid"));
+                let arguments = ["-n", "-l", "-C", "-f", &file, "-p", &main, "-c", &checkers];
+                host.spawn("keepalived", Path::new("/usr/sbin/keepalived"), &arguments)?
+            }
+        };
+        Ok(Subject { process, config })
+    }
+
+    fn reload(&self, text: &str) -> Result<()> {
+        fs::write(&self.config, text)?;
+        self.process.signal("HUP")
+    }
+
+    /// Waits until so many real servers have that weight.
+    fn wait_for_weight(&self, weight: u32, wanted: usize) -> Result<()> {
+        let table = format!("/proc/{}/net/ip_vs", self.process.id());
+        let weight = weight.to_string();
+        let deadline = Instant::now() + PATIENCE;
+        let mut found = 0;
+        while Instant::now() < deadline {
+            let text = fs::read_to_string(&table).with_context(|| self.process.output())?;
+            found = count(&text, |found| found == weight);
+            if found == wanted {
+                return Ok(());
+            }
+            // Whoever looks takes time from whoever works.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        anyhow::bail!("{found} of {wanted} have weight {weight}")
+    }
+
+    fn wait_until_idle(&self) -> Result<()> {
+        self.wait_until_idle_or(PATIENCE)
+    }
+
+    /// Waits until it has used no processor time for half a second, or so long.
+    fn wait_until_idle_or(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        let mut before = self.cpu()?;
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = self.cpu()?;
+            if now < before + Duration::from_millis(2) {
+                return Ok(());
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    /// Processor time that it has used (all threads), as the scheduler counts it.
+    fn cpu(&self) -> Result<Duration> {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let mut sum = 0;
+        for task in fs::read_dir(tasks)? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(sum))
+    }
+}
+
+/// How many real servers of `/proc/net/ip_vs` have such a weight.
+fn count(table: &str, weight: impl Fn(&str) -> bool) -> usize {
+    table
+        .lines()
+        .filter_map(|line| line.strip_prefix("  -> "))
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .filter(|found| *found != "Weight" && weight(found))
+        .count()
+}
