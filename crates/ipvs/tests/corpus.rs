@@ -3,7 +3,11 @@
 //!
 //! The name of each file begins with what becomes of it, up to the first dot.
 #![cfg(target_endian = "little")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "../../../fuzz/src/dump.rs"]
 #[allow(missing_docs, unreachable_pub, reason = "the library of another crate")]
