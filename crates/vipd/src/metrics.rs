@@ -212,6 +212,7 @@ fn servers(director: &Director, families: &mut Families) {
             out_packets,
             in_bytes,
             out_bytes,
+            rates: _,
         } = each.fold(Statistics::default(), sum);
         for (name, help, value) in [
             (
@@ -377,5 +378,6 @@ fn sum(a: Statistics, b: &Statistics) -> Statistics {
         out_packets: a.out_packets.saturating_add(b.out_packets),
         in_bytes: a.in_bytes.saturating_add(b.in_bytes),
         out_bytes: a.out_bytes.saturating_add(b.out_bytes),
+        rates: a.rates,
     }
 }

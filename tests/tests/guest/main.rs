@@ -2,9 +2,9 @@
 //! machine's kernel has none.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod forwarding;
 mod pool;
 mod sync;
-mod forwarding;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

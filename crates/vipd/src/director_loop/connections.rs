@@ -70,7 +70,11 @@ impl Director {
             ServiceKey::FirewallMark { .. } => None,
         };
         let by_name = || {
-            let server = self.config.virtual_servers.iter().find(|s| s.keys.contains(key));
+            let server = self
+                .config
+                .virtual_servers
+                .iter()
+                .find(|s| s.keys.contains(key));
             server.and_then(|server| server.vrrp.as_ref())
         };
         by_address.or_else(by_name).is_none_or(|name| {

@@ -221,6 +221,7 @@ fn services(keep: bool) -> Firewall {
     };
     Firewall {
         refused: BTreeSet::new(),
+        quiet: BTreeSet::new(),
         marks: BTreeSet::from([
             mark("10.0.0.9", Protocol::Tcp, (80, 80)),
             mark("10.0.0.9", Protocol::Udp, (8000, 8100)),

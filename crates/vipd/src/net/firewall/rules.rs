@@ -282,12 +282,15 @@ fn refused_sets(refused: &BTreeSet<(String, IpAddr)>) -> Vec<Set> {
 }
 
 fn quiet_sets(quiet: &BTreeSet<SocketAddr>) -> Vec<Set> {
-    let (every_port, one_port): (Vec<_>, Vec<_>) = quiet.iter().partition(|a| a.port() == 0);
-    let one_port = one_port.into_iter().map(|address| {
+    let (with, without) = (
+        |a: &&SocketAddr| a.port() != 0,
+        |a: &&SocketAddr| a.port() == 0,
+    );
+    let one_port = quiet.iter().filter(with).map(|address| {
         let element = format!("{} . {}", address.ip(), address.port());
         (Family::of(address.ip()), element)
     });
-    let every_port = every_port.into_iter();
+    let every_port = quiet.iter().filter(without);
     let every_port = every_port.map(|a| (Family::of(a.ip()), a.ip().to_string()));
     let mut sets = by_family(one_port, |family| match family {
         Family::V4 => (
