@@ -15,7 +15,7 @@ use crate::net::sys::mac_text;
 use crate::status::{
     CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
     MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
-    TrackStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
+    TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
 };
 use crate::track;
 use crate::vrrp_loop::{RouterReport, family_name};
@@ -210,8 +210,12 @@ impl Director {
             }
             ServiceKey::FirewallMark { .. } => (server.key.to_string(), "fwmark".to_owned()),
         };
+        let counters = dump.and_then(|dump| dump.services.get(&server.key));
+        let counters = counters.copied().unwrap_or_default();
         VirtualServerStatus {
             name: server.name.clone(),
+            counters: TrafficStatus::totals(&counters),
+            rates: TrafficStatus::rates(&counters.rates),
             address,
             protocol,
             scheduler: server.service.scheduler.as_str().to_owned(),
@@ -255,7 +259,10 @@ impl Director {
     ) -> RealServerStatus {
         let effective = dump.and_then(|dump| effective_weight(dump, service, real.key));
         let counts = dump.and_then(|dump| dump.destinations.get(&(service, real.key)));
+        let counters = counts.map(|counts| counts.counters).unwrap_or_default();
         RealServerStatus {
+            counters: TrafficStatus::totals(&counters),
+            rates: TrafficStatus::rates(&counters.rates),
             address: real_server_name(real.key),
             state: health_name(desired::state(real, &self.health)).to_owned(),
             weight: WeightStatus {

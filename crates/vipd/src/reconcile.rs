@@ -5,6 +5,8 @@
 //! every `resync_interval` and after every refusal. What a comparison finds although nothing new was
 //! desired is drift: somebody else's hand, repaired and told.
 
+mod orders;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ pub struct Report {
 enum Request {
     Want(Wanted),
     Refresh(tokio::sync::oneshot::Sender<()>),
+    Order(orders::Order),
     Stop(Box<dyn FnOnce() + Send>),
 }
 
@@ -134,6 +137,7 @@ impl Worker {
             };
             let (mut newly_wanted, mut refresh, mut waiting, mut stop) =
                 (false, false, vec![], None);
+            let mut orders = Vec::new();
             match first {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -150,6 +154,7 @@ impl Worker {
                                     || dumped.as_ref().is_none_or(|d| d.0.elapsed() > FRESH);
                                 waiting.push(done);
                             }
+                            Request::Order(order) => orders.push(order),
                             Request::Stop(done) => stop = Some(done),
                         }
                     }
@@ -189,6 +194,9 @@ impl Worker {
                     resync_at.min(next)
                 };
                 (self.report)(report);
+            }
+            for order in orders {
+                changed_since_dump |= order.carry_out(&mut self.client, &wanted);
             }
             for done in waiting {
                 let _ = done.send(());

@@ -2,6 +2,8 @@
 //! machine's kernel has none.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ipvsctl;
+
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 

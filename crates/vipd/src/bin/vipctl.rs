@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Parser, Subcommand, ValueEnum};
 use vipd::control::client;
 use vipd::events::{self, Event};
+use vipd::ipvsctl::Ipvs;
 use vipd::status::{Look, render};
+use vipd::top;
 
 /// A narrower terminal is treated as if it were that wide.
 const WIDTH_MIN: usize = 60;
@@ -52,6 +54,17 @@ enum Command {
     Maintenance {
         /// Which of the two.
         turn: Turn,
+    },
+    /// Shows what goes through the director, live; `q` quits.
+    Top {
+        /// One frame only, which is also what a pipe gets.
+        #[arg(long)]
+        once: bool,
+    },
+    /// What ipvsadm shows and saves, asked of the daemon.
+    Ipvs {
+        #[command(subcommand)]
+        what: Ipvs,
     },
     /// Shows what happened, newest last.
     Events {
@@ -103,6 +116,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Switchover { name } => runtime.block_on(client::switchover(socket, name))?,
         Command::Maintenance { turn } => {
             runtime.block_on(client::maintenance(socket, *turn == Turn::On))?
+        }
+        Command::Top { once } => return runtime.block_on(top::run(socket, *once)),
+        Command::Ipvs { what } => {
+            // As it is, to the last blank: that is how ipvsadm prints it.
+            let text = runtime.block_on(what.run(socket))?;
+            let _ = write!(stdout(), "{text}");
+            return Ok(());
         }
         Command::Events {
             follow,

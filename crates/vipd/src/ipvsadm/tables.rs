@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use ipvs::{
-    Destination, DestinationKey, DestinationStatistics, Dump, Family, Forwarding, Info, Pool,
+    Destination, DestinationStatistics, Dump, Family, Forwarding, Info, Pool,
     Protocol, Rates, ServiceKey, Statistics, Tunnel, TunnelChecksum,
 };
 
