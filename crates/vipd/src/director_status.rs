@@ -15,7 +15,8 @@ use crate::net::sys::mac_text;
 use crate::status::{
     CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
     MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
-    TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
+    TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus,
+    rfc3339,
 };
 use crate::track;
 use crate::vrrp_loop::{RouterReport, family_name};

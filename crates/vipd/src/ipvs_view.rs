@@ -177,9 +177,9 @@ impl View {
             daemons,
             dump,
         } = kernel;
-        let services = in_order(dump, true).into_iter().filter_map(|(key, servers)| {
-            service_view(dump, &key, &servers, name_of(&key))
-        });
+        let services = in_order(dump, true)
+            .into_iter()
+            .filter_map(|(key, servers)| service_view(dump, &key, &servers, name_of(&key)));
         View {
             version: info.version.clone(),
             connection_table_size: info.connection_table_size,
@@ -259,7 +259,8 @@ impl View {
                 destinations: std::collections::BTreeMap::new(),
             };
             dump.service_order.push(key);
-            dump.services.insert(key, statistics(&view.counters, &view.rates));
+            dump.services
+                .insert(key, statistics(&view.counters, &view.rates));
             for real in &view.real_servers {
                 let server = DestinationKey(real.address);
                 pool.destinations.insert(server, real.destination()?);
@@ -312,11 +313,15 @@ fn service_view(
             .map(str::to_owned)
             .collect(),
         one_packet: pool.service.flags.one_packet,
-        persistence: pool.service.persistence.as_ref().map(|persistence| PersistenceView {
-            timeout: persistence.timeout.as_secs(),
-            netmask: persistence.prefix_length,
-            engine: persistence.engine.clone(),
-        }),
+        persistence: pool
+            .service
+            .persistence
+            .as_ref()
+            .map(|persistence| PersistenceView {
+                timeout: persistence.timeout.as_secs(),
+                netmask: persistence.prefix_length,
+                engine: persistence.engine.clone(),
+            }),
         counters: TrafficStatus::totals(&statistics),
         rates: TrafficStatus::rates(&statistics.rates),
         real_servers: servers
@@ -431,7 +436,10 @@ impl RealServerView {
             "local" => Forwarding::LocalNode,
             "bypass" => Forwarding::Bypass,
             "tun" => {
-                let tunnel = self.tunnel.as_ref().ok_or_else(|| unknown("tunnel", "none"))?;
+                let tunnel = self
+                    .tunnel
+                    .as_ref()
+                    .ok_or_else(|| unknown("tunnel", "none"))?;
                 Forwarding::Tunnel(tunnel.tunnel()?)
             }
             other => return Err(unknown("forwarding", other)),
@@ -519,7 +527,9 @@ fn daemon_view(daemon: &Daemon) -> DaemonView {
 
 fn protocol(name: &str) -> Result<Protocol, String> {
     let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    let found = all.into_iter().find(|protocol| protocol.to_string() == name);
+    let found = all
+        .into_iter()
+        .find(|protocol| protocol.to_string() == name);
     found.ok_or_else(|| unknown("protocol", name))
 }
 
@@ -541,5 +551,7 @@ fn statistics(counters: &TrafficStatus, rates: &TrafficStatus) -> Statistics {
 }
 
 fn unknown(what: &str, value: &str) -> String {
-    format!("the daemon's answer has a {what} that this vipctl does not know (another version?): {value}")
+    format!(
+        "the daemon's answer has a {what} that this vipctl does not know (another version?): {value}"
+    )
 }

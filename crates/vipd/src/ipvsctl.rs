@@ -246,10 +246,7 @@ impl Show {
 }
 
 impl ByName {
-    fn of(
-        self,
-        addresses: impl Iterator<Item = (ipvs::Protocol, std::net::SocketAddr)>,
-    ) -> Names {
+    fn of(self, addresses: impl Iterator<Item = (ipvs::Protocol, std::net::SocketAddr)>) -> Names {
         if self.resolve {
             Names::resolve(addresses)
         } else {
@@ -273,7 +270,11 @@ fn belongs(connection: &ConnectionView, view: &View) -> bool {
         let by_mark = service.protocol == "fwmark";
         let real = connection.real_server.ip();
         every_port
-            || (by_mark && service.real_servers.iter().any(|server| server.address.ip() == real))
+            || (by_mark
+                && service
+                    .real_servers
+                    .iter()
+                    .any(|server| server.address.ip() == real))
     })
 }
 

@@ -111,9 +111,9 @@ impl Totals {
             })
             .collect();
         self.0.retain(|(server, real), _| {
-            known.get(server.as_str()).is_some_and(|reals| {
-                real.as_deref().is_none_or(|real| reals.contains(real))
-            })
+            known
+                .get(server.as_str())
+                .is_some_and(|reals| real.as_deref().is_none_or(|real| reals.contains(real)))
         });
     }
 }
@@ -154,7 +154,9 @@ impl Labels {
 
     fn all(&self) -> Vec<(&str, &str)> {
         let labels = self.object.iter().chain(&self.value);
-        labels.map(|(name, value)| (*name, value.as_str())).collect()
+        labels
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect()
     }
 }
 
@@ -302,7 +304,10 @@ fn routers(director: &Director, families: &mut Families) {
 const OF_VIRTUAL_SERVERS: [(&str, &str); 5] = [
     ("vipd_virtual_server_connections", "Connections scheduled"),
     ("vipd_virtual_server_in_packets", "Packets from clients"),
-    ("vipd_virtual_server_out_packets", "Packets to clients (NAT)"),
+    (
+        "vipd_virtual_server_out_packets",
+        "Packets to clients (NAT)",
+    ),
     ("vipd_virtual_server_in_bytes", "Bytes from clients"),
     ("vipd_virtual_server_out_bytes", "Bytes to clients (NAT)"),
 ];
@@ -315,9 +320,15 @@ const OF_REAL_SERVERS: [(&str, &str); 5] = [
         "Connections scheduled to it",
     ),
     ("vipd_real_server_in_packets", "Packets from clients to it"),
-    ("vipd_real_server_out_packets", "Packets from it to clients (NAT)"),
+    (
+        "vipd_real_server_out_packets",
+        "Packets from it to clients (NAT)",
+    ),
     ("vipd_real_server_in_bytes", "Bytes from clients to it"),
-    ("vipd_real_server_out_bytes", "Bytes from it to clients (NAT)"),
+    (
+        "vipd_real_server_out_bytes",
+        "Bytes from it to clients (NAT)",
+    ),
 ];
 
 fn virtual_server(

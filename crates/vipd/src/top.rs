@@ -49,7 +49,11 @@ pub async fn run(socket: &Path, once: bool) -> Result<(), String> {
         // One frame for a reader shows all there is.
         let columns = tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_col));
         let size = Size {
-            columns: if columns == 0 { DEFAULT_SIZE.columns } else { columns },
+            columns: if columns == 0 {
+                DEFAULT_SIZE.columns
+            } else {
+                columns
+            },
             rows: usize::MAX,
         };
         let _ = write!(stdout(), "{}", frame(&status, size));
@@ -58,7 +62,9 @@ pub async fn run(socket: &Path, once: bool) -> Result<(), String> {
     let terminal = Screen::take().map_err(|error| format!("the terminal: {error}"))?;
     let mut text = frame(&status, terminal.size());
     loop {
-        terminal.show(&text).map_err(|error| format!("the terminal: {error}"))?;
+        terminal
+            .show(&text)
+            .map_err(|error| format!("the terminal: {error}"))?;
         if terminal.quits_within(REFRESH) {
             return Ok(());
         }

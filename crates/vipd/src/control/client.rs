@@ -104,7 +104,8 @@ pub async fn ipvs_connections(socket: &Path) -> Result<Vec<ConnectionView>, Stri
 ///
 /// As [`status`], or why not.
 pub async fn ipvs_zero(socket: &Path, virtual_server: Option<String>) -> Result<String, String> {
-    let body = serde_json::to_string(&Zero { virtual_server }).map_err(|error| error.to_string())?;
+    let body =
+        serde_json::to_string(&Zero { virtual_server }).map_err(|error| error.to_string())?;
     let url = url(&["v1", "ipvs", "zero"])?;
     let answer = request(socket, Method::POST, url, Some(body), IPVS_TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)

@@ -60,8 +60,16 @@ const OPTIONS: &[(Option<char>, &str, Kind)] = &[
     (Some('e'), "edit-server", command(Command::EditServer)),
     (Some('d'), "delete-server", command(Command::DeleteServer)),
     (None, "set", command(Command::SetTimeouts)),
-    (None, "start-daemon", Kind::Command(Command::StartDaemon, Value::Wanted)),
-    (None, "stop-daemon", Kind::Command(Command::StopDaemon, Value::Wanted)),
+    (
+        None,
+        "start-daemon",
+        Kind::Command(Command::StartDaemon, Value::Wanted),
+    ),
+    (
+        None,
+        "stop-daemon",
+        Kind::Command(Command::StopDaemon, Value::Wanted),
+    ),
     (Some('R'), "restore", Kind::Foreign),
     (Some('S'), "save", Kind::Foreign),
     (Some('L'), "list", Kind::Foreign),
@@ -213,7 +221,9 @@ fn next_option<'a>(
     }
     let mut characters = rest.chars();
     let short = characters.next();
-    let option = OPTIONS.iter().find(|(known, _, _)| short.is_some() && *known == short);
+    let option = OPTIONS
+        .iter()
+        .find(|(known, _, _)| short.is_some() && *known == short);
     let (_, name, kind) = option.ok_or_else(|| unknown(word))?;
     let after = characters.as_str();
     let takes = match kind {

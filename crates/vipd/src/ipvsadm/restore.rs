@@ -122,7 +122,12 @@ impl Reader<'_> {
             Command::StartDaemon => {
                 let daemon = daemon(&mut line)?;
                 finished(&line)?;
-                if self.saved.daemons.iter().any(|known| known.role == daemon.role) {
+                if self
+                    .saved
+                    .daemons
+                    .iter()
+                    .any(|known| known.role == daemon.role)
+                {
                     return Err(format!("there is a {} daemon already", daemon.role));
                 }
                 self.saved.daemons.push(daemon);
@@ -321,7 +326,11 @@ fn persistence(line: &mut Line, family: Family) -> Result<Option<Persistence>, S
     };
     let timeout = match timeout.as_str() {
         "" => PERSISTENCE_DEFAULT,
-        text => number(text, 1..=PERSISTENCE_MAX, "a persistence timeout in seconds")?,
+        text => number(
+            text,
+            1..=PERSISTENCE_MAX,
+            "a persistence timeout in seconds",
+        )?,
     };
     let prefix_length = match mask {
         None => family.address_bits(),
@@ -426,7 +435,11 @@ fn timeouts(line: &Line) -> Result<Timeouts, String> {
     };
     // The kernel counts in ticks of up to 1000 a second.
     let seconds = |text: &str| {
-        let seconds = number(text, 0..=i32::MAX.cast_unsigned() / 1000, "a timeout in seconds")?;
+        let seconds = number(
+            text,
+            0..=i32::MAX.cast_unsigned() / 1000,
+            "a timeout in seconds",
+        )?;
         Ok::<_, String>(Duration::from_secs(seconds.into()))
     };
     Ok(Timeouts {
@@ -493,7 +506,10 @@ fn number<T>(text: &str, range: RangeInclusive<T>, what: &str) -> Result<T, Stri
 where
     T: FromStr + PartialOrd + std::fmt::Display,
 {
-    let number = text.parse::<T>().ok().filter(|number| range.contains(number));
+    let number = text
+        .parse::<T>()
+        .ok()
+        .filter(|number| range.contains(number));
     number.ok_or_else(|| {
         let (least, most) = (range.start(), range.end());
         format!("\"{text}\" is not {what} ({least} to {most})")

@@ -44,7 +44,8 @@ impl Reconciler {
     /// Something in it is the configuration's, or the kernel refused something: then everything is as
     /// it was.
     pub async fn restore(&self, saved: Saved) -> Result<usize, String> {
-        self.order(|reply| Order::Restore(Box::new(saved), reply)).await
+        self.order(|reply| Order::Restore(Box::new(saved), reply))
+            .await
     }
 
     async fn order<T>(
@@ -98,10 +99,20 @@ fn with<T>(
 fn look(client: &mut Client) -> Result<Kernel, String> {
     let reading = |what: &str, error: ipvs::Error| format!("reading {what}: {error}");
     Ok(Kernel {
-        info: client.info().map_err(|error| reading("the version of IPVS", error))?,
-        timeouts: client.timeouts().map_err(|error| reading("the timeouts", error))?,
-        daemons: client.daemons().map_err(|error| reading("the sync daemons", error))?,
-        dump: Arc::new(client.dump().map_err(|error| reading("the IPVS table", error))?),
+        info: client
+            .info()
+            .map_err(|error| reading("the version of IPVS", error))?,
+        timeouts: client
+            .timeouts()
+            .map_err(|error| reading("the timeouts", error))?,
+        daemons: client
+            .daemons()
+            .map_err(|error| reading("the sync daemons", error))?,
+        dump: Arc::new(
+            client
+                .dump()
+                .map_err(|error| reading("the IPVS table", error))?,
+        ),
     })
 }
 
@@ -119,7 +130,9 @@ fn zero(client: &mut Client, services: &[ServiceKey]) -> Result<(), String> {
 /// Refuses what the configuration decides on.
 fn ours(wanted: &Wanted, saved: &Saved) -> Result<(), String> {
     if let Some(key) = saved.table.keys().find(|key| wanted.managed.contains(key)) {
-        return Err(format!("{key} is the configuration's: nothing was restored"));
+        return Err(format!(
+            "{key} is the configuration's: nothing was restored"
+        ));
     }
     if saved.timeouts.is_some() && wanted.timeouts.is_some() {
         return Err("the timeouts are the configuration's: nothing was restored".to_owned());
@@ -127,7 +140,9 @@ fn ours(wanted: &Wanted, saved: &Saved) -> Result<(), String> {
     let role = |daemon: &&Daemon| wanted.daemons.iter().any(|ours| ours.role == daemon.role);
     if let Some(daemon) = saved.daemons.iter().find(role) {
         let role = daemon.role;
-        return Err(format!("the {role} sync daemon is the configuration's: nothing was restored"));
+        return Err(format!(
+            "the {role} sync daemon is the configuration's: nothing was restored"
+        ));
     }
     Ok(())
 }
@@ -168,7 +183,9 @@ impl Restore<'_> {
         match done {
             Ok(()) => Ok(changes),
             Err(why) => match self.undo(saved) {
-                Ok(()) => Err(format!("the kernel refused; everything is as it was:\n{why}")),
+                Ok(()) => Err(format!(
+                    "the kernel refused; everything is as it was:\n{why}"
+                )),
                 Err(also) => Err(format!(
                     "the kernel refused, and not everything could be undone:\n{why}\n{also}"
                 )),
@@ -194,7 +211,11 @@ impl Restore<'_> {
 
     fn daemon(&mut self, daemon: &Daemon, count: &mut usize) -> Result<(), String> {
         let said = |error: ipvs::Error| format!("{daemon}: {error}");
-        match self.daemons.iter().find(|running| running.role == daemon.role) {
+        match self
+            .daemons
+            .iter()
+            .find(|running| running.role == daemon.role)
+        {
             Some(running) if daemon.runs_as(running) => return Ok(()),
             Some(_) => self.client.stop_daemon(daemon.role).map_err(said)?,
             None => {}

@@ -63,7 +63,9 @@ async fn list_connections() -> Result<Json<Vec<ConnectionView>>, Refusal> {
         let views = connections(&text).into_iter().map(ConnectionView::of);
         Ok::<_, String>(views.collect())
     });
-    let views = read.await.map_err(|error| Refusal::failed(error.to_string()))?;
+    let views = read
+        .await
+        .map_err(|error| Refusal::failed(error.to_string()))?;
     views.map(Json).map_err(Refusal::failed)
 }
 
@@ -98,7 +100,9 @@ async fn restore_text(
     let parsed = tokio::task::spawn_blocking(move || {
         // Where the file is missing, ports have numbers only.
         let services = std::fs::read_to_string(SERVICES).unwrap_or_default();
-        restore::parse(&text, &|name, protocol: Protocol| port_of(&services, name, protocol))
+        restore::parse(&text, &|name, protocol: Protocol| {
+            port_of(&services, name, protocol)
+        })
     });
     let saved = parsed
         .await
@@ -109,12 +113,15 @@ async fn restore_text(
         return Err(Refusal::new(StatusCode::CONFLICT, "configured", why));
     }
     let services = saved.table.len();
-    let servers: usize = saved.table.values().map(|pool| pool.destinations.len()).sum();
+    let servers: usize = saved
+        .table
+        .values()
+        .map(|pool| pool.destinations.len())
+        .sum();
     let refused = |why| Refusal::new(StatusCode::CONFLICT, "refused", why);
     let changes = api.reconciler.restore(saved).await.map_err(refused)?;
-    let message = format!(
-        "restored: {services} services, {servers} real servers; changes made: {changes}"
-    );
+    let message =
+        format!("restored: {services} services, {servers} real servers; changes made: {changes}");
     Ok(Json(Done { message }))
 }
 
@@ -132,7 +139,9 @@ fn told(problems: &[Problem]) -> String {
 fn configured(saved: &Saved, names: &BTreeMap<ServiceKey, String>) -> Option<String> {
     let taken = saved.table.keys().filter_map(|key| {
         let name = names.get(key)?;
-        Some(format!("{key} is the virtual server {name} of the configuration: change it there"))
+        Some(format!(
+            "{key} is the virtual server {name} of the configuration: change it there"
+        ))
     });
     let taken: Vec<String> = taken.collect();
     (!taken.is_empty()).then(|| format!("{}\nnothing was restored", taken.join("\n")))
