@@ -475,6 +475,7 @@ fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::{ConnectionsStatus, QuorumStatus, RealServerStatus, WeightStatus};
 
     #[test]
     fn a_total_goes_on_where_the_kernels_counter_begins_anew() {
@@ -494,5 +495,68 @@ mod tests {
         totals.count("web", Some("10.0.0.1:80"), [1; 5]);
         totals.forget_all_but(&[]);
         assert!(totals.0.is_empty());
+    }
+
+    #[test]
+    fn a_scrape_of_ten_thousand_real_servers_names_each_of_them() {
+        let traffic = |connections| TrafficStatus {
+            connections,
+            ..TrafficStatus::default()
+        };
+        let real = |n: usize| RealServerStatus {
+            address: format!("10.{}.{}.1:80", n / 200, n % 200),
+            state: "up".to_owned(),
+            weight: WeightStatus {
+                configured: 1,
+                effective: 1,
+            },
+            checks: Vec::new(),
+            connections: ConnectionsStatus::default(),
+            counters: traffic(7),
+            rates: TrafficStatus::default(),
+        };
+        let server = |n: usize| VirtualServerStatus {
+            name: format!("service-{n}"),
+            address: "10.0.0.1:80".to_owned(),
+            protocol: "tcp".to_owned(),
+            scheduler: "wlc".to_owned(),
+            forwarding: "dr".to_owned(),
+            active: "always".to_owned(),
+            quorum: QuorumStatus {
+                needed: 1,
+                have: 100,
+                up: true,
+            },
+            sorry: false,
+            missing: false,
+            counters: traffic(9),
+            rates: TrafficStatus::default(),
+            real_servers: (0..100).map(|real_n| real(100 * n + real_n)).collect(),
+        };
+        let began = std::time::Instant::now();
+        let servers: Vec<VirtualServerStatus> = (0..100).map(server).collect();
+        let (built, began) = (began.elapsed(), std::time::Instant::now());
+        let snapshot = Snapshot {
+            families: Families(Vec::new()),
+            failures: vec![vec![BTreeMap::new(); 100]; 100],
+            servers,
+            lateness: (
+                vec![0; LATENESS_BOUNDS.len() + 1],
+                std::time::Duration::ZERO,
+            ),
+            totals: Arc::default(),
+        };
+        let text = snapshot.encode();
+        eprintln!("built in {built:?}, encoded in {:?}", began.elapsed());
+        let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!(
+            lines("vipd_real_server_scheduled_connections_total{"),
+            10_000
+        );
+        assert_eq!(lines("vipd_real_server_connections{"), 30_000);
+        assert_eq!(lines("vipd_virtual_server_connections_total{"), 100);
+        let last = "vipd_real_server_scheduled_connections_total{virtual_server=\"service-99\",\
+                    real_server=\"10.49.199.1:80\"} 7";
+        assert!(text.contains(last), "{}", text.len());
     }
 }

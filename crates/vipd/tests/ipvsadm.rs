@@ -433,7 +433,7 @@ fn servers(key: ServiceKey) -> impl Strategy<Value = BTreeMap<DestinationKey, De
         let tunnel = matches!(forwarding, Forwarding::Tunnel(_));
         let port = match key {
             ServiceKey::Address { address, .. } if forwarding != Forwarding::Nat => address.port(),
-            _ => port,
+            ServiceKey::Address { .. } | ServiceKey::FirewallMark { .. } => port,
         };
         let server = DestinationKey(SocketAddr::new(if tunnel { any } else { same }, port));
         let destination = Destination {
