@@ -548,14 +548,14 @@ mod tests {
         };
         let text = snapshot.encode();
         eprintln!("built in {built:?}, encoded in {:?}", began.elapsed());
-        let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!(
-            lines("vipd_real_server_scheduled_connections_total{"),
-            10_000
-        );
-        assert_eq!(lines("vipd_real_server_connections{"), 30_000);
-        assert_eq!(lines("vipd_virtual_server_connections_total{"), 100);
-        let last = "vipd_real_server_scheduled_connections_total{virtual_server=\"service-99\",\
+        let lines = |name: &str| {
+            let start = format!("vipd_{name}{{");
+            text.lines().filter(|line| line.starts_with(&start)).count()
+        };
+        assert_eq!(lines("real_server_scheduled_connections_total"), 10_000);
+        assert_eq!(lines("real_server_connections"), 30_000);
+        assert_eq!(lines("virtual_server_connections_total"), 100);
+        let last = "real_server_scheduled_connections_total{virtual_server=\"service-99\",\
                     real_server=\"10.49.199.1:80\"} 7";
         assert!(text.contains(last), "{}", text.len());
     }

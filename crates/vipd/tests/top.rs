@@ -35,7 +35,7 @@ lb1: 12 conn/s, 3 active, 1 of 1 real servers up
 vrrp web master priority 150
 
 VIRTUAL SERVER / real server   weight  active   conn/s   in B/s  out B/s   total
-http 10.77.0.10:80                          3       12  123456k        0   1234k
+http 10.77.0.10:80                          3       12     123M        0   1234k
   -> 10.77.0.21:80                  1       3        0        0        0       0
 ";
     assert_eq!(text, wanted);
