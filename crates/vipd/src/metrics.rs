@@ -549,8 +549,9 @@ mod tests {
         let text = snapshot.encode();
         eprintln!("built in {built:?}, encoded in {:?}", began.elapsed());
         let lines = |name: &str| {
-            let start = format!("vipd_{name}{{");
-            text.lines().filter(|line| line.starts_with(&start)).count()
+            let found = text.lines().filter_map(|line| line.strip_prefix("vipd_"));
+            let found = found.filter_map(|line| line.strip_prefix(name));
+            found.filter(|rest| rest.starts_with('{')).count()
         };
         assert_eq!(lines("real_server_scheduled_connections_total"), 10_000);
         assert_eq!(lines("real_server_connections"), 30_000);
