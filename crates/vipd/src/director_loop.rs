@@ -14,7 +14,7 @@ mod stop;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use health::{CheckSpec, Health, Runner, Start};
@@ -31,6 +31,7 @@ use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
 use crate::maintenance;
+use crate::metrics;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
@@ -62,7 +63,9 @@ pub enum Wake {
     /// Somebody wants to know.
     Status(oneshot::Sender<Status>),
     /// Somebody scrapes.
-    Metrics(oneshot::Sender<String>),
+    Metrics(oneshot::Sender<metrics::Snapshot>),
+    /// Somebody wants to know which services are which virtual servers'.
+    Names(oneshot::Sender<BTreeMap<ServiceKey, String>>),
     /// Somebody wants another director to be master of that virtual router. The answer comes when it
     /// is known what became of it.
     Switchover {
@@ -193,6 +196,8 @@ pub struct Director {
     pub(crate) kernel: Option<reconcile::Report>,
     pub(crate) repairs: u64,
     pub(crate) address_repairs: u64,
+    /// What the metrics have counted.
+    pub(crate) totals: Arc<Mutex<metrics::Totals>>,
     pub(crate) vrrp: VrrpThread,
     pub(crate) events: Arc<Events>,
     /// Whether this director takes no part until an operator says otherwise.
@@ -272,6 +277,7 @@ impl Director {
             kernel: None,
             repairs: 0,
             address_repairs: 0,
+            totals: Arc::default(),
             vrrp: parts.vrrp,
             events: parts.events,
             maintenance,
@@ -394,7 +400,15 @@ impl Director {
                 let _ = reply.send(self.status());
             }
             Wake::Metrics(reply) => {
-                let _ = reply.send(crate::metrics::encode(self));
+                let _ = reply.send(metrics::Snapshot::of(self));
+            }
+            Wake::Names(reply) => {
+                let servers = self.config.virtual_servers.iter();
+                let names = servers.flat_map(|server| {
+                    let keys = server.keys.iter();
+                    keys.map(|key| (*key, server.name.clone()))
+                });
+                let _ = reply.send(names.collect());
             }
             Wake::Switchover { router, reply } => self.begin_switchover(&router, reply),
             Wake::Handover {

@@ -16,7 +16,8 @@ use crate::overrides::Out;
 use crate::status::{
     CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
     MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
-    TrackStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
+    TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus,
+    rfc3339,
 };
 use crate::track;
 use crate::vrrp_loop::{RouterReport, family_name};
@@ -230,10 +231,15 @@ impl Director {
             Some(ServiceKey::Address { protocol, .. }) => protocol.to_string(),
             Some(ServiceKey::FirewallMark { .. }) | None => "fwmark".to_owned(),
         };
+        let services = server.keys.iter();
+        let (counters, rates) =
+            traffic(services.filter_map(|key| dump.and_then(|dump| dump.services.get(key))));
         VirtualServerStatus {
             name: server.name.clone(),
             address: addresses.first().cloned().unwrap_or_default(),
             addresses,
+            counters,
+            rates,
             protocol,
             scheduler: server.service.scheduler.as_str().to_owned(),
             forwarding: method_name(server.method).to_owned(),
@@ -298,7 +304,14 @@ impl Director {
         });
         let ordered = self.pools.overrides.of(&server.name, real.key);
         let pool = self.pools.states.get(&server.name);
+        let counts_of = services().filter_map(|key| {
+            let dump = dump?;
+            dump.destinations.get(&(*key, real.key))
+        });
+        let (counters, rates) = traffic(counts_of.map(|counts| &counts.counters));
         RealServerStatus {
+            counters,
+            rates,
             address: real_server_name(real.key),
             state: match ordered.out {
                 Some(Out::Draining) => "draining",
@@ -436,6 +449,17 @@ fn effective_weight(dump: &Dump, service: ServiceKey, real: DestinationKey) -> O
 }
 
 /// A service as `status` names it: its address and port, or its mark.
+/// Counters and rates of what is one to whoever looks.
+fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStatus, TrafficStatus) {
+    let nothing = TrafficStatus::default();
+    each.fold((nothing, nothing), |(counters, rates), next| {
+        (
+            counters.plus(&TrafficStatus::totals(next)),
+            rates.plus(&TrafficStatus::rates(&next.rates)),
+        )
+    })
+}
+
 fn address_name(key: &ServiceKey) -> String {
     match key {
         ServiceKey::Address { address, .. } => address.to_string(),

@@ -1,32 +1,164 @@
 //! The metrics, encoded at the time of the scrape from what the director knows: no label set
 //! outlives its object. Names: `docs/metrics.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use health::Health;
-use ipvs::Statistics;
 use prometheus_client::encoding::text::encode as encode_text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::counters::LATENESS_BOUNDS;
-use crate::desired;
 use crate::director_loop::Director;
 use crate::director_status::failures;
+use crate::status::{TrafficStatus, VirtualServerStatus};
 
-/// All metrics in the OpenMetrics text format.
-#[must_use]
-pub fn encode(director: &Director) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(collect(director)));
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = encode_text(&mut text, &registry);
-    text
+/// What the director knows at the time of a scrape. Taking it is all that the director's loop does;
+/// the text is made elsewhere.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Everything but the virtual servers, which can be many.
+    families: Families,
+    servers: Vec<VirtualServerStatus>,
+    /// Failures of checks by reason, of each virtual server and each of its real servers.
+    failures: Vec<Vec<BTreeMap<&'static str, u64>>>,
+    lateness: (Vec<u64>, std::time::Duration),
+    totals: Arc<Mutex<Totals>>,
 }
 
-type Labels = Vec<(&'static str, String)>;
+impl Snapshot {
+    /// Takes it.
+    #[must_use]
+    pub fn of(director: &Director) -> Snapshot {
+        let mut families = Families(Vec::new());
+        routers(director, &mut families);
+        general(director, &mut families);
+        let servers = director.config.virtual_servers.iter();
+        let failures = servers.map(|server| {
+            let reals = server.real_servers.iter();
+            reals.map(|real| failures(director, real)).collect()
+        });
+        Snapshot {
+            families,
+            failures: failures.collect(),
+            servers: director.status().virtual_servers,
+            lateness: director.vrrp.lateness().read(),
+            totals: Arc::clone(&director.totals),
+        }
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn encode(self) -> String {
+        let mut families = self.families;
+        {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.forget_all_but(&self.servers);
+            for (server, failures) in self.servers.iter().zip(&self.failures) {
+                virtual_server(server, failures, &mut totals, &mut families);
+            }
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Collector {
+            families: families.0,
+            lateness: self.lateness,
+        }));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode_text(&mut text, &registry);
+        text
+    }
+}
+
+/// Counters that never go back: the kernel's begin anew when they are zeroed, or with a service or a
+/// real server that was away, and what was counted before is added to them.
+#[derive(Debug, Default)]
+pub struct Totals(BTreeMap<(String, Option<String>), Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    before: [u64; 5],
+    kernel: [u64; 5],
+}
+
+impl Totals {
+    fn count(&mut self, server: &str, real: Option<&str>, kernel: [u64; 5]) -> [u64; 5] {
+        let key = (server.to_owned(), real.map(str::to_owned));
+        let counted = self.0.entry(key).or_default();
+        // Not all of the five need to grow between two scrapes, but none of them shrinks.
+        if counted.kernel.iter().zip(&kernel).any(|(was, is)| is < was) {
+            for (before, was) in counted.before.iter_mut().zip(counted.kernel) {
+                *before += was;
+            }
+        }
+        counted.kernel = kernel;
+        let mut sum = counted.before;
+        for (sum, kernel) in sum.iter_mut().zip(kernel) {
+            *sum += kernel;
+        }
+        sum
+    }
+
+    fn forget_all_but(&mut self, servers: &[VirtualServerStatus]) {
+        let known: BTreeMap<&str, BTreeSet<&str>> = servers
+            .iter()
+            .map(|server| {
+                let reals = server.real_servers.iter();
+                let reals = reals.map(|real| real.address.as_str()).collect();
+                (server.name.as_str(), reals)
+            })
+            .collect();
+        self.0.retain(|(server, real), _| {
+            known
+                .get(server.as_str())
+                .is_some_and(|reals| real.as_deref().is_none_or(|real| reals.contains(real)))
+        });
+    }
+}
+
+fn numbers(traffic: &TrafficStatus) -> [u64; 5] {
+    let TrafficStatus {
+        connections,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    } = *traffic;
+    [connections, in_packets, out_packets, in_bytes, out_bytes]
+}
+
+/// Labels that all metrics of an object have, and those of one value.
+#[derive(Debug, Clone)]
+struct Labels {
+    object: Arc<[(&'static str, String)]>,
+    value: Option<(&'static str, String)>,
+}
+
+impl Labels {
+    fn new<const N: usize>(object: [(&'static str, &str); N]) -> Labels {
+        let object = object.map(|(name, value)| (name, value.to_owned()));
+        Labels {
+            object: Arc::new(object),
+            value: None,
+        }
+    }
+
+    fn with(&self, name: &'static str, value: &str) -> Labels {
+        Labels {
+            object: Arc::clone(&self.object),
+            value: Some((name, value.to_owned())),
+        }
+    }
+
+    fn all(&self) -> Vec<(&str, &str)> {
+        let labels = self.object.iter().chain(&self.value);
+        labels
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect()
+    }
+}
 
 /// One metric and all its values. Values are integers: whatever has a fraction is a histogram.
 #[derive(Debug)]
@@ -49,12 +181,9 @@ struct Collector {
     lateness: (Vec<u64>, std::time::Duration),
 }
 
-fn collect(director: &Director) -> Collector {
-    let mut families = Families(Vec::new());
-    routers(director, &mut families);
-    servers(director, &mut families);
-    let none = Labels::new;
-    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+fn general(director: &Director, families: &mut Families) {
+    let none = || Labels::new([]);
+    let version = Labels::new([("version", env!("CARGO_PKG_VERSION"))]);
     let reloaded = director
         .last_reload
         .as_ref()
@@ -96,20 +225,13 @@ fn collect(director: &Director) -> Collector {
     families
         .gauge("vipd_build_info", "The version of the daemon")
         .push((version, 1));
-    Collector {
-        families: families.0,
-        lateness: director.vrrp.lateness().read(),
-    }
 }
 
 fn routers(director: &Director, families: &mut Families) {
     for vrrp in &director.config.vrrp {
-        let labels = || vec![("name", vrrp.name.clone())];
-        let with = |key, value: &str| {
-            let mut labels = labels();
-            labels.push((key, value.to_owned()));
-            labels
-        };
+        let of = Labels::new([("name", &vrrp.name)]);
+        let labels = || of.clone();
+        let with = |key, value: &str| of.with(key, value);
         let router = director.routers.get(&vrrp.name);
         let now = router.map_or("initialize".to_owned(), |r| r.report.state.to_string());
         for state in ["initialize", "backup", "master", "fault"] {
@@ -178,115 +300,103 @@ fn routers(director: &Director, families: &mut Families) {
     }
 }
 
-fn servers(director: &Director, families: &mut Families) {
-    let status = director.status();
-    let dump = director
-        .kernel
-        .as_ref()
-        .and_then(|kernel| kernel.dump.as_ref());
-    for (server, configured) in status
-        .virtual_servers
-        .iter()
-        .zip(&director.config.virtual_servers)
-    {
-        let labels = || vec![("virtual_server", server.name.clone())];
+/// Name and help of what is counted of every virtual server, in the order of [`numbers`].
+const OF_VIRTUAL_SERVERS: [(&str, &str); 5] = [
+    ("vipd_virtual_server_connections", "Connections scheduled"),
+    ("vipd_virtual_server_in_packets", "Packets from clients"),
+    (
+        "vipd_virtual_server_out_packets",
+        "Packets to clients (NAT)",
+    ),
+    ("vipd_virtual_server_in_bytes", "Bytes from clients"),
+    ("vipd_virtual_server_out_bytes", "Bytes to clients (NAT)"),
+];
+
+/// The same of every real server. The connections that it has now are called
+/// `vipd_real_server_connections`, so those that it was given have another name.
+const OF_REAL_SERVERS: [(&str, &str); 5] = [
+    (
+        "vipd_real_server_scheduled_connections",
+        "Connections scheduled to it",
+    ),
+    ("vipd_real_server_in_packets", "Packets from clients to it"),
+    (
+        "vipd_real_server_out_packets",
+        "Packets from it to clients (NAT)",
+    ),
+    ("vipd_real_server_in_bytes", "Bytes from clients to it"),
+    (
+        "vipd_real_server_out_bytes",
+        "Bytes from it to clients (NAT)",
+    ),
+];
+
+fn virtual_server(
+    server: &VirtualServerStatus,
+    failures: &[BTreeMap<&'static str, u64>],
+    totals: &mut Totals,
+    families: &mut Families,
+) {
+    let labels = Labels::new([("virtual_server", &server.name)]);
+    families
+        .gauge(
+            "vipd_virtual_server_quorum_up",
+            "Whether the virtual server has quorum",
+        )
+        .push((labels.clone(), u64::from(server.quorum.up)));
+    families
+        .gauge(
+            "vipd_virtual_server_panic",
+            "Whether fewer than minimum_up pass and some that fail are kept",
+        )
+        .push((labels.clone(), u64::from(server.panic)));
+    let counted = totals.count(&server.name, None, numbers(&server.counters));
+    for ((name, help), value) in OF_VIRTUAL_SERVERS.into_iter().zip(counted) {
+        families.counter(name, help).push((labels.clone(), value));
+    }
+    for (real, failures) in server.real_servers.iter().zip(failures) {
+        let labels = Labels::new([
+            ("virtual_server", &server.name),
+            ("real_server", &real.address),
+        ]);
+        // A real server that drains may pass all the same.
+        let passes = real.checks.iter().all(|check| check.state == "up");
+        families
+            .gauge("vipd_real_server_up", "Whether all checks pass")
+            .push((labels.clone(), u64::from(passes)));
         families
             .gauge(
-                "vipd_virtual_server_quorum_up",
-                "Whether the virtual server has quorum",
+                "vipd_real_server_weight",
+                "The weight in the kernel's table",
             )
-            .push((labels(), u64::from(server.quorum.up)));
-        families
-            .gauge(
-                "vipd_virtual_server_panic",
-                "Whether fewer than minimum_up pass and some that fail are kept",
-            )
-            .push((labels(), u64::from(server.panic)));
-        let each = configured
-            .keys
-            .iter()
-            .filter_map(|key| dump.and_then(|(_, dump)| dump.services.get(key)));
-        let Statistics {
-            connections,
-            in_packets,
-            out_packets,
-            in_bytes,
-            out_bytes,
-            rates: _,
-        } = each.fold(Statistics::default(), sum);
-        for (name, help, value) in [
-            (
-                "vipd_virtual_server_connections",
-                "Connections scheduled",
-                connections,
-            ),
-            (
-                "vipd_virtual_server_in_packets",
-                "Packets from clients",
-                in_packets,
-            ),
-            (
-                "vipd_virtual_server_out_packets",
-                "Packets to clients (NAT)",
-                out_packets,
-            ),
-            (
-                "vipd_virtual_server_in_bytes",
-                "Bytes from clients",
-                in_bytes,
-            ),
-            (
-                "vipd_virtual_server_out_bytes",
-                "Bytes to clients (NAT)",
-                out_bytes,
-            ),
+            .push((labels.clone(), u64::from(real.weight.effective)));
+        let connections = &real.connections;
+        for (state, value) in [
+            ("active", connections.active),
+            ("inactive", connections.inactive),
+            ("persistent", connections.persistent),
         ] {
-            families.counter(name, help).push((labels(), value));
-        }
-        for (real, configured) in server.real_servers.iter().zip(&configured.real_servers) {
-            let labels = || {
-                let mut labels = labels();
-                labels.push(("real_server", real.address.clone()));
-                labels
-            };
-            let with = |key, value: &str| {
-                let mut labels = labels();
-                labels.push((key, value.to_owned()));
-                labels
-            };
-            let passes = desired::state(configured, &director.health) == Health::Up;
-            families
-                .gauge("vipd_real_server_up", "Whether all checks pass")
-                .push((labels(), u64::from(passes)));
             families
                 .gauge(
-                    "vipd_real_server_weight",
-                    "The weight in the kernel's table",
+                    "vipd_real_server_connections",
+                    "Connections, as the kernel counts",
                 )
-                .push((labels(), u64::from(real.weight.effective)));
-            let connections = &real.connections;
-            for (state, value) in [
-                ("active", connections.active),
-                ("inactive", connections.inactive),
-                ("persistent", connections.persistent),
-            ] {
-                families
-                    .gauge(
-                        "vipd_real_server_connections",
-                        "Connections, as the kernel counts",
-                    )
-                    .push((with("state", state), u64::from(value)));
-            }
-            for (reason, count) in failures(director, configured) {
-                families
-                    .counter("vipd_check_failures", "Failed probes, by reason")
-                    .push((with("reason", reason), count));
-            }
+                .push((labels.with("state", state), u64::from(value)));
+        }
+        let counted = totals.count(&server.name, Some(&real.address), numbers(&real.counters));
+        for ((name, help), value) in OF_REAL_SERVERS.into_iter().zip(counted) {
+            families.counter(name, help).push((labels.clone(), value));
+        }
+        for (reason, count) in failures {
+            families
+                .counter("vipd_check_failures", "Failed probes, by reason")
+                .push((labels.with("reason", reason), *count));
         }
     }
 }
 
 /// The families in the order of their first value.
+#[derive(Debug)]
 struct Families(Vec<Family>);
 
 impl Families {
@@ -335,8 +445,7 @@ impl prometheus_client::collector::Collector for Collector {
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for (labels, value) in &family.values {
-                let labels: Vec<(&str, &str)> =
-                    labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                let labels = labels.all();
                 if labels.is_empty() {
                     encode_value(&mut metric, family.kind, *value)?;
                 } else {
@@ -371,13 +480,97 @@ fn encode_value(metric: &mut MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::
     }
 }
 
-fn sum(a: Statistics, b: &Statistics) -> Statistics {
-    Statistics {
-        connections: a.connections.saturating_add(b.connections),
-        in_packets: a.in_packets.saturating_add(b.in_packets),
-        out_packets: a.out_packets.saturating_add(b.out_packets),
-        in_bytes: a.in_bytes.saturating_add(b.in_bytes),
-        out_bytes: a.out_bytes.saturating_add(b.out_bytes),
-        rates: a.rates,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ConnectionsStatus, QuorumStatus, RealServerStatus, WeightStatus};
+
+    #[test]
+    fn a_total_goes_on_where_the_kernels_counter_begins_anew() {
+        let mut totals = Totals::default();
+        let mut count = |n| totals.count("web", Some("10.0.0.1:80"), [n, 10 * n, 0, 0, 0]);
+        assert_eq!(count(5), [5, 50, 0, 0, 0]);
+        assert_eq!(count(7), [7, 70, 0, 0, 0]);
+        assert_eq!(count(1), [8, 80, 0, 0, 0], "zeroed");
+        assert_eq!(count(0), [8, 80, 0, 0, 0], "not in the table");
+        assert_eq!(count(3), [11, 110, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_no_longer_configured_is_forgotten() {
+        let mut totals = Totals::default();
+        totals.count("web", None, [1; 5]);
+        totals.count("web", Some("10.0.0.1:80"), [1; 5]);
+        totals.forget_all_but(&[]);
+        assert!(totals.0.is_empty());
+    }
+
+    #[test]
+    fn a_scrape_of_ten_thousand_real_servers_names_each_of_them() {
+        let traffic = |connections| TrafficStatus {
+            connections,
+            ..TrafficStatus::default()
+        };
+        let real = |n: usize| RealServerStatus {
+            address: format!("10.{}.{}.1:80", n / 200, n % 200),
+            state: "up".to_owned(),
+            weight: WeightStatus {
+                configured: 1,
+                ordered: None,
+                effective: 1,
+            },
+            kept: false,
+            slow_start: false,
+            checks: Vec::new(),
+            connections: ConnectionsStatus::default(),
+            counters: traffic(7),
+            rates: TrafficStatus::default(),
+        };
+        let server = |n: usize| VirtualServerStatus {
+            name: format!("service-{n}"),
+            address: "10.0.0.1:80".to_owned(),
+            addresses: vec!["10.0.0.1:80".to_owned()],
+            protocol: "tcp".to_owned(),
+            scheduler: "wlc".to_owned(),
+            forwarding: "dr".to_owned(),
+            active: "always".to_owned(),
+            quorum: QuorumStatus {
+                needed: 1,
+                have: 100,
+                up: true,
+            },
+            sorry: false,
+            panic: false,
+            missing: false,
+            counters: traffic(9),
+            rates: TrafficStatus::default(),
+            real_servers: (0..100).map(|real_n| real(100 * n + real_n)).collect(),
+        };
+        let began = std::time::Instant::now();
+        let servers: Vec<VirtualServerStatus> = (0..100).map(server).collect();
+        let (built, began) = (began.elapsed(), std::time::Instant::now());
+        let snapshot = Snapshot {
+            families: Families(Vec::new()),
+            failures: vec![vec![BTreeMap::new(); 100]; 100],
+            servers,
+            lateness: (
+                vec![0; LATENESS_BOUNDS.len() + 1],
+                std::time::Duration::ZERO,
+            ),
+            totals: Arc::default(),
+        };
+        let text = snapshot.encode();
+        eprintln!("built in {built:?}, encoded in {:?}", began.elapsed());
+        let lines = |name: &str| {
+            let found = text.lines().filter_map(|line| line.strip_prefix("vipd_"));
+            let found = found.filter_map(|line| line.strip_prefix(name));
+            found.filter(|rest| rest.starts_with('{')).count()
+        };
+        assert_eq!(lines("real_server_scheduled_connections_total"), 10_000);
+        assert_eq!(lines("real_server_connections"), 30_000);
+        assert_eq!(lines("virtual_server_connections_total"), 100);
+        let last = "real_server_scheduled_connections_total{virtual_server=\"service-99\",\
+                    real_server=\"10.49.199.1:80\"} 7";
+        assert!(text.contains(last), "{}", text.len());
     }
 }

@@ -10,6 +10,8 @@ mod backoff;
 mod settings;
 mod worker;
 
+mod orders;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -103,6 +105,7 @@ impl Report {
 enum Request {
     Want(Wanted),
     Refresh(tokio::sync::oneshot::Sender<()>),
+    Order(orders::Order),
     Stop(Box<dyn FnOnce() + Send>),
 }
 

@@ -182,6 +182,12 @@ pub struct VirtualServerStatus {
     pub panic: bool,
     /// Whether the kernel's table should have it, and does not.
     pub missing: bool,
+    /// What it has scheduled and forwarded since the kernel's counters began.
+    #[serde(default)]
+    pub counters: TrafficStatus,
+    /// The same per second, as the kernel estimates it.
+    #[serde(default)]
+    pub rates: TrafficStatus,
     /// Its real servers, in the order of the configuration.
     pub real_servers: Vec<RealServerStatus>,
 }
@@ -214,6 +220,12 @@ pub struct RealServerStatus {
     pub checks: Vec<CheckStatus>,
     /// Its connections through this director.
     pub connections: ConnectionsStatus,
+    /// What went to it and came from it since the kernel's counters began.
+    #[serde(default)]
+    pub counters: TrafficStatus,
+    /// The same per second, as the kernel estimates it.
+    #[serde(default)]
+    pub rates: TrafficStatus,
 }
 
 /// The weights of a real server.
@@ -250,6 +262,59 @@ pub struct ConnectionsStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+}
+
+/// What went through a service or a real server: as counters or per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients; only NAT and full NAT see them.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients; only NAT and full NAT see them.
+    pub out_bytes: u64,
+}
+
+impl TrafficStatus {
+    /// This and that.
+    #[must_use]
+    pub fn plus(&self, other: &TrafficStatus) -> TrafficStatus {
+        TrafficStatus {
+            connections: self.connections.saturating_add(other.connections),
+            in_packets: self.in_packets.saturating_add(other.in_packets),
+            out_packets: self.out_packets.saturating_add(other.out_packets),
+            in_bytes: self.in_bytes.saturating_add(other.in_bytes),
+            out_bytes: self.out_bytes.saturating_add(other.out_bytes),
+        }
+    }
+
+    /// The counters of an IPVS object.
+    #[must_use]
+    pub fn totals(counters: &ipvs::Statistics) -> TrafficStatus {
+        TrafficStatus {
+            connections: counters.connections,
+            in_packets: counters.in_packets,
+            out_packets: counters.out_packets,
+            in_bytes: counters.in_bytes,
+            out_bytes: counters.out_bytes,
+        }
+    }
+
+    /// The rates of an IPVS object.
+    #[must_use]
+    pub fn rates(rates: &ipvs::Rates) -> TrafficStatus {
+        TrafficStatus {
+            connections: rates.connections,
+            in_packets: rates.in_packets,
+            out_packets: rates.out_packets,
+            in_bytes: rates.in_bytes,
+            out_bytes: rates.out_bytes,
+        }
+    }
 }
 
 /// The kernel's table.

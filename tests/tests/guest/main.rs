@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod forwarding;
+mod ipvsctl;
 mod pool;
 mod sync;
 

@@ -10,8 +10,10 @@ use vipd::control::client;
 use vipd::control::real_servers::Order;
 use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
+use vipd::ipvsctl::Ipvs;
 use vipd::overrides::Change;
 use vipd::status::{Look, render};
+use vipd::top;
 
 /// A narrower terminal is treated as if it were that wide.
 const WIDTH_MIN: usize = 60;
@@ -104,6 +106,17 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Shows what goes through the director, live; `q` quits.
+    Top {
+        /// One frame only, which is also what a pipe gets.
+        #[arg(long)]
+        once: bool,
+    },
+    /// What ipvsadm shows and saves, asked of the daemon.
+    Ipvs {
+        #[command(subcommand)]
+        what: Ipvs,
+    },
     /// Shows what happened, newest last.
     Events {
         /// Goes on with what happens next.
@@ -185,6 +198,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         } => {
             let change = weight.map_or(Change::Reset, Change::Weight);
             return runtime.block_on(order(socket, whom, change, *force, None));
+        }
+        Command::Top { once } => return runtime.block_on(top::run(socket, *once)),
+        Command::Ipvs { what } => {
+            // As it is, to the last blank: that is how ipvsadm prints it.
+            let text = runtime.block_on(what.run(socket))?;
+            let _ = write!(stdout(), "{text}");
+            return Ok(());
         }
         Command::Events {
             follow,

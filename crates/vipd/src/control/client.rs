@@ -8,12 +8,16 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
 use super::real_servers::Order;
+use super::server::ipvs::{Restore, Zero};
 use super::server::{Done, Maintenance, WAIT_MAX};
 use crate::events;
+use crate::ipvs_view::{ConnectionView, View};
 use crate::status::Status;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a table of tens of thousands of real servers may take.
+const IPVS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a handover may take: two master-down intervals of the slowest usual adverts.
 const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -106,6 +110,51 @@ pub async fn real_server(
         real_server,
     ])?;
     let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// What the kernel's IPVS holds.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn ipvs(socket: &Path) -> Result<View, String> {
+    let url = url(&["v1", "ipvs"])?;
+    understand(&request(socket, Method::GET, url, None, IPVS_TIMEOUT).await?)
+}
+
+/// The connections.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn ipvs_connections(socket: &Path) -> Result<Vec<ConnectionView>, String> {
+    let url = url(&["v1", "ipvs", "connections"])?;
+    understand(&request(socket, Method::GET, url, None, IPVS_TIMEOUT).await?)
+}
+
+/// Sets the counters of a virtual server, or all, to zero; returns what was done.
+///
+/// # Errors
+///
+/// As [`status`], or why not.
+pub async fn ipvs_zero(socket: &Path, virtual_server: Option<String>) -> Result<String, String> {
+    let body =
+        serde_json::to_string(&Zero { virtual_server }).map_err(|error| error.to_string())?;
+    let url = url(&["v1", "ipvs", "zero"])?;
+    let answer = request(socket, Method::POST, url, Some(body), IPVS_TIMEOUT).await?;
+    understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// Puts a table in that is in the save format; returns what was done.
+///
+/// # Errors
+///
+/// As [`status`], or every line that is wrong, or why not.
+pub async fn ipvs_restore(socket: &Path, text: String) -> Result<String, String> {
+    let body = serde_json::to_string(&Restore { text }).map_err(|error| error.to_string())?;
+    let url = url(&["v1", "ipvs", "restore"])?;
+    let answer = request(socket, Method::POST, url, Some(body), IPVS_TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)
 }
 

@@ -5,6 +5,8 @@
 //! Every error is `{"error": {"code", "message"}}`: the code is for programs and stable, the message
 //! for people.
 
+pub mod ipvs;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +69,7 @@ pub fn control(api: Api) -> Router {
             post(real_servers::order),
         )
         .route("/v1/ipvs/sync", post(send_connections))
+        .merge(ipvs::routes())
         .with_state(api)
 }
 
@@ -101,7 +104,10 @@ async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
 async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
     api.refresh().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = api.ask(ANSWER_TIMEOUT, Wake::Metrics).await?;
+    let snapshot = api.ask(ANSWER_TIMEOUT, Wake::Metrics).await?;
+    // The text of 10,000 real servers takes a while: neither the director nor a worker waits for it.
+    let text = tokio::task::spawn_blocking(move || snapshot.encode()).await;
+    let text = text.map_err(|error| Refusal::failed(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
@@ -231,6 +237,11 @@ impl Refusal {
             code,
             message: message.into(),
         }
+    }
+
+    /// Nothing that the client could do better.
+    fn failed(why: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", why)
     }
 
     pub(super) fn bad_request(why: &str) -> Refusal {

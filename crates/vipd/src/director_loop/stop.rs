@@ -56,7 +56,8 @@ impl Director {
                     | Wake::Claim(_)
                     | Wake::Status(_)
                     | Wake::Track(_)
-                    | Wake::Metrics(_) => self.wake(wake).await,
+                    | Wake::Metrics(_)
+                    | Wake::Names(_) => self.wake(wake).await,
                 }
             }
         });

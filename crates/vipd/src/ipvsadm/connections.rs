@@ -11,8 +11,8 @@ use super::upper;
 /// A connection or a persistence template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// Its protocol.
-    pub protocol: Protocol,
+    /// Its protocol; `None`: a template of a firewall mark, which stands for all of them.
+    pub protocol: Option<Protocol>,
     /// The client. Port 0: a template.
     pub client: SocketAddr,
     /// The virtual address it came to.
@@ -37,9 +37,10 @@ pub fn connections(text: &str) -> Vec<Connection> {
 fn connection(line: &str) -> Option<Connection> {
     let mut words = line.split_whitespace();
     let protocol = match words.next()? {
-        "TCP" => Protocol::Tcp,
-        "UDP" => Protocol::Udp,
-        "SCTP" => Protocol::Sctp,
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
+        "IP" => None,
         _ => return None,
     };
     let mut endpoint = || {
@@ -94,14 +95,15 @@ pub fn table(connections: &[Connection], engines: bool, names: &Names) -> String
             expires,
             engine,
         } = connection;
-        let [client, virtual_address, destination] = [client, virtual_address, destination]
-            .map(|address| names.endpoint(*protocol, *address));
+        let of = protocol.unwrap_or(Protocol::Tcp);
+        let [client, virtual_address, destination] =
+            [client, virtual_address, destination].map(|address| names.endpoint(of, *address));
         let (minutes, seconds) = (expires / 60, expires % 60);
         // Writing to a string cannot fail.
         let _ = write!(
             text,
             "{:<3} {minutes:02}:{seconds:02}  {state:<11} {client:<18} {virtual_address:<18} ",
-            upper(*protocol)
+            protocol.map_or("IP", upper)
         );
         let _ = match engine {
             Some((name, data)) if engines => {

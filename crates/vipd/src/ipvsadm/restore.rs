@@ -77,9 +77,10 @@ impl Reader<'_> {
                 let key = self.service_key(&mut line)?;
                 let change = service(&mut line, &key).and_then(|service| {
                     finished(&line)?;
-                    Ok(match line.command {
-                        Command::EditService => Change::SetService(key, service),
-                        _ => Change::AddService(key, service),
+                    Ok(if line.command == Command::EditService {
+                        Change::SetService(key, service)
+                    } else {
+                        Change::AddService(key, service)
                     })
                 });
                 let done = change.and_then(|change| self.apply(&change));
@@ -104,9 +105,10 @@ impl Reader<'_> {
                 let server = self.server(&mut line, &key, method)?;
                 let destination = destination(&mut line, method)?;
                 finished(&line)?;
-                self.apply(&match line.command {
-                    Command::EditServer => Change::SetDestination(key, server, destination),
-                    _ => Change::AddDestination(key, server, destination),
+                self.apply(&if line.command == Command::EditServer {
+                    Change::SetDestination(key, server, destination)
+                } else {
+                    Change::AddDestination(key, server, destination)
                 })
             }
             Command::DeleteServer => {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use ipvs::{
-    Destination, DestinationKey, DestinationStatistics, Dump, Family, Forwarding, Info, Pool,
-    Protocol, Rates, ServiceKey, Statistics, Tunnel, TunnelChecksum,
+    Destination, DestinationStatistics, Dump, Family, Forwarding, Info, Pool, Protocol, Rates,
+    ServiceKey, Statistics, Tunnel, TunnelChecksum,
 };
 
 use super::names::Names;

@@ -73,6 +73,7 @@ impl Worker {
                 Some(next) => requests.recv_timeout(next.saturating_duration_since(Instant::now())),
             };
             let (mut newest, mut refresh, mut waiting, mut stop) = (None, false, vec![], None);
+            let mut orders = Vec::new();
             match first {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -85,6 +86,7 @@ impl Worker {
                                 refresh |= self.is_stale();
                                 waiting.push(done);
                             }
+                            Request::Order(order) => orders.push(order),
                             Request::Stop(done) => stop = Some(done),
                         }
                     }
@@ -105,6 +107,9 @@ impl Worker {
                     Some(at) if !due && !refresh => at.min(next),
                     Some(_) | None => next,
                 });
+            }
+            for order in orders {
+                self.changed_since_dump |= order.carry_out(&mut self.client, &self.wanted);
             }
             for done in waiting {
                 let _ = done.send(());
