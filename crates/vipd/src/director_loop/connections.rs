@@ -87,11 +87,11 @@ impl Director {
     /// does not hold the addresses, or has not for long. Known ahead, so that the rule that follows
     /// from it is there at the moment of a takeover.
     pub(super) fn connections_arrive_at(&self, name: &str) -> bool {
-        let settled = |router: &Box<Router>| {
+        let settled = |router: &Router| {
             let in_state = router.since.elapsed().unwrap_or_default();
             router.report.hold && in_state >= ARRIVING
         };
-        self.config.ipvs.sync.is_some() && !self.routers.get(name).is_some_and(settled)
+        self.config.ipvs.sync.is_some() && !self.routers.get(name).is_some_and(|router| settled(router))
     }
 
     /// Looks again when a router has been what it is for a while.
