@@ -276,11 +276,11 @@ fn churn(forwarding: &str) -> Result<()> {
         dice ^= dice << 17;
         dice % sides
     };
-    let reals = ["10.77.0.21", "10.77.0.22"];
+    let reals = ("10.77.0.21", "10.77.0.22");
     let (begun, mut steps, mut sorries) = (Instant::now(), 0_u32, 0_u32);
     while begun.elapsed() < Duration::from_secs(seconds) {
         steps += 1;
-        let real = reals[usize::from(roll(2) == 1)];
+        let real = if roll(2) == 1 { reals.1 } else { reals.0 };
         match roll(7) {
             0 => order(&lb1, real, &json!("drain"))?,
             1 => order(&lb1, real, &json!("enable"))?,
@@ -290,7 +290,7 @@ fn churn(forwarding: &str) -> Result<()> {
             5 => {
                 // Out with both, and the sorry server in; then out with that.
                 sorries += 1;
-                for real in reals {
+                for real in [reals.0, reals.1] {
                     order(&lb1, real, &json!("drain"))?;
                 }
                 let before = answers(&load, "sorry")?;
@@ -298,7 +298,7 @@ fn churn(forwarding: &str) -> Result<()> {
                     Ok(answers(&load, "sorry")? > before)
                 })
                 .with_context(|| format!("seed {seed}: {:?}", load.totals()))?;
-                for real in reals {
+                for real in [reals.0, reals.1] {
                     order(&lb1, real, &json!("reset"))?;
                     order(&lb1, real, &json!("enable"))?;
                 }
@@ -312,14 +312,16 @@ fn churn(forwarding: &str) -> Result<()> {
         sleep(Duration::from_millis(roll(300)));
     }
     let totals = load.next_totals()?;
-    println!(
+    eprintln!(
         "{forwarding}: {seconds} s, seed {seed}, {steps} changes, {sorries} times to the sorry server, \
          {} requests, {} failed, slowest {} ms, {:?}, repairs {}",
         totals.requests,
         totals.failed.len(),
         totals.slowest.as_millis(),
         totals.answered,
-        lb1.status()?["ipvs"]["repairs"]
+        lb1.status()?
+            .pointer("/ipvs/repairs")
+            .unwrap_or(&Value::Null)
     );
     ensure!(
         totals.failed.is_empty(),
