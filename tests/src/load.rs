@@ -2,7 +2,7 @@
 //! single request.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{Read, Write, stdout};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread::{sleep, spawn};
@@ -101,7 +101,7 @@ impl Load {
 ///
 /// # Errors
 ///
-/// There is nobody to work.
+/// There is nobody to work, or nobody to read.
 pub fn ask_for_ever(to: SocketAddr, workers: u32, pause: Duration) -> Result<()> {
     ensure!(workers > 0, "no workers");
     let (outcomes, heard) = mpsc::channel();
@@ -121,6 +121,7 @@ pub fn ask_for_ever(to: SocketAddr, workers: u32, pause: Duration) -> Result<()>
     let (mut requests, mut slowest) = (0_u64, Duration::ZERO);
     let mut answered: BTreeMap<String, u64> = BTreeMap::new();
     let mut told = Instant::now();
+    let mut out = stdout().lock();
     for (answer, took) in heard {
         requests += 1;
         match answer {
@@ -128,14 +129,14 @@ pub fn ask_for_ever(to: SocketAddr, workers: u32, pause: Duration) -> Result<()>
                 *answered.entry(who).or_default() += 1;
                 slowest = slowest.max(took);
             }
-            Err(why) => println!("failed: {why} after {} ms", took.as_millis()),
+            Err(why) => writeln!(out, "failed: {why} after {} ms", took.as_millis())?,
         }
         if told.elapsed() > Duration::from_millis(500) {
             told = Instant::now();
             let slowest = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
             let totals =
                 json!({ "requests": requests, "answered": answered, "slowest_ms": slowest });
-            println!("{totals}");
+            writeln!(out, "{totals}")?;
         }
     }
     Ok(())

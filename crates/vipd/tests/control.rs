@@ -25,9 +25,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 use vipd::control::server::{Api, control, public};
-use vipd::director_loop::Wake;
+use vipd::control::wait::{End, look};
+use vipd::director_loop::{RealServerOrder, Wake};
 use vipd::events::{Events, Kind};
+use vipd::overrides::Change;
 use vipd::reconcile::Reconciler;
+use vipd::status::Status;
 
 use self::fixture::healthy;
 
@@ -248,6 +251,145 @@ fn vipctl_status_in_a_pipe_is_plain_text_with_whole_lines() {
     assert!(!out.contains('\x1b'));
 }
 
+#[test]
+fn vipctl_finds_a_real_server_with_or_without_its_port() {
+    let daemon = Daemon::start();
+    for (words, answer) in [
+        (
+            ["enable", "http", "10.77.0.22"].as_slice(),
+            "http/10.77.0.22:80: Enable false",
+        ),
+        (
+            &["enable", "http", "10.77.0.21:8080"],
+            "http/10.77.0.21:8080: Enable false",
+        ),
+        (
+            &["weight", "http", "10.77.0.22:80", "5"],
+            "http/10.77.0.22:80: Weight(5) false",
+        ),
+        (
+            &["weight", "http", "10.77.0.22", "--reset"],
+            "http/10.77.0.22:80: Reset false",
+        ),
+        (
+            &["disable", "http", "10.77.0.22", "--force"],
+            "http/10.77.0.22:80: Disable true",
+        ),
+    ] {
+        let wanted = (Some(0), format!("{answer}\n"), String::new());
+        assert_eq!(said(&daemon.vipctl(words)), wanted);
+    }
+}
+
+#[test]
+fn an_order_for_what_is_not_there_or_not_one_names_what_there_is() {
+    let daemon = Daemon::start();
+    for (words, complaint) in [
+        (
+            ["drain", "http", "10.77.0.21"],
+            "http has more than one real server 10.77.0.21: 10.77.0.21:80, 10.77.0.21:8080",
+        ),
+        (
+            ["drain", "http", "10.77.0.23"],
+            "http has no real server 10.77.0.23; known: 10.77.0.21:80, 10.77.0.21:8080, \
+             10.77.0.22:80",
+        ),
+        (
+            ["enable", "http", "../x?y#z"],
+            "http has no real server ../x?y#z; known: 10.77.0.21:80, 10.77.0.21:8080, \
+             10.77.0.22:80",
+        ),
+        (
+            ["drain", "https", "10.77.0.21:80"],
+            "there is no virtual server https; known: http",
+        ),
+        (["disable", "http", "10.77.0.22"], LAST_ONE),
+    ] {
+        let wanted = (Some(1), String::new(), format!("vipctl: {complaint}\n"));
+        assert_eq!(said(&daemon.vipctl(&words)), wanted);
+    }
+    for words in [
+        ["weight", "http", "10.77.0.22"].as_slice(),
+        &["weight", "http", "10.77.0.22", "-1"],
+        &["weight", "http", "10.77.0.22", "2147483648"],
+        &["weight", "http", "10.77.0.22", "1", "--reset"],
+        &["drain", "http"],
+    ] {
+        assert_eq!(daemon.vipctl(words).status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn vipctl_drain_waits_for_the_last_connection_and_tells_how_many_are_left() {
+    let daemon = Daemon::start();
+    let output = daemon.vipctl(&["drain", "http", "10.77.0.22", "--wait"]);
+    let lines = [
+        "http/10.77.0.22:80: drains",
+        "http/10.77.0.22: the kernel has not taken it in yet",
+        "http/10.77.0.22: 1 connection is left",
+        "http/10.77.0.22: no connections are left",
+    ];
+    let wanted = format!("{}\n", lines.join("\n"));
+    assert_eq!(said(&output), (Some(0), wanted, String::new()));
+}
+
+#[tokio::test]
+async fn an_order_for_a_real_server_takes_a_change_and_nothing_else() {
+    let path = "/v1/virtual_servers/http/real_servers/10.77.0.22";
+    for body in [
+        "",
+        "{}",
+        "{\"change\": \"stop\"}",
+        "{\"change\": {\"weight\": -1}}",
+        "{\"change\": {\"weight\": 2147483648}}",
+        "{\"change\": \"weight\"}",
+        "{\"change\": \"drain\", \"wait\": true}",
+    ] {
+        let (status, answer) = post(control(api()), path, Some(body)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {answer}");
+    }
+    let weight = Some("{\"change\": {\"weight\": 0}, \"force\": true}");
+    let (status, answer) = post(control(api()), path, weight).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["message"], "http/10.77.0.22:80: Weight(0) true");
+    let (status, _) = post(public(api()), path, weight).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn a_wait_counts_the_connections_that_a_protocol_has() {
+    let mut status = healthy();
+    let server = &mut status.virtual_servers[0];
+    let real = &mut server.real_servers[0];
+    real.state = "draining".to_owned();
+    real.weight.effective = 0;
+    real.connections.active = 0;
+    real.connections.inactive = 10;
+    let drained = |status: &Status| look(status, "http", "10.77.0.21", End::Drained);
+    assert_eq!(drained(&status), Ok(None));
+    for protocol in ["udp", "fwmark"] {
+        status.virtual_servers[0].protocol = protocol.to_owned();
+        let words = "http/10.77.0.21: 10 connections are left".to_owned();
+        assert_eq!(drained(&status), Ok(Some(words)));
+    }
+    let words = "http/10.77.0.21 is draining now: somebody ordered otherwise".to_owned();
+    assert_eq!(
+        look(&status, "http", "10.77.0.21", End::Gone),
+        Err(words.clone())
+    );
+    assert_eq!(
+        look(&status, "http", "10.77.0.21", End::Serving),
+        Err(words)
+    );
+    status.virtual_servers[0].real_servers[0].state = "down".to_owned();
+    let words = "http/10.77.0.21: it is down".to_owned();
+    assert_eq!(
+        look(&status, "http", "10.77.0.21", End::Serving),
+        Ok(Some(words))
+    );
+}
+
+const LAST_ONE: &str = "would leave http without any real server; --force does it all the same";
 const NOT_MASTER: &str = "web is not master here (backup; master 192.168.1.3)";
 
 /// What the routes need, with a director that hands `web` over, hands nothing else over, goes into
@@ -255,10 +397,23 @@ const NOT_MASTER: &str = "web is not master here (backup; master 192.168.1.3)";
 fn api() -> Api {
     let (director, mut wakes) = mpsc::unbounded_channel();
     tokio::spawn(async move {
+        let (mut draining, mut looks) = (false, 0);
         while let Some(wake) = wakes.recv().await {
             match wake {
                 Wake::Status(reply) => {
                     let mut status = healthy();
+                    let servers = &mut status.virtual_servers[0].real_servers;
+                    let mut second = servers[0].clone();
+                    second.address = "10.77.0.21:8080".to_owned();
+                    let mut third = servers[0].clone();
+                    third.address = "10.77.0.22:80".to_owned();
+                    if draining {
+                        third.state = "draining".to_owned();
+                        third.weight.effective = u32::from(looks == 0);
+                        third.connections.active = 2_u32.saturating_sub(looks);
+                        looks += 1;
+                    }
+                    servers.extend([second, third]);
                     let mut second = status.vrrp[0].clone();
                     second.name = "in side/ü%2F".to_owned();
                     status.vrrp.push(second);
@@ -277,6 +432,23 @@ fn api() -> Api {
                 Wake::Maintenance { on: false, reply } => {
                     let why = "nothing changed: /var/lib/vipd: Read-only file system";
                     let _ = reply.send(Err(why.to_owned()));
+                }
+                Wake::RealServer { order, reply } => {
+                    let RealServerOrder {
+                        virtual_server,
+                        real_server,
+                        change,
+                        force,
+                    } = order;
+                    let object = format!("{virtual_server}/{real_server}");
+                    let _ = reply.send(match (change, force) {
+                        (Change::Disable, false) => Err(LAST_ONE.to_owned()),
+                        (Change::Drain, _) => {
+                            draining = true;
+                            Ok(format!("{object}: drains"))
+                        }
+                        (change, force) => Ok(format!("{object}: {change:?} {force}")),
+                    });
                 }
                 other => panic!("{other:?} was not expected"),
             }

@@ -110,6 +110,56 @@ fn problems_come_first_each_with_its_object() {
 }
 
 #[test]
+fn what_operators_ordered_of_real_servers_is_told_with_the_way_back() {
+    let mut status = healthy();
+    let servers = &mut status.virtual_servers[0].real_servers;
+    servers[0].state = "draining".to_owned();
+    servers[0].weight.effective = 0;
+    let mut second = servers[0].clone();
+    second.address = "10.77.0.22:80".to_owned();
+    second.state = "disabled".to_owned();
+    second.weight.ordered = Some(7);
+    servers.push(second);
+    let text = render(&status, now(), PIPE);
+    let lines: Vec<&str> = text.lines().take(4).collect();
+    assert_eq!(
+        lines,
+        [
+            "lb1  vipd 0.1.0, up 2m14s, all is well",
+            "! virtual server http: 10.77.0.21:80 drains: no new connections until `vipctl enable \
+             http 10.77.0.21:80`",
+            "! virtual server http: 10.77.0.22:80 is disabled: out of the pool until `vipctl enable \
+             http 10.77.0.22:80`",
+            "! virtual server http: 10.77.0.22:80 has weight 7 instead of 1 until `vipctl weight http \
+             10.77.0.22:80 --reset`",
+        ]
+    );
+    assert!(text.contains("10.77.0.21:80  draining  0/1"), "{text}");
+}
+
+#[test]
+fn a_panic_is_a_problem_that_names_those_who_are_kept() {
+    let mut status = healthy();
+    let server = &mut status.virtual_servers[0];
+    server.panic = true;
+    server.real_servers[0].state = "down".to_owned();
+    server.real_servers[0].kept = true;
+    let mut second = server.real_servers[0].clone();
+    second.kept = false;
+    second.slow_start = true;
+    second.state = "up".to_owned();
+    second.weight.configured = 10;
+    server.real_servers.push(second);
+    let text = render(&status, now(), PIPE);
+    assert!(text.contains(", 1 problem\n"), "{text}");
+    let problem = "! virtual server http: panic: fewer than minimum_up pass; in the pool although \
+                   their checks fail: 10.77.0.21:80\n";
+    assert!(text.contains(problem), "{text}");
+    assert!(text.contains("down, kept"), "{text}");
+    assert!(text.contains("up, slow start  1/10"), "{text}");
+}
+
+#[test]
 fn a_split_brain_is_the_loudest_of_all() {
     let mut status = healthy();
     status.maintenance = true;
