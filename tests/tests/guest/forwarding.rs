@@ -60,7 +60,12 @@ impl Scene {
              for i in ipip1 gre1 ip6tnl1; do ip link set $i up; done
              for i in all eth0 ipip1 gre1 ip6tnl1; do sysctl -q -w net.ipv4.conf.$i.rp_filter=0; done",
         )?;
-        scene.rs2.sh("ip addr add fd77::22/64 dev eth0 nodad
+        // The director has both networks on one cable, and would tell it the short way around itself.
+        scene
+            .rs2
+            .sh("sysctl -q -w net.ipv6.conf.eth0.accept_redirects=0
+             sysctl -q -w net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0
+             ip addr add fd77::22/64 dev eth0 nodad
              ip route add 10.78.0.0/24 via 10.77.0.11
              ip -6 route add fd78::/64 via fd77::11")?;
         scene.rs3.sh("ip addr add fd77::23/64 dev eth0 nodad")?;
