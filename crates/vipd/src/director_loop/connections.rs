@@ -91,7 +91,8 @@ impl Director {
             let in_state = router.since.elapsed().unwrap_or_default();
             router.report.hold && in_state >= ARRIVING
         };
-        self.config.ipvs.sync.is_some() && !self.routers.get(name).is_some_and(|router| settled(router))
+        self.config.ipvs.sync.is_some()
+            && !self.routers.get(name).is_some_and(|router| settled(router))
     }
 
     /// Looks again when a router has been what it is for a while.
