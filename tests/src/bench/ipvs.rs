@@ -64,11 +64,6 @@ pub(super) fn run() -> Result<Vec<Line>> {
         servers: 100,
     };
     lines.push(line(
-        "100 x 100: programmed (there: ipvsadm -R)".to_owned(),
-        from_empty(large)?,
-        Some(restored(large)?),
-    ));
-    lines.push(line(
         "100 x 100: processor time of a resync".to_owned(),
         resync(large)?,
         None,
@@ -77,6 +72,11 @@ pub(super) fn run() -> Result<Vec<Line>> {
         services: 400,
         servers: 100,
     })?);
+    lines.push(line(
+        "100 x 100: programmed (there: ipvsadm -R)".to_owned(),
+        from_empty(large)?,
+        Some(restored(large)?),
+    ));
     Ok(lines)
 }
 
@@ -150,9 +150,11 @@ fn restored(size: Size) -> Result<Duration> {
     run_command(command.arg("-R").stdin(fs::File::open(&file)?))?;
     let took = begin.elapsed();
     let table = host.run("cat /proc/net/ip_vs")?;
+    let found = count(&table, |_| true);
+    let wanted = size.count();
     ensure!(
-        count(&table, |_| true) == size.count(),
-        "ipvsadm made another table"
+        found == wanted,
+        "ipvsadm made {found} of {wanted} real servers"
     );
     Ok(took)
 }
