@@ -10,9 +10,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -67,23 +67,27 @@ impl Guest {
     }
 
     /// Boots, runs the shell command as root in the workspace, and ends the guest. Returns the
-    /// command's exit status.
-    pub(crate) fn run(&self, command: &str, terminal: Terminal) -> Result<u8> {
+    /// command's exit status. A guest that runs longer than `limit` is ended: that is an error.
+    pub(crate) fn run(
+        &self,
+        command: &str,
+        terminal: Terminal,
+        limit: Option<Duration>,
+    ) -> Result<u8> {
         let out = self.cache.join("out");
         let status = out.join("status");
         let _ = fs::remove_file(&status);
         let interactive = terminal == Terminal::Inherit && std::io::stdin().is_terminal();
         fs::write(out.join("run.sh"), self.run_script(command, interactive))?;
         let log = self.cache.join("guest.log");
-        let exit = self
-            .qemu(&log)
-            .stdin(if interactive {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
-            .status()
-            .context("qemu cannot be run")?;
+        let mut qemu = self.qemu(&log);
+        let input = if interactive {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        };
+        let guest = qemu.stdin(input).spawn().context("qemu cannot be run")?;
+        let exit = wait(guest, limit)?;
         let Ok(code) = fs::read_to_string(&status) else {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(30).collect();
@@ -170,6 +174,25 @@ impl Guest {
              sync\n\
              echo b >/proc/sysrq-trigger\n"
         )
+    }
+}
+
+/// Waits for a guest to end, and ends it after the limit.
+fn wait(mut guest: Child, limit: Option<Duration>) -> Result<ExitStatus> {
+    let Some(limit) = limit else {
+        return Ok(guest.wait()?);
+    };
+    let start = Instant::now();
+    loop {
+        if let Some(exit) = guest.try_wait()? {
+            return Ok(exit);
+        }
+        if start.elapsed() > limit {
+            guest.kill()?;
+            guest.wait()?;
+            bail!("the guest did not come to an end in {} s", limit.as_secs());
+        }
+        sleep(Duration::from_millis(200));
     }
 }
 

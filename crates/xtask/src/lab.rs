@@ -51,7 +51,7 @@ fn run(arguments: &str) -> Result<u8> {
     }
     let guest = Guest::prepare()?;
     say("the running kernel has no IPVS: booting a guest (emulated, so 5 to 15 times slower)");
-    guest.run(&command, Terminal::Inherit)
+    guest.run(&command, Terminal::Inherit, None)
 }
 
 /// A built binary. It lies beside this one, wherever cargo was told to build.

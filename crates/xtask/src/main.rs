@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;
-            guest.run(&guest::quote(&command), guest::Terminal::Inherit)
+            guest.run(&guest::quote(&command), guest::Terminal::Inherit, None)
         }),
     };
     match result {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -25,6 +25,8 @@ const GUEST_TESTS: [(&str, &str); 3] = [
 ];
 /// The package of the lab's scenarios.
 const LAB: &str = "vipd-tests";
+/// An emulated guest that takes longer hangs: it is booted once more.
+const GUEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// More failures than this in one run have another reason than a busy machine.
 const SECOND_CHANCES: usize = 4;
 
@@ -118,6 +120,11 @@ impl TestTarget {
 
     fn name(&self) -> String {
         format!("{} {}", self.package, self.target)
+    }
+
+    /// The name of its output in the guest.
+    fn log(&self) -> String {
+        format!("{}-{}", self.package, self.target)
     }
 }
 
@@ -243,40 +250,28 @@ impl Sum {
             return Ok(());
         }
         let guest = Guest::prepare()?;
-        let out = workspace().join("target/lab/out");
-        let log = |number: usize| out.join(format!("tests-{number}.log"));
-        let alone = |number: usize| out.join(format!("tests-{number}-alone.log"));
-        let mut script = String::new();
-        for (number, target) in targets.iter().enumerate() {
-            let _ = fs::remove_file(log(number));
-            let _ = fs::remove_file(alone(number));
-            let TestTarget {
-                executable, folder, ..
-            } = target;
-            script.push_str(&format!(
-                "echo '== {}, in the guest'; cd {folder}; \
-                 timeout 1500 {executable} 2>&1 | tee /out/tests-{number}.log; ",
-                target.name()
-            ));
-            if target.package == LAB {
-                script.push_str(&format!(
-                    "again=$(sed -n 's/^test \\(.*\\) \\.\\.\\. FAILED$/\\1/p' /out/tests-{number}.log); \
-                     set -- $again; \
-                     if [ $# -ge 1 ] && [ $# -le {SECOND_CHANCES} ]; then \
-                     echo \"== once more alone: $*\"; \
-                     timeout 600 {executable} --exact --test-threads=1 \"$@\" 2>&1 \
-                     | tee /out/tests-{number}-alone.log; fi; "
-                ));
-            }
-        }
         let start = Instant::now();
-        let booted = guest.run(&script, Terminal::Output);
-        for (number, target) in targets.iter().enumerate() {
-            let first = fs::read_to_string(log(number)).unwrap_or_default();
-            match fs::read_to_string(alone(number)) {
-                Ok(second) => self.add(&target.name(), &[&first, &second], start),
-                Err(_) => self.add(&target.name(), &[&first], start),
-            }
+        let logs = Logs::new();
+        logs.remove(targets);
+        let mut booted = guest.run(&script(targets), Terminal::Output, Some(GUEST_LIMIT));
+        let unfinished: Vec<_> = targets
+            .iter()
+            .filter(|t| !logs.closed(t))
+            .copied()
+            .collect();
+        if let (Err(error), false) = (&booted, unfinished.is_empty()) {
+            say(&format!("== {error:#}; once more, for what has not ended"));
+            logs.remove(&unfinished);
+            booted = guest.run(&script(&unfinished), Terminal::Output, Some(GUEST_LIMIT));
+        }
+        for target in targets {
+            let outputs: Vec<String> = logs
+                .of(target)
+                .iter()
+                .flat_map(fs::read_to_string)
+                .collect();
+            let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+            self.add(&target.name(), &outputs, start);
         }
         booted.map(|_| ())
     }
@@ -284,7 +279,7 @@ impl Sum {
     /// Adds up the closing lines of a harness. One without such a line died: that is a failure. Of
     /// two runs the second one, of what failed in the first, says what has failed.
     fn add(&mut self, what: &str, outputs: &[&str], start: Instant) {
-        let (mut passed, mut failed) = (0, 0);
+        let (mut passed, mut failed) = (0, u64::from(outputs.is_empty()));
         for output in outputs {
             let (good, bad) = closing(output).unwrap_or((0, 1));
             passed += good;
@@ -302,6 +297,52 @@ impl Sum {
             "== {what}: {passed} passed, {failed} failed, {seconds} s"
         ));
     }
+}
+
+/// Where the guest leaves the output of its tests.
+struct Logs(PathBuf);
+
+impl Logs {
+    fn new() -> Logs {
+        Logs(workspace().join("target/lab/out"))
+    }
+
+    /// Of the first run, and of what failed there and ran once more.
+    fn of(&self, target: &TestTarget) -> [PathBuf; 2] {
+        let name = target.log();
+        [format!("{name}.log"), format!("{name}-alone.log")].map(|name| self.0.join(name))
+    }
+
+    fn remove(&self, targets: &[&TestTarget]) {
+        for path in targets.iter().flat_map(|target| self.of(target)) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Whether the first run came to its end.
+    fn closed(&self, target: &TestTarget) -> bool {
+        let [first, _] = self.of(target);
+        fs::read_to_string(first).is_ok_and(|output| closing(&output).is_some())
+    }
+}
+
+/// What the guest's shell does: each executable, and once more alone what failed.
+fn script(targets: &[&TestTarget]) -> String {
+    let one = |target: &&TestTarget| {
+        let TestTarget {
+            executable, folder, ..
+        } = target;
+        let (what, log) = (target.name(), format!("/out/{}", target.log()));
+        format!(
+            "echo '== {what}, in the guest'; cd {folder}; \
+             {executable} 2>&1 | tee {log}.log; \
+             set -- $(sed -n 's/^test \\(.*\\) \\.\\.\\. FAILED$/\\1/p' {log}.log); \
+             if [ $# -ge 1 ] && [ $# -le {SECOND_CHANCES} ]; then \
+             echo \"== once more alone: $*\"; \
+             {executable} --exact --test-threads=1 \"$@\" 2>&1 | tee {log}-alone.log; fi; "
+        )
+    };
+    targets.iter().map(one).collect()
 }
 
 /// How many tests passed and failed, by the closing lines of a harness: `test result: ok. 12
