@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every check of the repository, one stage after the other. A failing stage
 //! does not stop the others; the last line sums up.
 //!
-//! Scenarios of the lab run beside each other, with real clocks, on whatever machine there is. One
-//! that fails among the others runs once more alone: if it passes then, the machine was too busy
-//! for it, and it is named at the end so that somebody makes it patient.
+//! Tests run beside each other, many of them with real clocks and a real kernel, on whatever machine
+//! there is. One that fails among the others runs once more alone: if it passes then, the machine
+//! was too busy for it, and it is named at the end so that somebody makes it patient.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,7 @@ const SECOND_CHANCES: usize = 4;
 struct Sum {
     passed: u64,
     failed: u64,
-    /// Scenarios that passed only alone.
+    /// Tests that passed only alone.
     unsteady: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<bool> {
             let (ipvs, host): (Vec<_>, Vec<_>) = targets.iter().partition(|t| t.needs_ipvs());
             for target in host {
                 // Scenarios mostly wait for elections; they need more turns than cores.
-                sum.target(target, Some("6"));
+                sum.target(target, (target.package == LAB).then_some("6"));
             }
             let result = sum.ipvs_tests(&ipvs);
             sum.count_result("tests with IPVS", result);
@@ -215,14 +215,11 @@ impl Sum {
         self.add(what, &[&output], start);
     }
 
-    /// Runs a test executable on this machine, with so many threads for the lab's scenarios.
+    /// Runs a test executable on this machine, with so many threads if that is said.
     fn target(&mut self, target: &TestTarget, threads: Option<&str>) {
         let what = target.name();
         let mut command = Command::new(&target.executable);
         command.current_dir(&target.folder);
-        if target.package != LAB {
-            return self.tests(&what, &mut command);
-        }
         say(&format!("== {what}"));
         let start = Instant::now();
         command.envs(threads.map(|threads| ("RUST_TEST_THREADS", threads)));

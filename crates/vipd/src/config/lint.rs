@@ -18,16 +18,6 @@ impl Config {
             .collect()
     }
 
-    /// Virtual servers that send clients of one family to real servers of the other.
-    pub fn mixed_families(&self) -> impl Iterator<Item = &VirtualServer> {
-        self.virtual_servers.iter().filter(|server| {
-            let families: BTreeSet<Family> = server.keys.iter().map(ServiceKey::family).collect();
-            server
-                .servers()
-                .any(|(key, _, _)| !families.contains(&Family::of(key.0.ip())))
-        })
-    }
-
     /// What to think about again, a line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
