@@ -190,16 +190,19 @@ fn ours(lan: &Lan) -> String {
     lines.concat()
 }
 
+/// All routes and rules but those of link-local addresses, which the kernel adds when it has made sure
+/// that nobody else has them.
 fn everything(lan: &Lan) -> String {
     let list = |what: &str| lan.ip("a", what);
-    [
+    let all = [
         list("-4 route show table all"),
         list("-6 route show table all"),
         list("-4 -d rule"),
         list("-6 -d rule"),
-    ]
-    .concat()
-    .replace(" unicast\n", "\n")
+    ];
+    let all = all.concat().replace(" unicast\n", "\n");
+    let lines = all.lines().filter(|line| !line.contains("fe80:"));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 struct Worker {
