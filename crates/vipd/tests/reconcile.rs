@@ -283,7 +283,7 @@ fn a_module_that_was_unloaded_is_loaded_again_and_everything_is_back() {
         // back in between.
         let deadline = Instant::now() + PATIENCE;
         let unload =
-            "modules=$(lsmod | grep -o '^ip_vs_[a-z]*') ; ipvsadm -C ; rmmod $modules ip_vs";
+            "modules=$(lsmod | grep -o '^ip_vs_[a-z_]*') ; ipvsadm -C ; rmmod $modules ip_vs";
         while !Command::new("sh")
             .args(["-c", unload])
             .stderr(Stdio::null())

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::{Client, Error, errno};
 use crate::daemon::{Daemon, DaemonRole};
-use crate::message::{self, DecodeError};
+use crate::message::{self, Body, DecodeError};
 use crate::table::ServiceKey;
 use crate::timeouts::Timeouts;
 
@@ -44,14 +44,25 @@ impl Client {
     ///
     /// The kernel refused ([`Error::Refused`], `ESRCH` where none runs), or gave no answer.
     pub fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), Error> {
-        let sequence = self.take_sequences(1);
-        let request = message::stop_daemon(self.family, sequence, role)?;
+        let stop = self.take_sequences(2);
+        let after = stop.wrapping_add(1);
+        let mut request = message::stop_daemon(self.family, stop, role)?;
+        // A daemon whose thread has not run yet is stopped without any answer: `kthread_stop` gives
+        // EINTR, about which `netlink_rcv_skb` is silent. The next answer says that it is through.
+        request.extend(message::get_info(self.family, after)?);
+        let mut result = Ok(());
+        self.exchange(&request, stop, after, |reply| {
+            if let Body::Status(errno @ 1..) = reply.body
+                && reply.sequence == stop
+            {
+                result = Err(Error::Kernel(std::io::Error::from_raw_os_error(errno)));
+            }
+        })?;
         let reason = |errno| match errno {
             Errno::SRCH => Some("none runs"),
             _ => None,
         };
-        self.ask(&request, sequence, |_| Ok(()))
-            .map_err(|error| explained(error, || format!("sync daemon {role}"), reason))
+        result.map_err(|error| explained(error, || format!("sync daemon {role}"), reason))
     }
 
     /// How long the kernel keeps connections on which nothing moves.
