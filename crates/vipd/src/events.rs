@@ -17,7 +17,7 @@ use vrrp::{Notice, StateName};
 use crate::net::sys;
 
 /// How many are kept; the oldest go first.
-pub const CAPACITY: usize = 2048;
+pub const CAPACITY: usize = 1024;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

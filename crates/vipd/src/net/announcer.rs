@@ -245,6 +245,10 @@ impl Announcer {
                 self.rounds.retain(|round| round.left > 0);
             }
         }
+        if self.rounds.is_empty() {
+            // What a takeover of a thousand routers needed is not kept for the next.
+            self.rounds.shrink_to_fit();
+        }
         self.not_before = Instant::now() + PAUSE;
     }
 }
