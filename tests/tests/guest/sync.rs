@@ -71,7 +71,13 @@ fn text(name: &str, priority: u8, forwarding: &str, sync: Option<&str>) -> Strin
             "forwarding = \"dr\"",
             &format!("forwarding = \"{forwarding}\""),
         )
-        .replace("type = \"http\", path = \"/health\", ", "type = \"tcp\", ")
+        .lines()
+        // A starved check would move connections, too.
+        .map(|line| match line.starts_with("check = ") {
+            true => "check = { type = \"none\" }\n".to_owned(),
+            false => format!("{line}\n"),
+        })
+        .collect()
 }
 
 /// The clients of the open connections that a director's kernel holds.
