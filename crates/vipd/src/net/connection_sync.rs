@@ -7,7 +7,7 @@
 //! addresses this director holds, so that two directors, each master of something, do not undo each
 //! other's news.
 //!
-//! Who is there it learns from small datagrams of its own ([`hello`]), each second one. They are not
+//! Who is there it learns from small datagrams of its own (`hello`), each second one. They are not
 //! authenticated, as the kernel's are not: what a stranger can make of them is one transfer after the
 //! other, each paced, with a pause between.
 
