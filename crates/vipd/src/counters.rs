@@ -1,30 +1,21 @@
 //! Counters of the advert path: atomics, so that whoever reads them never holds the path up.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use vrrp::{ChecksumForm, Discard};
 
 /// Adverts of one virtual router.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
     /// Of the received ones of version 3 over IPv4: with and without the pseudo-header in the sum.
     forms: [AtomicU64; 2],
-    discarded: Vec<AtomicU64>,
-}
-
-impl Default for Counters {
-    fn default() -> Counters {
-        let discarded = Discard::NAMES.iter().map(|_| AtomicU64::new(0)).collect();
-        Counters {
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            forms: [AtomicU64::new(0), AtomicU64::new(0)],
-            discarded,
-        }
-    }
+    /// By the position of the reason. Most routers never discard anything, and there may be a
+    /// thousand: it is there from the first on.
+    discarded: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Counters {
@@ -49,7 +40,9 @@ impl Counters {
         let position = Discard::NAMES
             .iter()
             .position(|name| *name == discard.name());
-        if let Some(counter) = position.and_then(|position| self.discarded.get(position)) {
+        let none = || Discard::NAMES.iter().map(|_| AtomicU64::new(0)).collect();
+        let counters = self.discarded.get_or_init(none);
+        if let Some(counter) = position.and_then(|position| counters.get(position)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -74,11 +67,15 @@ impl Counters {
 
     /// Adverts discarded, by reason; every reason is there.
     pub fn discarded(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self
-            .discarded
+        let counters = self.discarded.get();
+        Discard::NAMES
             .iter()
-            .map(|counter| counter.load(Ordering::Relaxed));
-        Discard::NAMES.iter().copied().zip(counts)
+            .enumerate()
+            .map(move |(reason, name)| {
+                let counter = counters.and_then(|counters| counters.get(reason));
+                let count = counter.map_or(0, |counter| counter.load(Ordering::Relaxed));
+                (*name, count)
+            })
     }
 }
 
