@@ -27,6 +27,27 @@ pub struct Connection {
     pub engine: Option<String>,
 }
 
+/// A line of the file in its columns. The state may be one that this crate does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLine<'a> {
+    /// As [`Connection::protocol`].
+    pub protocol: Option<Protocol>,
+    /// As [`Connection::client`].
+    pub client: SocketAddr,
+    /// As [`Connection::virtual_address`].
+    pub virtual_address: SocketAddr,
+    /// As [`Connection::destination`].
+    pub destination: SocketAddr,
+    /// The kernel's name of the state.
+    pub state: &'a str,
+    /// As [`Connection::expires`].
+    pub expires: u64,
+    /// As [`Connection::engine`].
+    pub engine: Option<&'a str>,
+    /// The words that the persistence engine went by.
+    pub engine_data: Vec<&'a str>,
+}
+
 /// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -69,10 +90,10 @@ const SCTP_STATES: [&str; 14] = [
 ];
 const TEMPLATE_STATES: [&str; 2] = ["NONE", "ASSURED"];
 
-impl Connection {
-    /// Reads a line of the file; `None` for the heading and for what is not understood.
+impl<'a> ConnectionLine<'a> {
+    /// Takes a line apart; `None` for the heading and for what is no connection.
     #[must_use]
-    pub fn parse(line: &str) -> Option<Connection> {
+    pub fn parse(line: &'a str) -> Option<ConnectionLine<'a>> {
         let mut words = line.split_whitespace();
         let protocol = match words.next()? {
             "TCP" => Some(Protocol::Tcp),
@@ -87,27 +108,43 @@ impl Connection {
                 port(words.next()?)?,
             ))
         };
-        let (client, virtual_address, destination) = (endpoint()?, endpoint()?, endpoint()?);
-        let name = words.next()?;
-        let names: &[&'static str] = match protocol {
-            _ if client.port() == 0 => &TEMPLATE_STATES,
+        Some(ConnectionLine {
+            protocol,
+            client: endpoint()?,
+            virtual_address: endpoint()?,
+            destination: endpoint()?,
+            state: words.next()?,
+            expires: words.next()?.parse().ok()?,
+            engine: words.next(),
+            engine_data: words.collect(),
+        })
+    }
+}
+
+impl Connection {
+    /// Reads a line of the file; `None` for the heading and for what is not understood.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Connection> {
+        let line = ConnectionLine::parse(line)?;
+        let names: &[&'static str] = match line.protocol {
+            _ if line.client.port() == 0 => &TEMPLATE_STATES,
             Some(Protocol::Tcp) => &TCP_STATES,
             Some(Protocol::Udp) => &UDP_STATES,
             Some(Protocol::Sctp) => &SCTP_STATES,
             None => return None,
         };
-        let number = names.iter().position(|known| *known == name)?;
+        let number = names.iter().position(|known| *known == line.state)?;
         Some(Connection {
-            protocol,
-            client,
-            virtual_address,
-            destination,
+            protocol: line.protocol,
+            client: line.client,
+            virtual_address: line.virtual_address,
+            destination: line.destination,
             state: State {
                 name: names.get(number)?,
                 number: u16::try_from(number).ok()?,
             },
-            expires: words.next()?.parse().ok()?,
-            engine: words.next().map(str::to_owned),
+            expires: u32::try_from(line.expires).ok()?,
+            engine: line.engine.map(str::to_owned),
         })
     }
 

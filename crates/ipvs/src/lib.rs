@@ -14,7 +14,7 @@ mod table;
 mod timeouts;
 
 pub use client::{Client, Error, OpenError};
-pub use connection::{Connection, State};
+pub use connection::{Connection, ConnectionLine, State};
 pub use daemon::{Daemon, DaemonRole};
 pub use diff::{Change, Impossible, apply_to, diff, diff_among};
 pub use message::Info;

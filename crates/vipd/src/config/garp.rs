@@ -6,7 +6,6 @@ use super::Garp;
 use super::section::Section;
 
 const DELAY_MAX: Duration = Duration::from_secs(3600);
-const REFRESH_MIN: Duration = Duration::from_secs(1);
 const REFRESH_MAX: Duration = Duration::from_secs(86_400);
 
 impl Garp {
@@ -16,17 +15,7 @@ impl Garp {
         let delay = s.or("delay", default.delay, |v| {
             v.duration(Duration::ZERO..=DELAY_MAX)
         });
-        let refresh = s.or("refresh", default.refresh, |v| {
-            let refresh = v.duration(Duration::ZERO..=REFRESH_MAX)?;
-            if !refresh.is_zero() && refresh < REFRESH_MIN {
-                v.report(
-                    "more often than once a second is a flood",
-                    "write \"0s\" for never, or \"1s\" and more",
-                );
-                return None;
-            }
-            Some(refresh)
-        });
+        let refresh = s.or("refresh", default.refresh, |v| v.refresh(REFRESH_MAX));
         s.finish();
         Some(Garp {
             repeat: repeat?,

@@ -18,7 +18,6 @@ const LENGTH_MIN: u16 = 1024;
 /// The length of an IP packet less the headers.
 const LENGTH_MAX: u16 = u16::MAX - 48;
 const REFRESH: Duration = Duration::from_secs(30);
-const REFRESH_MIN: Duration = Duration::from_secs(1);
 const REFRESH_MAX: Duration = Duration::from_secs(3600);
 
 impl Sync {
@@ -30,17 +29,7 @@ impl Sync {
         let ttl = s.or("ttl", TTL, |v| v.integer(1..=255));
         let max_length = s.maybe("max_length", |v| v.integer(LENGTH_MIN..=LENGTH_MAX));
         let full_table = s.or("full_table", true, super::value::Value::boolean);
-        let refresh = s.or("refresh", REFRESH, |v| {
-            let refresh = v.duration(Duration::ZERO..=REFRESH_MAX)?;
-            if !refresh.is_zero() && refresh < REFRESH_MIN {
-                v.report(
-                    "more often than once a second is a flood",
-                    "write \"0s\" for never, or \"1s\" and more",
-                );
-                return None;
-            }
-            Some(refresh)
-        });
+        let refresh = s.or("refresh", REFRESH, |v| v.refresh(REFRESH_MAX));
         s.finish();
         Some(Sync {
             interface: interface?,

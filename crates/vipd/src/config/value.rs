@@ -13,6 +13,8 @@ use super::text::{self, Complaint};
 
 /// Longest text, in bytes, that stands for a table in the paths of its keys.
 const LABEL_MAX: usize = 64;
+/// The shortest pause between what is sent again by itself.
+const REFRESH_MIN: Duration = Duration::from_secs(1);
 
 /// A value of the file, and where it stands.
 #[derive(Debug, Clone)]
@@ -132,6 +134,19 @@ impl<'a> Value<'a> {
             return None;
         }
         Some(duration)
+    }
+
+    /// How often something is sent again by itself: never, or at most once a second.
+    pub(super) fn refresh(&self, longest: Duration) -> Option<Duration> {
+        let refresh = self.duration(Duration::ZERO..=longest)?;
+        if !refresh.is_zero() && refresh < REFRESH_MIN {
+            self.report(
+                "more often than once a second is a flood",
+                "write \"0s\" for never, or \"1s\" and more",
+            );
+            return None;
+        }
+        Some(refresh)
     }
 
     /// A duration that is over before the next `interval` begins.

@@ -1,9 +1,9 @@
 //! The connections as `ipvsadm -Lc` lists them, from the kernel's `/proc/net/ip_vs_conn`.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipvs::Protocol;
+use ipvs::{ConnectionLine, Protocol};
 
 use super::names::Names;
 use super::upper;
@@ -35,44 +35,17 @@ pub fn connections(text: &str) -> Vec<Connection> {
 }
 
 fn connection(line: &str) -> Option<Connection> {
-    let mut words = line.split_whitespace();
-    let protocol = match words.next()? {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        "SCTP" => Some(Protocol::Sctp),
-        "IP" => None,
-        _ => return None,
-    };
-    let mut endpoint = || {
-        let address = address(words.next()?)?;
-        let port = u16::from_str_radix(words.next()?, 16).ok()?;
-        Some(SocketAddr::new(address, port))
-    };
-    let (client, virtual_address, destination) = (endpoint()?, endpoint()?, endpoint()?);
-    let state = words.next()?.to_owned();
-    let expires = words.next()?.parse().ok()?;
-    let engine = words.next().map(|name| {
-        let data: Vec<&str> = words.collect();
-        (name.to_owned(), data.join(" "))
-    });
+    let line = ConnectionLine::parse(line)?;
+    let engine = line.engine.map(str::to_owned);
     Some(Connection {
-        protocol,
-        client,
-        virtual_address,
-        destination,
-        state,
-        expires,
-        engine,
+        protocol: line.protocol,
+        client: line.client,
+        virtual_address: line.virtual_address,
+        destination: line.destination,
+        state: line.state.to_owned(),
+        expires: line.expires,
+        engine: engine.map(|name| (name, line.engine_data.join(" "))),
     })
-}
-
-/// `0A000001`, or an IPv6 address written out.
-fn address(word: &str) -> Option<IpAddr> {
-    if word.contains(':') {
-        return word.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
-    }
-    let bits = u32::from_str_radix(word, 16).ok()?;
-    Some(Ipv4Addr::from(bits).into())
 }
 
 /// The table; `engines`: with the columns of the persistence engines (`--persistent-conn`).
