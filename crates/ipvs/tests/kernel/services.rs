@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use ipvs::{
-    Destination, Family, Forwarding, Persistence, Protocol, Service, ServiceFlags, ServiceKey,
-    Table, Tunnel, TunnelChecksum, diff,
+    Destination, Family, Forwarding, Persistence, Protocol, Scheduler, Service, ServiceFlags,
+    ServiceKey, Table, Tunnel, TunnelChecksum, diff,
 };
 
 use crate::{
     check_applied, check_saved, direct, in_namespace, ipvsadm, persistence, pool, saved, server,
-    tcp,
+    tcp, tcp_port,
 };
 
 #[test]
@@ -45,6 +45,28 @@ fn services_of_every_kind_come_back_as_they_were_applied() {
         );
         check_applied(client, &Table::new());
         assert!(saved().is_empty());
+    });
+}
+
+#[test]
+fn every_scheduler_of_the_kernel_is_known() {
+    in_namespace(|client| {
+        // Debian's kernels are built without ip_vs_twos.
+        let built = |scheduler: &Scheduler| *scheduler != Scheduler::Twos;
+        let schedulers = Scheduler::ALL.into_iter().filter(built);
+        let table: Table = (1..)
+            .zip(schedulers)
+            .map(|(port, s)| (tcp_port(port), pool(s.name(), &[])))
+            .collect();
+        check_applied(client, &table);
+        let saved = saved();
+        for (key, pool) in &table {
+            let ServiceKey::Address { address, .. } = key else {
+                continue;
+            };
+            let line = format!("-A -t {address} -s {}", pool.service.scheduler.as_str());
+            assert!(saved.contains(&line), "{line} is not in {saved:?}");
+        }
     });
 }
 
