@@ -1,5 +1,6 @@
 //! The one place that talks to the kernel: a blocking netlink socket.
 
+mod modules;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -101,13 +102,20 @@ pub enum Error {
 }
 
 impl Client {
-    /// Opens the kernel's IPVS in the network namespace of this thread. The kernel loads the module
-    /// by itself where it knows the family by an alias; nothing else is loaded here.
+    /// Opens the kernel's IPVS in the network namespace of this thread, and has `modprobe` load the
+    /// module if the kernel lacks it.
     ///
     /// # Errors
     ///
     /// The kernel has no IPVS, or this process may not use it.
     pub fn open() -> Result<Client, OpenError> {
+        match Client::open_loaded() {
+            Err(OpenError::NoIpvs) if modules::load_ipvs() => Client::open_loaded(),
+            done => done,
+        }
+    }
+
+    fn open_loaded() -> Result<Client, OpenError> {
         let mut client = Client::connect().map_err(OpenError::Failed)?;
         client.family = client
             .resolve_family()
@@ -164,7 +172,10 @@ impl Client {
     ///
     /// Where the kernel's answers are lost (`ENOBUFS`, `ETIMEDOUT`), those changes of whose fate
     /// nothing is known count as refused: the caller must dump the table to know.
+    ///
+    /// Schedulers that the kernel has not loaded are loaded before, by `modprobe` where that is allowed.
     pub fn apply(&mut self, changes: &[Change]) -> Vec<Result<(), Refused>> {
+        modules::load_for(changes);
         let mut refusals = Vec::with_capacity(changes.len());
         let mut broken = None;
         for batch in changes.chunks(BATCH) {

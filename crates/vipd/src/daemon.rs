@@ -19,7 +19,7 @@ use crate::holdings::Holdings;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::{links, neighbours};
-use crate::reconcile::{self, Reconciler};
+use crate::reconcile::Reconciler;
 use crate::vrrp_loop::{self, VrrpThread};
 
 /// How long threads that wait for a disk may hold up the end.
@@ -174,7 +174,8 @@ fn adopt(config: &Config) -> Result<Table, String> {
     if config.virtual_servers.is_empty() {
         return Ok(Table::new());
     }
-    let dump = reconcile::open()?
+    let dump = ipvs::Client::open()
+        .map_err(|error| error.to_string())?
         .dump()
         .map_err(|e| format!("reading the IPVS table: {e}"))?;
     let configured = |key| {

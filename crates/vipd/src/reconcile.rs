@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use ipvs::{Client, Daemon, Dump, ServiceKey, Table, Timeouts};
+use ipvs::{Daemon, Dump, ServiceKey, Table, Timeouts};
 
 use self::worker::Worker;
 
@@ -154,28 +154,4 @@ impl Reconciler {
     pub fn stop(&self, done: impl FnOnce() + Send + 'static) {
         let _ = self.requests.send(Request::Stop(Box::new(done)));
     }
-}
-
-/// Opens the kernel's IPVS, loading the module if the kernel lacks it.
-///
-/// # Errors
-///
-/// One message that says what is missing and how to mend it.
-pub fn open() -> Result<Client, String> {
-    let first = match Client::open() {
-        Ok(client) => return Ok(client),
-        Err(error) => error,
-    };
-    // Best effort: where modprobe is missing or not allowed, the first message says it all.
-    let loaded = std::process::Command::new("modprobe")
-        .args(["-q", "ip_vs"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !loaded {
-        return Err(first.to_string());
-    }
-    Client::open().map_err(|error| error.to_string())
 }

@@ -12,7 +12,6 @@ use crate::holdings::{Role, virtual_macs_of};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
 use crate::net::{firewall, ipvs_sysctl, routes, virtual_mac};
-use crate::reconcile;
 use crate::vrrp_loop::{Spec, say_stop};
 
 /// How long the kernel may take for everything.
@@ -116,7 +115,7 @@ fn release_services(config: &Config) -> Result<Vec<String>, String> {
     if config.virtual_servers.is_empty() {
         return Ok(Vec::new());
     }
-    let mut client = reconcile::open()?;
+    let mut client = ipvs::Client::open().map_err(|error| error.to_string())?;
     let dump = client
         .dump()
         .map_err(|error| format!("reading the IPVS table: {error}"))?;

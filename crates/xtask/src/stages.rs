@@ -330,16 +330,9 @@ fn script(targets: &[&TestTarget]) -> String {
             executable, folder, ..
         } = target;
         let (what, log) = (target.name(), format!("/out/{}", target.log()));
-        // Those that have the kernel load modules of IPVS from many threads have been seen to wait
-        // for each other in the kernel.
-        let one = if target.package == LAB {
-            ""
-        } else {
-            " --test-threads=1"
-        };
         format!(
             "echo '== {what}, in the guest'; cd {folder}; \
-             {executable}{one} 2>&1 | tee {log}.log; \
+             {executable} 2>&1 | tee {log}.log; \
              set -- $(sed -n 's/^test \\(.*\\) \\.\\.\\. FAILED$/\\1/p' {log}.log); \
              if [ $# -ge 1 ] && [ $# -le {SECOND_CHANCES} ]; then \
              echo \"== once more alone: $*\"; \

@@ -1,6 +1,10 @@
 //! Services and their settings.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ipvs::{
     Destination, Family, Forwarding, Persistence, Protocol, Scheduler, Service, ServiceFlags,
@@ -11,6 +15,9 @@ use crate::{
     check_applied, check_saved, direct, in_namespace, ipvsadm, persistence, pool, saved, server,
     tcp, tcp_port,
 };
+
+/// Held by the tests that need `ip_vs_lblc` and `ip_vs_lblcr`, one of which unloads them.
+static MODULES: Mutex<()> = Mutex::new(());
 
 #[test]
 fn services_of_every_kind_come_back_as_they_were_applied() {
@@ -50,6 +57,7 @@ fn services_of_every_kind_come_back_as_they_were_applied() {
 
 #[test]
 fn every_scheduler_of_the_kernel_is_known() {
+    let _modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     in_namespace(|client| {
         // Debian's kernels are built without ip_vs_twos.
         let built = |scheduler: &Scheduler| *scheduler != Scheduler::Twos;
@@ -68,6 +76,41 @@ fn every_scheduler_of_the_kernel_is_known() {
             assert!(saved.contains(&line), "{line} is not in {saved:?}");
         }
     });
+}
+
+/// A kernel that is left to load these schedulers itself never comes back from this (Linux 6.1).
+#[test]
+fn schedulers_load_while_namespaces_are_removed() {
+    let _modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..10 {
+        unload("ip_vs_lblc");
+        unload("ip_vs_lblcr");
+        in_namespace(|client| {
+            let leaving = std::thread::spawn(|| {
+                for _ in 0..3 {
+                    in_namespace(|_| {});
+                }
+            });
+            let table: Table = (1..)
+                .zip(["lblc", "lblcr"])
+                .map(|(port, scheduler)| (tcp_port(port), pool(scheduler, &[])))
+                .collect();
+            check_applied(client, &table);
+            leaving.join().unwrap();
+        });
+    }
+}
+
+/// Unloads a module as soon as the last namespace that used it is gone.
+fn unload(module: &str) {
+    for _ in 0..500 {
+        if !Path::new("/sys/module").join(module).exists() {
+            return;
+        }
+        let _ = Command::new("rmmod").arg(module).output();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{module} is in use");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use super::{Director, Reload, Wake, serves};
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::desired;
 use crate::events::Kind;
-use crate::reconcile;
 
 /// A configuration that a reload has read, and what the kernel holds of services that are new in it.
 #[derive(Debug)]
@@ -96,7 +95,9 @@ fn load(path: &Path, known: &BTreeSet<ServiceKey>) -> Result<Loaded, String> {
         .flat_map(|server| &server.keys)
         .any(|key| !known.contains(key));
     let kernel = if new {
-        let dump = reconcile::open()?.dump();
+        let dump = ipvs::Client::open()
+            .map_err(|error| error.to_string())?
+            .dump();
         dump.map_err(|error| format!("reading the IPVS table: {error}"))?
             .table
     } else {

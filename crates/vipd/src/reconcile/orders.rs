@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipvs::{Change, Client, Daemon, DaemonRole, ServiceKey, Table, Timeouts};
 use tokio::sync::oneshot;
 
-use super::{Reconciler, Request, Wanted, open};
+use super::{Reconciler, Request, Wanted};
 use crate::ipvs_view::Kernel;
 use crate::ipvsadm::Saved;
 
@@ -88,7 +88,7 @@ fn with<T>(
 ) -> Result<T, String> {
     let mut client = match slot.take() {
         Some(client) => client,
-        None => open()?,
+        None => Client::open().map_err(|error| error.to_string())?,
     };
     let done = work(&mut client);
     // After a failure the socket may hold answers that nobody waits for: it is opened anew.

@@ -9,7 +9,7 @@ use ipvs::{Change, Client, Dump, Refused, ServiceKey, Table};
 
 use super::backoff::Backoff;
 use super::settings::{Pass, Settings};
-use super::{Report, Request, Wanted, open};
+use super::{Report, Request, Wanted};
 
 /// A dump younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -173,7 +173,7 @@ impl Worker {
 
     fn reach(&mut self, report: &mut Report) -> Result<(), String> {
         if self.client.is_none() {
-            self.client = Some(open()?);
+            self.client = Some(Client::open().map_err(|error| error.to_string())?);
         }
         if self.must_read {
             self.look(report)?;
@@ -205,13 +205,17 @@ impl Worker {
         let reading = |error: ipvs::Error| format!("reading the IPVS table: {error}");
         let client = match &mut self.client {
             Some(client) => client,
-            None => self.client.insert(open()?),
+            None => self
+                .client
+                .insert(Client::open().map_err(|error| error.to_string())?),
         };
         let dump = match client.dump() {
             Ok(dump) => dump,
             Err(error) => {
                 self.client = None;
-                let client = self.client.insert(open()?);
+                let client = self
+                    .client
+                    .insert(Client::open().map_err(|error| error.to_string())?);
                 let dump = client.dump().map_err(reading)?;
                 if matches!(error, ipvs::Error::Kernel(_)) {
                     report.notes.push(
