@@ -7,6 +7,7 @@
 //! again later, by itself; nothing else waits for it.
 
 mod backoff;
+mod last_server;
 mod settings;
 mod worker;
 

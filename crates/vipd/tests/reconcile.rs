@@ -209,6 +209,33 @@ fn a_refused_service_waits_by_itself_and_a_foreign_one_stays() {
 }
 
 #[test]
+fn the_last_real_server_stays_while_the_one_that_follows_is_refused() {
+    in_namespace(|reconciler, reports| {
+        run("ip link add eth1 type dummy");
+        run("ip addr add 10.0.0.5/24 dev eth1");
+        run("ip link set eth1 up");
+        let mut first = wanted(table(2, 1));
+        first.resync_interval = Duration::from_secs(1);
+        reach(reconciler, reports, first.clone());
+        // The sorry server of a typing error: a broadcast address is no destination.
+        let sorry = DestinationKey("10.0.0.255:80".parse().unwrap());
+        let mut only_sorry = first.clone();
+        let pool = only_sorry.table.get_mut(&key(0)).unwrap();
+        pool.destinations = [(sorry, direct(1))].into();
+        reconciler.want(only_sorry.clone());
+        let report = next(reports, |report| !report.refused.is_empty());
+        assert!(report.refused[0].contains("10.0.0.255"), "{report:?}");
+        assert_eq!(servers(), 1, "one of two stays");
+        // It is a real server's address from now on.
+        run("ip addr del 10.0.0.5/24 dev eth1");
+        run("ip addr add 10.0.0.5/16 dev eth1");
+        next(reports, |report| report.in_sync);
+        assert_eq!(servers(), 1);
+        assert!(run("ipvsadm -S -n").contains("-r 10.0.0.255:80"));
+    });
+}
+
+#[test]
 fn adoption_changes_only_what_differs_and_drift_is_repaired() {
     in_namespace(|reconciler, reports| {
         let all = table(20, 1);

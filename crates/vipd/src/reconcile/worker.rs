@@ -9,7 +9,7 @@ use ipvs::{Change, Client, Dump, Refused, ServiceKey, Table};
 
 use super::backoff::Backoff;
 use super::settings::{Pass, Settings};
-use super::{Report, Request, Wanted};
+use super::{Report, Request, Wanted, last_server};
 
 /// A dump younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -43,6 +43,13 @@ enum Believed {
 struct Outcome {
     done: Vec<bool>,
     refused: Vec<Refused>,
+}
+
+impl Outcome {
+    fn append(&mut self, mut later: Outcome) {
+        self.done.append(&mut later.done);
+        self.refused.append(&mut later.refused);
+    }
 }
 
 impl Worker {
@@ -238,18 +245,36 @@ impl Worker {
         let looked = std::mem::take(&mut self.must_read);
         let dump = self.dumped.as_ref().filter(|_| looked);
         let dump = dump.map(|(_, _, dump)| Arc::clone(dump));
-        let (wanted, believed) = (&self.wanted, self.believed.take());
+        let believed = self.believed.take();
         let current = match (&dump, &believed) {
             (Some(dump), _) => &dump.table,
             (None, Some(Believed::Table(table))) => table,
-            (None, Some(Believed::AsWanted) | None) => &wanted.table,
+            (None, Some(Believed::AsWanted) | None) => {
+                self.believed = Some(Believed::AsWanted);
+                return false;
+            }
         };
+        let wanted = &self.wanted;
         let ours = |key: &ServiceKey| wanted.managed.contains(key);
         let mut changes = ipvs::diff_among(current, &wanted.table, ours);
         let all = changes.len();
-        withhold(&mut changes, &mut self.backoff);
-        let newly = newly_wanted(&changes, believed.as_ref(), wanted, dump.is_some());
-        let outcome = self.apply(&changes);
+        let raising = last_server::before_lowering(current, &changes);
+        let mut lowering = changes.split_off(raising);
+        let mut short = withhold(&mut changes, &mut self.backoff);
+        withhold(&mut lowering, &mut self.backoff);
+        let mut outcome = self.apply(&changes);
+        short.extend(
+            outcome
+                .refused
+                .iter()
+                .map(|refused| refused.change.object().0),
+        );
+        let raised: Vec<(&Change, bool)> =
+            changes.iter().zip(outcome.done.iter().copied()).collect();
+        last_server::keep(current, &raised, &self.wanted.table, &short, &mut lowering);
+        outcome.append(self.apply(&lowering));
+        changes.append(&mut lowering);
+        let newly = newly_wanted(&changes, believed.as_ref(), &self.wanted, dump.is_some());
         for ((change, done), newly) in changes.iter().zip(&outcome.done).zip(newly) {
             if *done {
                 report.tell(!newly, || change.to_string());
@@ -266,6 +291,7 @@ impl Worker {
         self.take_refusals(outcome, may_look_again)
     }
 
+    /// Has the kernel make these changes. After a kernel that is gone nothing is done.
     fn apply(&mut self, changes: &[Change]) -> Outcome {
         let Some(client) = self.client.as_mut().filter(|_| !changes.is_empty()) else {
             return Outcome::default();
@@ -344,10 +370,11 @@ impl Worker {
 }
 
 /// Takes out the changes that have to wait for their retry, and those of real servers whose service
-/// has to.
-fn withhold(changes: &mut Vec<Change>, backoff: &mut Backoff) {
+/// has to. Returns the services of what was taken out.
+fn withhold(changes: &mut Vec<Change>, backoff: &mut Backoff) -> BTreeSet<ServiceKey> {
+    let mut short = BTreeSet::new();
     if backoff.is_empty() {
-        return;
+        return short;
     }
     let now = Instant::now();
     let mut missing = BTreeSet::new();
@@ -357,11 +384,15 @@ fn withhold(changes: &mut Vec<Change>, backoff: &mut Backoff) {
             return false;
         }
         let held = backoff.holds(&change.to_string(), now);
+        if held {
+            short.insert(service);
+        }
         if held && matches!(change, Change::AddService(..)) {
             missing.insert(service);
         }
         !held
     });
+    short
 }
 
 /// For each change whether it follows from what is wanted; otherwise somebody else had changed what
