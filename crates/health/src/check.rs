@@ -2,7 +2,8 @@
 //! check of the same target is one check.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// One check of one target.
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct CheckSpec {
     /// Where the probe connects.
     pub target: SocketAddr,
+    /// How its packets leave this machine.
+    pub route: Route,
     /// What it does there.
     pub kind: CheckKind,
     /// From the start of one probe to the start of the next.
@@ -22,6 +25,17 @@ pub struct CheckSpec {
     pub fall: u32,
     /// The state before the first verdict.
     pub start: Start,
+}
+
+/// How a probe's packets leave this machine. By default as the routing table says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Route {
+    /// The address they come from.
+    pub source: Option<IpAddr>,
+    /// The only interface they may leave by (`SO_BINDTODEVICE`).
+    pub interface: Option<String>,
+    /// The firewall mark they carry (`SO_MARK`, needs `CAP_NET_ADMIN`).
+    pub mark: Option<NonZeroU32>,
 }
 
 /// The state of a target before it was ever probed.

@@ -9,8 +9,8 @@ mod probe;
 mod runner;
 mod verdict;
 
-pub use check::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
+pub use check::{CheckKind, CheckSpec, HttpSpec, Route, Start, TlsSpec};
 pub use failure::{Failure, Phase};
-pub use probe::Probe;
+pub use probe::{Passed, Probe, Weight};
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};

@@ -14,6 +14,24 @@ use tcp::TcpProbe;
 #[derive(Debug)]
 pub struct Probe(Kind);
 
+/// What a probe that passed has to tell besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// What is not wrong yet, for somebody to look at (a certificate that ends soon).
+    pub warning: Option<String>,
+    /// The weight that the real server asks for (types `script` and `agent`).
+    pub weight: Option<Weight>,
+}
+
+/// A weight that a real server asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// This one.
+    Absolute(u32),
+    /// This share of the configured one, percent.
+    Percent(u32),
+}
+
 #[derive(Debug)]
 enum Kind {
     None,
@@ -43,11 +61,11 @@ impl Probe {
     /// # Errors
     ///
     /// Why the target did not pass; [`Failure::Resource`] where it could not even be asked.
-    pub async fn run(&self) -> Result<(), Failure> {
+    pub async fn run(&self) -> Result<Passed, Failure> {
         match &self.0 {
-            Kind::None => Ok(()),
-            Kind::Tcp(tcp) => tcp.run().await,
-            Kind::Http(http) => http.run().await,
+            Kind::None => Ok(Passed::default()),
+            Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
+            Kind::Http(http) => http.run().await.map(|()| Passed::default()),
         }
     }
 }

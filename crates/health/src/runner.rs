@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::check::{CheckKind, CheckSpec};
 use crate::failure::Failure;
-use crate::probe::Probe;
+use crate::probe::{Passed, Probe};
 use crate::verdict::{Health, Transition, Verdict};
 
 /// First probes of new checks are this far apart, ...
@@ -32,7 +32,7 @@ pub struct Report {
     /// What is believed of the target from now on.
     pub health: Health,
     /// The outcome of this one probe.
-    pub outcome: Result<(), Failure>,
+    pub outcome: Result<Passed, Failure>,
     /// From the start of the probe to its outcome.
     pub latency: Duration,
     /// When the outcome was there, by the wall clock.
@@ -126,7 +126,7 @@ async fn run(
         let _nobody_listens = reports.send(Report {
             spec,
             health: up,
-            outcome: Ok(()),
+            outcome: Ok(Passed::default()),
             latency: Duration::ZERO,
             at: SystemTime::now(),
             transition,
@@ -158,7 +158,7 @@ async fn keep_probing<F>(
     reports: &UnboundedSender<Report>,
     mut probe: impl FnMut() -> F,
 ) where
-    F: Future<Output = Result<(), Failure>>,
+    F: Future<Output = Result<Passed, Failure>>,
 {
     let mut verdict = Verdict::new(initial, spec.rise, spec.fall);
     let interval = spec.interval.max(SHORTEST_INTERVAL);
@@ -169,7 +169,7 @@ async fn keep_probing<F>(
         let started = Instant::now();
         let outcome = contained(async { probe().await }).await;
         let transition = match &outcome {
-            Ok(()) => verdict.record(true),
+            Ok(_) => verdict.record(true),
             Err(failure) if failure.counts() => verdict.record(false),
             Err(_ours) => None,
         };
@@ -188,7 +188,9 @@ async fn keep_probing<F>(
 }
 
 /// Turns a panic of the probe into a failure.
-async fn contained(probe: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+async fn contained(
+    probe: impl Future<Output = Result<Passed, Failure>>,
+) -> Result<Passed, Failure> {
     let mut probe = pin!(probe);
     std::future::poll_fn(|context| {
         // A future that has panicked is not polled again, so nobody sees what it left half done.
@@ -323,6 +325,7 @@ mod tests {
     async fn check(script: &[Does], expected: &[&str]) {
         let spec = Arc::new(CheckSpec {
             target: "192.0.2.1:80".parse().unwrap(),
+            route: crate::Route::default(),
             kind: CheckKind::Tcp,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
@@ -335,11 +338,11 @@ mod tests {
             let does = script.pop_front();
             async move {
                 match does {
-                    Some(Passes) => Ok(()),
+                    Some(Passes) => Ok(Passed::default()),
                     Some(Fails) => Err(Failure::Refused),
                     Some(Takes(ms)) => {
                         tokio::time::sleep(Duration::from_millis(ms)).await;
-                        Ok(())
+                        Ok(Passed::default())
                     }
                     Some(Panics) => panic!("of the script"),
                     Some(FindsNoFileDescriptor) => Err(Failure::Resource("none left".into())),
@@ -354,7 +357,7 @@ mod tests {
             let mut seen = Vec::new();
             while seen.len() < expected.len() {
                 let report: Report = received.recv().await.unwrap();
-                let outcome = report.outcome.map_or_else(|f| f.reason(), |()| "ok");
+                let outcome = report.outcome.map_or_else(|f| f.reason(), |_| "ok");
                 let mut line = format!(
                     "{} {outcome} {}",
                     begin.elapsed().as_millis(),

@@ -24,6 +24,7 @@ use health::{CheckKind, CheckSpec, Failure, HttpSpec, Probe, Start, TlsSpec};
 /// A check that is patient enough for a busy machine; each test narrows what it is about.
 fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
     CheckSpec {
+        route: health::Route::default(),
         target,
         kind,
         interval: Duration::from_secs(1),
@@ -59,5 +60,5 @@ fn get_tls(path: &str, verify: bool, sni: Option<&str>) -> HttpSpec {
 }
 
 async fn probe(spec: &CheckSpec) -> Result<(), Failure> {
-    Probe::new(spec)?.run().await
+    Probe::new(spec)?.run().await.map(|_| ())
 }

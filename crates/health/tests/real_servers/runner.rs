@@ -118,7 +118,10 @@ async fn a_target_without_a_check_is_reported_up_once_and_at_once() {
     let (mut runner, mut reports) = runner();
     runner.set(one(&check, Health::Unknown));
     let only = next(&mut reports).await;
-    assert_eq!((only.health, only.outcome), (Health::Up, Ok(())));
+    assert_eq!(
+        (only.health, only.outcome),
+        (Health::Up, Ok(health::Passed::default()))
+    );
     assert_eq!(
         only.transition,
         Some(transition(Health::Unknown, Health::Up))

@@ -67,7 +67,7 @@ async fn every_probe_makes_a_full_handshake_so_that_it_sees_the_certificate_of_t
     };
     let probe = Probe::new(&spec(nginx.https, CheckKind::Http(http))).unwrap();
     for _ in 0..3 {
-        assert_eq!(probe.run().await, Ok(()));
+        assert_eq!(probe.run().await, Ok(health::Passed::default()));
     }
 }
 

@@ -150,6 +150,7 @@ impl<'a> Template<'a> {
             return None;
         }
         Some(CheckSpec {
+            route: health::Route::default(),
             target: SocketAddr::new(self.address.unwrap_or(server.ip()), port),
             kind: self.kind.clone(),
             interval: self.interval,

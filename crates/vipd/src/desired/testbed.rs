@@ -99,6 +99,7 @@ pub(crate) fn sorry() -> SorryServer {
 
 pub(crate) fn spec(n: u16) -> CheckSpec {
     CheckSpec {
+        route: health::Route::default(),
         target: key(n).0,
         kind: CheckKind::Tcp,
         interval: Duration::from_secs(5),

@@ -35,7 +35,7 @@ impl Director {
             return false;
         }
         let why = match &report.outcome {
-            Ok(()) => format!("passed after {} ms", report.latency.as_millis()),
+            Ok(_) => format!("passed after {} ms", report.latency.as_millis()),
             Err(failure) => failure.to_string(),
         };
         for server in &self.config.virtual_servers {

@@ -278,6 +278,7 @@ fn persistence_covers_single_clients_by_default() {
 #[test]
 fn every_key_of_a_check_ends_in_its_value() {
     let tcp = CheckSpec {
+        route: health::Route::default(),
         target: socket("10.0.0.21:80"),
         kind: CheckKind::Tcp,
         interval: secs(5),
@@ -302,6 +303,7 @@ fn every_key_of_a_check_ends_in_its_value() {
         "check = { type = 'tcp', interval = '2s', timeout = '4s', rise = 2, fall = 3, port = 8080, \
          address = '10.0.0.99', start = 'up', via = 'direct' }",
         &[CheckSpec {
+            route: health::Route::default(),
             target: socket("10.0.0.99:8080"),
             interval: secs(2),
             timeout: secs(4),
