@@ -18,6 +18,7 @@ use crate::events::Events;
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
+use crate::net::sys::share_arena;
 use crate::net::{links, neighbours};
 use crate::reconcile::Reconciler;
 use crate::vrrp_loop::{self, VrrpThread};
@@ -27,6 +28,7 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config_path: &Path) -> ExitCode {
+    share_arena();
     let config = match Config::load(config_path) {
         Ok(config) => config,
         Err(error) => {

@@ -184,7 +184,7 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     );
     let capture = peer.capture("proto 112")?;
     let router = format!(
-        "[[vrrp]]\nname = \"r\"\ninterface = \"eth0\"\nvrid = 1\npriority = 150\n\
+        "[[vrrp]]\nname = \"r\"\ninterface = \"eth0\"\nversion = 3\nvrid = 1\npriority = 150\n\
          advert_interval = \"{}ms\"\nvirtual_addresses = [\"10.77.0.10/32\"]\n",
         INTERVAL.as_millis()
     );

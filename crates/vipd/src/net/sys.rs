@@ -46,6 +46,17 @@ pub fn schedule_round_robin() -> io::Result<()> {
     }
 }
 
+/// Has all threads but the first share one arena of the C library's allocator (mallopt(3)), which would
+/// otherwise make one for each and fill none. What is small, as all the advert path's is, comes from a
+/// cache that each thread has for itself.
+pub fn share_arena() {
+    // SAFETY: mallopt takes two numbers. Where it does not know the first, it does nothing.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 /// The link-layer address (packet(7)) of an Ethernet type: sent to, a frame leaves by the interface
 /// of that index for that destination; bound to, the type is received (index 0: on every interface).
 #[must_use]
