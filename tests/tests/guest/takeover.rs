@@ -72,7 +72,8 @@ fn is_quiet(host: &Host) -> Result<bool> {
 }
 
 #[test]
-fn a_new_master_resets_no_connection_that_it_does_not_know_until_a_while_has_passed() -> Result<()> {
+fn a_new_master_resets_no_connection_that_it_does_not_know_until_a_while_has_passed() -> Result<()>
+{
     let scene = Scene::new("dr")?;
     let cluster = &scene.cluster;
     let _servers = [talk_on_8080(&cluster.rs1)?, talk_on_8080(&cluster.rs2)?];
@@ -113,13 +114,17 @@ fn a_new_master_resets_no_connection_that_it_does_not_know_until_a_while_has_pas
         resets(&cluster.lb2, "after")?,
         resets(&cluster.lb2, "before")?,
     );
-    let dropped = before.iter().zip(&after).all(|(before, after)| before > after);
+    let dropped = before
+        .iter()
+        .zip(&after)
+        .all(|(before, after)| before > after);
     ensure!(dropped, "resets: {before:?}, of which came out {after:?}");
     Ok(())
 }
 
 #[test]
-fn connections_that_begin_during_a_handover_come_along_and_it_is_told_what_was_sent() -> Result<()> {
+fn connections_that_begin_during_a_handover_come_along_and_it_is_told_what_was_sent() -> Result<()>
+{
     let scene = Scene::new("dr")?;
     let cluster = &scene.cluster;
     let (lb1, lb2) = scene.start(|name, priority| {

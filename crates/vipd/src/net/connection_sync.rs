@@ -165,9 +165,7 @@ impl ConnectionSync {
     /// # Errors
     ///
     /// Why nothing was sent.
-    pub fn send_ahead(
-        &self,
-    ) -> impl Future<Output = Answer> + Send + 'static + use<> {
+    pub fn send_ahead(&self) -> impl Future<Output = Answer> + Send + 'static + use<> {
         let whole = |reply| Order::Whole { ahead: true, reply };
         let (sending, orders) = (order(&self.orders, whole), self.orders.clone());
         async move {
@@ -187,9 +185,7 @@ impl ConnectionSync {
     /// # Errors
     ///
     /// Why nothing was sent: there was no handover, for one.
-    pub fn send_rest(
-        &self,
-    ) -> impl Future<Output = Answer> + Send + 'static + use<> {
+    pub fn send_rest(&self) -> impl Future<Output = Answer> + Send + 'static + use<> {
         answered(order(&self.orders, Order::Rest))
     }
 

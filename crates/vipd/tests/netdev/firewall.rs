@@ -353,7 +353,14 @@ sys.exit({errno.ECONNREFUSED: 0, errno.EAGAIN: 1}.get(error, 2))";
     let mut resetting = Vec::new();
     for target in targets {
         let status = tokio::process::Command::new("ip")
-            .args(["netns", "exec", &lan.namespace("c"), "python3", "-c", script])
+            .args([
+                "netns",
+                "exec",
+                &lan.namespace("c"),
+                "python3",
+                "-c",
+                script,
+            ])
             .args(target.split(' '))
             .status();
         match status.await.unwrap().code() {

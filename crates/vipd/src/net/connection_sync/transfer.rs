@@ -173,11 +173,11 @@ pub(super) fn transfer(
 
 /// Returns how many that were.
 fn send(socket: &Socket, to: &SockAddr, waiting: &mut Vec<Vec<u8>>) -> io::Result<u64> {
-    let mut sent = 0;
+    let mut sent: u64 = 0;
     for datagram in waiting.drain(..) {
         socket.send_to(&datagram, to)?;
         sent += 1;
-        if sent % BURST == 0 {
+        if sent.is_multiple_of(BURST) {
             sleep(PAUSE);
         }
     }

@@ -334,7 +334,10 @@ impl Worker {
             Some(Remembered { told, table, .. }) => {
                 self.run_transfer(sync, index, table, Some(told), Scope::Rest, replies);
             }
-            None => answer_all(replies, &Err("nothing was sent ahead of a handover".to_owned())),
+            None => answer_all(
+                replies,
+                &Err("nothing was sent ahead of a handover".to_owned()),
+            ),
         }
     }
 
@@ -402,7 +405,8 @@ impl Worker {
             Err(why) => {
                 if let Scope::Whole { asks } = scope {
                     // Who ordered it hears of it; for others it is tried again.
-                    (self.due, self.occasion) = (replies.is_empty(), asks && replies.is_empty());
+                    self.due |= replies.is_empty();
+                    self.occasion |= asks && replies.is_empty();
                     self.rested = at;
                 }
                 answer_all(replies, &Err(why.clone()));

@@ -122,11 +122,7 @@ fn quiet(config: &Config, arriving: impl Fn(&str) -> bool) -> BTreeSet<(IpAddr, 
 
 /// The ports of a service: 0 is every one.
 fn ports_of(port: u16) -> (u16, u16) {
-    if port == 0 {
-        EVERY_PORT
-    } else {
-        (port, port)
-    }
+    if port == 0 { EVERY_PORT } else { (port, port) }
 }
 
 fn marks_of(server: &VirtualServer) -> Vec<Mark> {
