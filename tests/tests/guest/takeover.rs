@@ -94,16 +94,19 @@ fn a_new_master_resets_no_connection_that_it_does_not_know_until_a_while_has_pas
         is_quiet(&cluster.lb2)
     })?;
     watch_resets(&cluster.lb2)?;
-    hand_over(&lb1, &lb2)?;
     // The downloads go on past the director, and their clients answer to it.
-    wait_until(PATIENCE, "resets in the end", || {
-        let after = resets(&cluster.lb2, "after")?;
-        // The rules that are still there were there when the counters were read.
-        ensure!(
-            after == [0, 0] || !is_quiet(&cluster.lb2)?,
-            "resets of quiet services: {after:?}"
-        );
-        Ok(after.iter().all(|count| *count > 0))
+    std::thread::scope(|scope| {
+        let handover = scope.spawn(|| hand_over(&lb1, &lb2));
+        wait_until(PATIENCE, "resets in the end", || {
+            let after = resets(&cluster.lb2, "after")?;
+            // The rules that are still there were there when the counters were read.
+            ensure!(
+                after == [0, 0] || !is_quiet(&cluster.lb2)?,
+                "resets of quiet services: {after:?}"
+            );
+            Ok(after.iter().all(|count| *count > 0))
+        })?;
+        handover.join().unwrap()
     })?;
     for held in held {
         let (survivors, output) = held.survivors()?;
@@ -129,7 +132,9 @@ fn connections_that_begin_during_a_handover_come_along_and_it_is_told_what_was_s
     let cluster = &scene.cluster;
     let (lb1, lb2) = scene.start(|name, priority| {
         let http = "[global]\nhttp = \"127.0.0.1:9650\"";
-        text_with_udp(name, priority).replacen("[global]", http, 1)
+        let text = text_with_udp(name, priority).replacen("[global]", http, 1);
+        // A table that goes takes its connections along.
+        text.replacen("[ipvs]", "[ipvs]\non_stop = \"keep\"", 1)
     })?;
     for director in [&lb1, &lb2] {
         director.wait_for_status("/ipvs/in_sync", &json!(true))?;
@@ -149,15 +154,7 @@ fn connections_that_begin_during_a_handover_come_along_and_it_is_told_what_was_s
     ensure!(said.contains("that had begun meanwhile"), "{said}");
     ensure!(said.contains("no peer says"), "{said}");
     lb1.wait_for_event(&["connections.peer_silent eth1", "no peer says"])?;
-    let (mut here, mut there) = Default::default();
-    wait_until(PATIENCE, "all of the old master's at the new one", || {
-        (here, there) = (udp(&cluster.lb1)?, udp(&cluster.lb2)?);
-        Ok(here.is_subset(&there))
-    })
-    .with_context(|| {
-        let lost: Vec<_> = here.difference(&there).collect();
-        format!("{said}; of {} are lost: {lost:?}", here.len())
-    })?;
+    all_come_along(&cluster.lb1, &cluster.lb2).context(said)?;
 
     let peer = "connections.peer_silent 10.78.0.11";
     lb2.wait_for_event(&[peer, "not heard on eth1"])?;
@@ -184,9 +181,31 @@ fn connections_that_begin_during_a_handover_come_along_and_it_is_told_what_was_s
         ensure!(value >= least, "{name} {value}");
     }
 
-    cluster.lb2.ip("link del eth1")?;
-    lb2.wait_for_status("/ipvs/sync/peers", &json!([]))?;
-    lb2.refused(&["sync"])?;
-    lb2.wait_for_event(&["connections.failed eth1", "no such interface"])?;
+    // The same when it is stopped.
+    lb2.stop()?;
+    lb1.wait_for_state("master")?;
+    all_come_along(&cluster.lb2, &cluster.lb1)?;
+
+    cluster.lb1.ip("link del eth1")?;
+    wait_until(PATIENCE, "the trouble", || {
+        Ok(lb1.status_text()?.contains("no such interface"))
+    })?;
+    lb1.refused(&["sync"])?;
+    lb1.wait_for_event(&["connections.failed eth1", "no such interface"])?;
+    Ok(())
+}
+
+/// Waits until the new master has every connection of the old one.
+fn all_come_along(old: &Host, new: &Host) -> Result<()> {
+    let (mut before, mut after) = Default::default();
+    wait_until(PATIENCE, "all of the old master's connections", || {
+        (before, after) = (udp(old)?, udp(new)?);
+        Ok(before.is_subset(&after))
+    })
+    .with_context(|| {
+        let lost: Vec<_> = before.difference(&after).collect();
+        format!("of {} are lost: {lost:?}", before.len())
+    })?;
+    ensure!(before.len() > 10, "only {before:?}");
     Ok(())
 }
