@@ -188,7 +188,8 @@ impl Director {
         }
     }
 
-    /// Addresses have gone to the peer: sends what began since the table went ahead, if it did.
+    /// Addresses are the peer's, or gone from here: sends what began since the table went ahead, if it
+    /// did.
     pub(super) fn send_rest_of_connections(&self) {
         if self.config.ipvs.sync.is_some() {
             drop(self.connection_sync.send_rest());

@@ -516,6 +516,10 @@ impl Director {
             }
             addresses::Report::Changed { added, removed } => {
                 info!(added, removed, "virtual addresses changed");
+                // Only now nothing more can begin here.
+                if removed > 0 {
+                    self.send_rest_of_connections();
+                }
             }
         }
     }

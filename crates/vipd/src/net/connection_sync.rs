@@ -7,10 +7,10 @@
 //! addresses this director holds, so that two directors, each master of something, do not undo each
 //! other's news.
 //!
-//! A planned handover has it sent three times: the whole table, then at once what began meanwhile,
-//! and when the addresses are the peer's what began until then. The last one finds the peer's kernel
-//! with packets of connections that it does not know; [`crate::net::firewall`] keeps it from resetting
-//! them until then.
+//! A planned handover has it sent several times: the whole table, then at once what began meanwhile,
+//! and when the addresses are the peer's, and again when they are gone from here, what began until
+//! then. The last ones come when the peer's kernel has seen packets of connections that it does not
+//! know; [`crate::net::firewall`] keeps it from resetting them meanwhile.
 //!
 //! Who is there it learns from small datagrams of its own (`hello`), each second one. They are not
 //! authenticated, as the kernel's are not: what a stranger can make of them is one transfer after the
