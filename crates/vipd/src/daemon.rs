@@ -124,7 +124,11 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |claim| drop(wake.send(Wake::Claim(claim)));
         neighbours::start(links.clone(), report).map_err(failed("packet sockets"))?
     };
-    let (connection_sync, syncing) = ConnectionSync::start(links.clone());
+    let (connection_sync, syncing) = {
+        let wake = wake.clone();
+        let report = move |report| drop(wake.send(Wake::ConnectionSync(report)));
+        ConnectionSync::start(links.clone(), report)
+    };
     let director_wake = wake.clone();
     let probes = neighbours.clone();
     let report = move |report| {

@@ -32,7 +32,7 @@ use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
 use crate::maintenance;
 use crate::metrics;
-use crate::net::connection_sync::ConnectionSync;
+use crate::net::connection_sync::{self, ConnectionSync};
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
@@ -83,6 +83,8 @@ pub enum Wake {
         /// What became of the handover.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// From what sends connections to the peer.
+    ConnectionSync(connection_sync::Report),
     /// Somebody wants the connections sent to the peer now.
     SendConnections(oneshot::Sender<Result<String, String>>),
     /// A takeover is some seconds old.
@@ -416,6 +418,7 @@ impl Director {
                 sent,
                 reply,
             } => self.hand_over(&router, Some(sent), reply),
+            Wake::ConnectionSync(report) => self.take_connection_sync(report),
             Wake::SendConnections(reply) => self.send_connections(reply),
             Wake::Settled => self.publish_holdings(),
             Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),

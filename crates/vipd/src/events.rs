@@ -76,6 +76,12 @@ pub enum Kind {
     IpvsRepaired,
     /// The kernel refused a change to the IPVS table.
     IpvsRefused,
+    /// The peer was sent the connection table, not only because time had passed.
+    ConnectionsSent,
+    /// It was not: its kernel may know none of them.
+    ConnectionsFailed,
+    /// The peer is not heard any more, or does not say how many connections it holds.
+    ConnectionsPeerSilent,
     /// A real server fails its checks.
     RealServerDown,
     /// A real server passes its checks.
@@ -112,7 +118,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 30] = [
+    pub const ALL: [Kind; 33] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -127,6 +133,9 @@ impl Kind {
         Kind::AddressRefused,
         Kind::IpvsRepaired,
         Kind::IpvsRefused,
+        Kind::ConnectionsSent,
+        Kind::ConnectionsFailed,
+        Kind::ConnectionsPeerSilent,
         Kind::RealServerDown,
         Kind::RealServerUp,
         Kind::RealServerDrained,
@@ -163,6 +172,9 @@ impl Kind {
             Kind::AddressRefused => "address.refused",
             Kind::IpvsRepaired => "ipvs.repaired",
             Kind::IpvsRefused => "ipvs.refused",
+            Kind::ConnectionsSent => "connections.sent",
+            Kind::ConnectionsFailed => "connections.failed",
+            Kind::ConnectionsPeerSilent => "connections.peer_silent",
             Kind::RealServerDown => "real_server.down",
             Kind::RealServerUp => "real_server.up",
             Kind::RealServerDrained => "real_server.drained",
@@ -188,6 +200,7 @@ impl Kind {
             | Kind::VrrpBackup
             | Kind::VrrpInitialize
             | Kind::VrrpRivalGone
+            | Kind::ConnectionsSent
             | Kind::RealServerUp
             | Kind::RealServerDrained
             | Kind::RealServerDisabled
@@ -203,6 +216,7 @@ impl Kind {
             | Kind::VrrpIncompatible
             | Kind::AddressRepaired
             | Kind::IpvsRepaired
+            | Kind::ConnectionsPeerSilent
             | Kind::RealServerDown
             | Kind::QuorumLost
             | Kind::MaintenanceOn => Level::WARN,
@@ -213,6 +227,7 @@ impl Kind {
             | Kind::AddressConflict
             | Kind::AddressRefused
             | Kind::IpvsRefused
+            | Kind::ConnectionsFailed
             | Kind::ConfigRefused => Level::ERROR,
         }
     }

@@ -1,6 +1,8 @@
 //! The metrics, encoded at the time of the scrape from what the director knows: no label set
 //! outlives its object. Names: `docs/metrics.md`.
 
+mod connection_sync;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +37,9 @@ impl Snapshot {
         let mut families = Families(Vec::new());
         routers(director, &mut families);
         general(director, &mut families);
+        if director.config.ipvs.sync.is_some() {
+            connection_sync::write(&director.connection_sync.state(), &mut families);
+        }
         let servers = director.config.virtual_servers.iter();
         let failures = servers.map(|server| {
             let reals = server.real_servers.iter();

@@ -12,16 +12,16 @@ use serde_json::json;
 
 use super::PATIENCE;
 
-const TO: &str = "10.77.0.10:80";
+pub(super) const TO: &str = "10.77.0.10:80";
 
 /// The classic cluster with a link between the directors, and servers that talk.
-struct Scene {
-    cluster: Cluster,
+pub(super) struct Scene {
+    pub(super) cluster: Cluster,
     _servers: [Process; 2],
 }
 
 impl Scene {
-    fn new(forwarding: &str) -> Result<Scene> {
+    pub(super) fn new(forwarding: &str) -> Result<Scene> {
         let cluster = Cluster::new()?;
         for (host, address) in [
             (&cluster.lb1, "10.78.0.11/24"),
@@ -46,7 +46,7 @@ impl Scene {
     }
 
     /// Starts both directors; the first is master, with both real servers.
-    fn start(&self, text: impl Fn(&str, u8) -> String) -> Result<(Director, Director)> {
+    pub(super) fn start(&self, text: impl Fn(&str, u8) -> String) -> Result<(Director, Director)> {
         let lb1 = Director::start(&self.cluster.lb1, &text("lb1", 150))?;
         let lb2 = Director::start(&self.cluster.lb2, &text("lb2", 100))?;
         lb1.wait_for_state("master")?;
@@ -61,7 +61,7 @@ impl Scene {
 }
 
 /// The configuration of a director; `sync`: further keys of `ipvs.sync`, none: without it.
-fn text(name: &str, priority: u8, forwarding: &str, sync: Option<&str>) -> String {
+pub(super) fn text(name: &str, priority: u8, forwarding: &str, sync: Option<&str>) -> String {
     let sync = sync.map_or(String::new(), |more| {
         format!("\nsync = {{ interface = \"eth1\", id = 51{more} }}")
     });
@@ -78,6 +78,36 @@ fn text(name: &str, priority: u8, forwarding: &str, sync: Option<&str>) -> Strin
             false => format!("{line}\n"),
         })
         .collect()
+}
+
+/// The same, told only on an occasion, with a virtual server of UDP: of a connection of one datagram
+/// the kernel never tells.
+pub(super) fn text_with_udp(name: &str, priority: u8) -> String {
+    let text = text(name, priority, "dr", Some(", refresh = \"0s\""));
+    format!(
+        "{text}\n[[virtual_server]]\nname = \"udp\"\naddress = \"{VIP}:53\"\nprotocol = \"udp\"\n\
+         scheduler = \"rr\"\nforwarding = \"dr\"\ncheck = {{ type = \"none\" }}\n\
+         [[virtual_server.real_server]]\naddress = \"10.77.0.21\"\n"
+    )
+}
+
+/// The clients of UDP that a director's kernel holds.
+pub(super) fn udp(host: &Host) -> Result<BTreeSet<String>> {
+    let list = host.run("cat /proc/net/ip_vs_conn")?;
+    let udp = list.lines().filter(|line| line.starts_with("UDP"));
+    let client = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().take(3).collect();
+        words.join(" ")
+    };
+    Ok(udp.map(client).collect())
+}
+
+/// How often a director has sent the whole table.
+fn transfers(director: &Director) -> Result<u64> {
+    let status = director.status()?;
+    let transfers = status.pointer("/ipvs/sync/transfers");
+    let transfers = transfers.and_then(serde_json::Value::as_u64);
+    transfers.context("no ipvs.sync in the status")
 }
 
 /// The clients of the open connections that a director's kernel holds.
@@ -112,7 +142,7 @@ fn all_survive(held: Held) -> Result<()> {
 }
 
 /// Hands over; again if a starved peer did not take over in time.
-fn hand_over(from: &Director, to: &Director) -> Result<String> {
+pub(super) fn hand_over(from: &Director, to: &Director) -> Result<String> {
     let mut said = String::new();
     wait_until(PATIENCE, "the handover", || {
         match from.vipctl(&["switchover", "web"]) {
@@ -173,6 +203,8 @@ fn without_sync_none_survives_and_with_mh_and_sloppy_tcp_all_do() -> Result<()> 
     let (survivors, output) = held.survivors()?;
     ensure!(survivors == 0, "{output}");
     ensure!(output.matches("reset").count() == 4, "{output}");
+    let rules = lb2.host.run("nft list ruleset")?;
+    ensure!(!rules.contains("vipd"), "{rules}");
 
     let stateless = |name: &str, priority| {
         text(name, priority, "dr", None).replace(
@@ -198,42 +230,31 @@ fn a_peer_that_comes_up_gets_the_table_and_twenty_thousand_arrive_complete() -> 
     const MANY: usize = 20_000;
     let scene = Scene::new("dr")?;
     let cluster = &scene.cluster;
-    let never = |name: &str, priority| {
-        let text = text(name, priority, "dr", Some(", refresh = \"0s\""));
-        format!(
-            "{text}\n[[virtual_server]]\nname = \"udp\"\naddress = \"{VIP}:53\"\nprotocol = \"udp\"\n\
-             scheduler = \"rr\"\nforwarding = \"dr\"\ncheck = {{ type = \"none\" }}\n\
-             [[virtual_server.real_server]]\naddress = \"10.77.0.21\"\n"
-        )
-    };
-    let (lb1, lb2) = scene.start(never)?;
+    let (lb1, lb2) = scene.start(text_with_udp)?;
     lb2.stop()?;
     let held = Held::open(&cluster.client, "held", TO)?;
-    let lb2 = Director::start(&cluster.lb2, &never("lb2", 100))?;
+    let lb2 = Director::start(&cluster.lb2, &text_with_udp("lb2", 100))?;
     peer_holds(&cluster.lb1, &cluster.lb2, 4).with_context(|| lb1.log())?;
     all_survive(held)?;
 
     // Nobody there listens; a word from each port is a connection all the same.
     cluster.rs1.drop_incoming("udp dport 53")?;
+    restarted_alone(&scene, &lb1)?;
     let sender = cluster.client.spawn(
         "many",
         &lab::binary("lab")?,
         &["many", "10.77.0.10:53", &MANY.to_string()],
     )?;
     sender.wait_for_output(PATIENCE, "sent 20000")?;
-    let udp = |host: &Host| -> Result<usize> {
-        let list = host.run("cat /proc/net/ip_vs_conn")?;
-        Ok(list.lines().filter(|line| line.starts_with("UDP")).count())
-    };
-    let (mut here, mut said) = (udp(&cluster.lb1)?, String::new());
+    let (mut here, mut said) = (udp(&cluster.lb1)?.len(), String::new());
     ensure!(
         here > MANY / 2,
         "only {here} of {MANY} connections were made"
     );
     wait_until(PATIENCE, "all of them at the peer", || {
         said = lb1.vipctl(&["sync"])?;
-        here = udp(&cluster.lb1)?;
-        Ok(udp(&cluster.lb2)? == here)
+        here = udp(&cluster.lb1)?.len();
+        Ok(udp(&cluster.lb2)?.len() == here)
     })
     .with_context(|| said.clone())?;
     println!("{here} connections of a client: {said}");
@@ -244,4 +265,23 @@ fn a_peer_that_comes_up_gets_the_table_and_twenty_thousand_arrive_complete() -> 
         status["ipvs"]
     );
     lb2.stop()
+}
+
+/// The backup daemon of the peer's kernel is stopped, and vipd there starts it again: it gets what
+/// it lacks.
+fn restarted_alone(scene: &Scene, lb1: &Director) -> Result<()> {
+    let cluster = &scene.cluster;
+    let few = ["many", "10.77.0.10:53", "300"];
+    let sender = cluster.client.spawn("few", &lab::binary("lab")?, &few)?;
+    sender.wait_for_output(PATIENCE, "sent 300")?;
+    let before = transfers(lb1)?;
+    cluster.lb2.run("ipvsadm --stop-daemon backup")?;
+    wait_until(PATIENCE, "the table goes out again", || {
+        Ok(transfers(lb1)? > before)
+    })?;
+    wait_until(PATIENCE, "the peer has it", || {
+        let (here, there) = (udp(&cluster.lb1)?, udp(&cluster.lb2)?);
+        Ok(!here.is_empty() && here.is_subset(&there))
+    })
+    .map(|_| ())
 }

@@ -27,6 +27,29 @@ pub enum Unsendable {
 }
 
 impl Unsendable {
+    /// Every reason.
+    pub const ALL: [Unsendable; 6] = [
+        Unsendable::Closed,
+        Unsendable::NoService,
+        Unsendable::NoDestination,
+        Unsendable::SeveralMarks,
+        Unsendable::Engine,
+        Unsendable::MixedFamilies,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Unsendable::Closed => "closed",
+            Unsendable::NoService => "no_service",
+            Unsendable::NoDestination => "no_real_server",
+            Unsendable::SeveralMarks => "several_marks",
+            Unsendable::Engine => "engine",
+            Unsendable::MixedFamilies => "mixed_families",
+        }
+    }
+
     /// Its words.
     #[must_use]
     pub fn name(self) -> &'static str {

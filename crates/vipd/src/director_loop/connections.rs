@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use ipvs::{Daemon, DaemonRole, ServiceKey, Table};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Director, Router, Wake};
-use crate::net::connection_sync::{Outcome, Plan};
+use crate::events::Kind;
+use crate::net::connection_sync::{Outcome, Plan, Report};
 use crate::reconcile;
 use crate::status::{SyncPeerStatus, SyncStatus, rfc3339};
 
@@ -18,6 +19,8 @@ use crate::status::{SyncPeerStatus, SyncStatus, rfc3339};
 const BEFORE_HANDOVER: Duration = Duration::from_secs(20);
 /// The same before a stop and maintenance, for which somebody else may be waiting.
 const BEFORE_STOP: Duration = Duration::from_secs(3);
+/// How long a stop waits, with the addresses gone, for what began meanwhile.
+const BEFORE_END: Duration = Duration::from_secs(2);
 /// How long after a takeover connections may still come in: the kernel's daemon keeps what it has to
 /// tell for up to two seconds, and looks each second.
 pub(crate) const ARRIVING: Duration = Duration::from_secs(5);
@@ -159,7 +162,7 @@ impl Director {
         if self.config.ipvs.sync.is_none() {
             return Some(reply);
         }
-        let (sending, wake) = (self.connection_sync.send(), self.wake.clone());
+        let (sending, wake) = (self.connection_sync.send_ahead(), self.wake.clone());
         let router = router.to_owned();
         tokio::spawn(async move {
             let sent = words(tokio::time::timeout(BEFORE_HANDOVER, sending).await);
@@ -176,11 +179,56 @@ impl Director {
     pub(super) fn send_before_leaving(&self) -> impl Future<Output = ()> + Send + use<> {
         let some = self.config.ipvs.sync.is_some()
             && self.routers.values().any(|router| router.report.hold);
-        let sending = some.then(|| self.connection_sync.send());
+        let sending = some.then(|| self.connection_sync.send_ahead());
         async move {
             if let Some(sending) = sending {
                 let sent = words(tokio::time::timeout(BEFORE_STOP, sending).await);
                 info!("connections: {sent}");
+            }
+        }
+    }
+
+    /// Addresses are the peer's, or gone from here: sends what began since the table went ahead, if it
+    /// did.
+    pub(super) fn send_rest_of_connections(&self) {
+        if self.config.ipvs.sync.is_some() {
+            drop(self.connection_sync.send_rest());
+        }
+    }
+
+    /// The same at the end of a stop; ready when it is done.
+    pub(super) fn send_rest_before_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let some = self.config.ipvs.sync.is_some();
+        let sending = some.then(|| self.connection_sync.send_rest());
+        async move {
+            if let Some(sending) = sending {
+                // What is not sent by then comes too late anyway.
+                let _ = tokio::time::timeout(BEFORE_END, sending).await;
+            }
+        }
+    }
+
+    /// What became of transfers, and of the peer.
+    pub(super) fn take_connection_sync(&self, report: Report) {
+        let sync = self.config.ipvs.sync.as_ref();
+        let interface = sync.map_or("", |sync| sync.interface.as_str());
+        let events = &self.events;
+        match report {
+            Report::Sent { outcome } => {
+                events.record(Kind::ConnectionsSent, interface, outcome.words());
+            }
+            Report::Unanswered { outcome } => {
+                events.record(Kind::ConnectionsPeerSilent, interface, outcome.words());
+            }
+            Report::Failed { why } => {
+                let message = format!("the peer was not sent the connections: {why}");
+                events.record(Kind::ConnectionsFailed, interface, message);
+            }
+            Report::Silent { peer } => {
+                let message = format!(
+                    "not heard on {interface} any more: nobody takes connections over from here"
+                );
+                events.record(Kind::ConnectionsPeerSilent, peer.to_string(), message);
             }
         }
     }
@@ -190,10 +238,7 @@ impl Director {
 fn words(sent: Result<Result<Outcome, String>, tokio::time::error::Elapsed>) -> String {
     match sent {
         Ok(Ok(outcome)) => outcome.words(),
-        Ok(Err(why)) => {
-            warn!("connections were not sent to the peer: {why}");
-            format!("connections were not sent to the peer: {why}")
-        }
+        Ok(Err(why)) => format!("connections were not sent to the peer: {why}"),
         Err(_) => "the connections were not all sent in time".to_owned(),
     }
 }

@@ -135,6 +135,9 @@ impl Director {
             transitions: before.map_or(0, |b| b.transitions) + u64::from(moved),
             report,
         };
+        if before.is_some_and(|before| before.report.hold) && !router.report.hold {
+            self.send_rest_of_connections();
+        }
         self.routers.insert(name.clone(), Box::new(router));
         self.judge_switchovers(&name);
         if changed || role_changed {
@@ -513,6 +516,10 @@ impl Director {
             }
             addresses::Report::Changed { added, removed } => {
                 info!(added, removed, "virtual addresses changed");
+                // Only now nothing more can begin here.
+                if removed > 0 {
+                    self.send_rest_of_connections();
+                }
             }
         }
     }

@@ -53,6 +53,7 @@ impl Director {
                     Wake::Vrrp(_)
                     | Wake::Kernel(_)
                     | Wake::Holdings(_)
+                    | Wake::ConnectionSync(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
                     | Wake::Track(_)
@@ -82,6 +83,8 @@ impl Director {
         if !unfinished.is_empty() {
             self.release_holdings(&unfinished.join(", ")).await;
         }
+        // The kernel's own daemon loses what it has not told yet.
+        self.send_rest_before_end().await;
         if self.config.ipvs.on_stop == OnStop::Remove {
             self.want_nothing();
         }

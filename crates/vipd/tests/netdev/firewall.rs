@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipvs::Protocol;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use vipd::config::Config;
 use vipd::net::firewall::{self, Firewall, FullNat, Mark, Report, render};
 
 use crate::lan::{Lan, in_lan, soon};
@@ -237,6 +238,137 @@ fn services(keep: bool) -> Firewall {
         ]),
         keep,
     }
+}
+
+/// `web` holds 10.0.0.9 and fd00::9, `other` 10.0.0.8: services by address and by marks.
+const SERVICES: &str = r#"
+[[vrrp]]
+name = "web"
+interface = "eth0"
+vrid = 51
+virtual_addresses = ["10.0.0.9/24", { address = "fd00::9/64", advertise = false }]
+[[vrrp]]
+name = "other"
+interface = "eth0"
+vrid = 52
+virtual_addresses = ["10.0.0.8/24"]
+[[virtual_server]]
+name = "one port"
+addresses = ["10.0.0.9:80", "[fd00::9]:80", "10.0.0.8:80"]
+[[virtual_server]]
+name = "every port"
+address = "[fd00::9]:0"
+persistence = { timeout = "60s" }
+[[virtual_server]]
+name = "udp"
+address = "10.0.0.9:53"
+protocol = "udp"
+[[virtual_server]]
+name = "marked"
+fwmark = 1
+mark = [
+  { address = "10.0.0.9", ports = [443, "8000-8100"] },
+  { address = "fd00::9", ports = ["8000-8100"] },
+  { address = "10.0.0.9", ports = [90], protocol = "udp" },
+  { address = "10.0.0.8" },
+  { address = "10.0.0.1", ports = [90] },
+]
+[[virtual_server]]
+name = "marked by its user"
+fwmark = 2
+"#;
+
+fn quiet(arriving: &str) -> Firewall {
+    let config = Config::parse(SERVICES, "vipd.toml").unwrap();
+    let firewall = Firewall::of(&config, |_| false, |name| name == arriving);
+    Firewall {
+        quiet: firewall.quiet,
+        ..Firewall::default()
+    }
+}
+
+#[test]
+fn tcp_services_by_address_and_by_mark_are_quiet_at_the_addresses_of_their_router() {
+    let shown = |name: &str| -> Vec<String> {
+        let quiet = quiet(name).quiet.into_iter();
+        quiet
+            .map(|(ip, (first, last))| format!("{ip} {first}-{last}"))
+            .collect()
+    };
+    let web = [
+        "10.0.0.9 80-80",
+        "10.0.0.9 443-443",
+        "10.0.0.9 8000-8100",
+        "fd00::9 0-65535",
+        "fd00::9 80-80",
+        "fd00::9 8000-8100",
+    ];
+    assert_eq!(shown("web"), web);
+    assert_eq!(shown("other"), ["10.0.0.8 1-65535", "10.0.0.8 80-80"]);
+    assert!(shown("neither").is_empty());
+}
+
+#[test]
+fn quiet_services_send_no_reset_and_everything_else_does() {
+    in_lan(|lan| async move {
+        lan.ip("a", "addr add 10.0.0.9/24 dev eth0");
+        lan.ip("a", "addr add fd00::9/64 dev eth0 nodad");
+        let all = [
+            "10.0.0.9 80",
+            "10.0.0.9 443",
+            "10.0.0.9 8100",
+            "fd00::9 80",
+            "fd00::9 8000",
+            "fd00::9 90",
+            "10.0.0.9 90",
+            "10.0.0.1 80",
+            "fd00::1 80",
+        ];
+        assert_eq!(resetting(&lan, &all).await, all);
+        let worker = Worker::start();
+        worker.wanted.send_replace(Arc::new(quiet("web")));
+        soon("the table", || {
+            table(&lan).matches("counter packets 0").count() == 5
+        })
+        .await;
+        assert_eq!(resetting(&lan, &all).await, all[6..]);
+        let dropped = table(&lan);
+        assert!(!dropped.contains("counter packets 0"), "{dropped}");
+        worker.wanted.send_replace(Arc::new(Firewall::default()));
+        soon("no table", || table(&lan).is_empty()).await;
+        assert_eq!(resetting(&lan, &all).await, all);
+        assert_eq!(worker.reports(), []);
+        worker.stop().await;
+    });
+}
+
+/// Which of the addresses and ports, where nobody listens, answer the client with a reset.
+async fn resetting<'a>(lan: &Arc<Lan>, targets: &[&'a str]) -> Vec<&'a str> {
+    let script = "import errno,socket,sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+s = socket.socket(family)
+s.settimeout(1)
+error = s.connect_ex((sys.argv[1], int(sys.argv[2])))
+sys.exit({errno.ECONNREFUSED: 0, errno.EAGAIN: 1}.get(error, 2))";
+    let mut resetting = Vec::new();
+    for target in targets {
+        let status = tokio::process::Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &lan.namespace("c"),
+                "python3",
+                "-c",
+                script,
+            ])
+            .args(target.split(' '))
+            .status();
+        match status.await.unwrap().code() {
+            Some(0) => resetting.push(*target),
+            code => assert_eq!(code, Some(1), "{target}"),
+        }
+    }
+    resetting
 }
 
 #[test]

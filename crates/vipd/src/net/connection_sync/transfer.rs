@@ -1,15 +1,16 @@
 //! The whole connection table, from the kernel's list to the peer's backup daemon. Blocks: it reads
 //! a file that may be large, line by line, and sends no faster than the peer takes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use ipvs::sync::{OVERHEAD, Packer, Unsendable, entry_of};
+use ipvs::sync::{Entry, OVERHEAD, Packer, Unsendable, entry_of};
 use ipvs::{Connection, Table};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -18,7 +19,7 @@ use crate::config::Sync;
 /// The kernel's list of connections.
 const LIST: &str = "/proc/net/ip_vs_conn";
 /// So many datagrams leave at once; a receive buffer of the default size takes ten times as many.
-const BURST: usize = 8;
+const BURST: u64 = 8;
 /// From one burst to the next: at most 32,000 connections a second.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Bytes that are read ahead of sending: the list is read by position, so that a slow reader sees
@@ -34,12 +35,18 @@ pub struct Outcome {
     pub at: SystemTime,
     /// Connections that were sent.
     pub sent: u64,
+    /// In so many datagrams.
+    pub datagrams: u64,
+    /// Connections that began while these were sent, and were sent after them.
+    pub later: u64,
     /// Those that were not, by reason.
     pub skipped: BTreeMap<Unsendable, u64>,
     /// How long it took.
     pub took: Duration,
     /// How much of that was until the kernel's list was read.
     pub read: Duration,
+    /// Whether peers are asked how many connections they hold.
+    pub asked: bool,
     /// How many connections the peer says that it holds.
     pub held: Option<u32>,
 }
@@ -63,27 +70,59 @@ impl Outcome {
             // Writing to a String does not fail.
             let _ = write!(words, " (not sent: {})", skipped.join(", "));
         }
+        if self.later > 0 {
+            let _ = write!(words, ", then {} that had begun meanwhile", self.later);
+        }
         let _ = match self.held {
             Some(held) => write!(words, "; the peer holds {held}"),
-            None => write!(words, "; no peer says how many it holds"),
+            None if self.asked => write!(words, "; no peer says how many it holds"),
+            None => Ok(()),
         };
         words
     }
 }
 
-/// Sends the connections of the services of the table.
+/// Connections that were sent, in the state that they were sent in. A hash each: a million take
+/// some 20 MB.
+#[derive(Default)]
+pub(super) struct Told {
+    hashes: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Told {
+    /// Takes note; returns whether it is new.
+    fn is_new(&mut self, entry: &Entry) -> bool {
+        let whenever = Entry {
+            timeout: 0,
+            ..*entry
+        };
+        self.hashes.insert(self.hasher.hash_one(whenever))
+    }
+}
+
+/// Sends the connections of the services of the table; those that were told of already are passed
+/// over, and the others are now.
 ///
 /// # Errors
 ///
 /// The list cannot be read, or the interface does not take the datagrams.
-pub(super) fn transfer(sync: &Sync, index: u32, table: &Table) -> io::Result<Outcome> {
+pub(super) fn transfer(
+    sync: &Sync,
+    index: u32,
+    table: &Table,
+    mut told: Option<&mut Told>,
+) -> io::Result<Outcome> {
     let begun = Instant::now();
     let mut outcome = Outcome {
         at: SystemTime::now(),
         sent: 0,
+        datagrams: 0,
+        later: 0,
         skipped: BTreeMap::new(),
         took: Duration::ZERO,
         read: Duration::ZERO,
+        asked: false,
         held: None,
     };
     let socket = socket(sync)?;
@@ -108,13 +147,16 @@ pub(super) fn transfer(sync: &Sync, index: u32, table: &Table) -> io::Result<Out
         };
         match entry_of(&connection, table) {
             Ok(entry) => {
+                if told.as_mut().is_some_and(|told| !told.is_new(&entry)) {
+                    continue;
+                }
                 outcome.sent += 1;
                 if let Some(datagram) = packer.push(&entry) {
                     room = room.saturating_sub(datagram.len());
                     waiting.push(datagram);
                 }
                 if room == 0 {
-                    send(&socket, &to, &mut waiting)?;
+                    outcome.datagrams += send(&socket, &to, &mut waiting)?;
                     room = AHEAD;
                 }
             }
@@ -123,20 +165,23 @@ pub(super) fn transfer(sync: &Sync, index: u32, table: &Table) -> io::Result<Out
     }
     waiting.extend(packer.finish());
     outcome.read = begun.elapsed();
-    send(&socket, &to, &mut waiting)?;
+    outcome.datagrams += send(&socket, &to, &mut waiting)?;
     outcome.took = begun.elapsed();
     outcome.at = SystemTime::now();
     Ok(outcome)
 }
 
-fn send(socket: &Socket, to: &SockAddr, waiting: &mut Vec<Vec<u8>>) -> io::Result<()> {
-    for (number, datagram) in (1_usize..).zip(waiting.drain(..)) {
+/// Returns how many that were.
+fn send(socket: &Socket, to: &SockAddr, waiting: &mut Vec<Vec<u8>>) -> io::Result<u64> {
+    let mut sent: u64 = 0;
+    for datagram in waiting.drain(..) {
         socket.send_to(&datagram, to)?;
-        if number.is_multiple_of(BURST) {
+        sent += 1;
+        if sent.is_multiple_of(BURST) {
             sleep(PAUSE);
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// How many connections this kernel holds.
@@ -193,5 +238,38 @@ pub(super) fn destination(group: IpAddr, port: u16, index: u32) -> SocketAddr {
     match group {
         IpAddr::V4(group) => SocketAddr::from((group, port)),
         IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, index).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use ipvs::sync::Addresses;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_told_once_for_each_state_whatever_its_time() {
+        let entry = |client_port, state, timeout| Entry {
+            protocol: 6,
+            flags: 3,
+            state,
+            addresses: Addresses::V4 {
+                client: Ipv4Addr::new(10, 0, 0, 100),
+                virtual_address: Ipv4Addr::new(10, 0, 0, 10),
+                destination: Ipv4Addr::new(10, 0, 0, 21),
+            },
+            client_port,
+            virtual_port: 80,
+            destination_port: 80,
+            mark: 0,
+            timeout,
+        };
+        let mut told = Told::default();
+        assert!(told.is_new(&entry(1000, 1, 900)));
+        assert!(!told.is_new(&entry(1000, 1, 899)));
+        assert!(told.is_new(&entry(1000, 4, 120)));
+        assert!(told.is_new(&entry(1001, 1, 900)));
     }
 }

@@ -8,14 +8,18 @@ use ipvs::{DestinationKey, Family, Protocol, ServiceKey};
 
 use crate::config::{Config, OnStop, VirtualAddress, VirtualServer, Vrrp};
 
+/// Every port that a packet can have.
+const EVERY_PORT: (u16, u16) = (0, u16::MAX);
+
 /// What the table does. With nothing in its sets there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Firewall {
     /// Addresses, with the interface that carries them, that this host does not take packets for.
     pub refused: BTreeSet<(String, IpAddr)>,
-    /// Virtual TCP services (port 0: every port) for which this host sends no resets: their
-    /// connections may still be on their way to this kernel, and until then they look unknown.
-    pub quiet: BTreeSet<SocketAddr>,
+    /// Addresses, and the first and last TCP port, of virtual services for which this host sends no
+    /// resets: their connections may still be on their way to this kernel, and until then they look
+    /// unknown.
+    pub quiet: BTreeSet<(IpAddr, (u16, u16))>,
     /// Packets that get a firewall mark, whoever is master: a mark without a service does nothing.
     pub marks: BTreeSet<Mark>,
     /// Connections whose client address gives way to this host's.
@@ -92,26 +96,33 @@ impl Firewall {
     }
 }
 
-fn quiet(config: &Config, arriving: impl Fn(&str) -> bool) -> BTreeSet<SocketAddr> {
+/// A service by a mark that somebody else sets is at no address known here.
+fn quiet(config: &Config, arriving: impl Fn(&str) -> bool) -> BTreeSet<(IpAddr, (u16, u16))> {
     let arriving = config.vrrp.iter().filter(|vrrp| arriving(&vrrp.name));
     let addresses: BTreeSet<IpAddr> = arriving
         .flat_map(|vrrp| &vrrp.addresses)
         .map(VirtualAddress::ip)
         .collect();
-    let keys = config
-        .virtual_servers
-        .iter()
-        .flat_map(|server| &server.keys);
-    let services = keys.filter_map(|key| match key {
+    let servers = || config.virtual_servers.iter();
+    let by_address = servers().flat_map(|server| &server.keys);
+    let by_address = by_address.filter_map(|key| match key {
         ServiceKey::Address {
             protocol: Protocol::Tcp,
             address,
-        } => Some(*address),
+        } => Some((address.ip(), ports_of(address.port()))),
         ServiceKey::Address { .. } | ServiceKey::FirewallMark { .. } => None,
     });
-    services
-        .filter(|address| addresses.contains(&address.ip()))
+    let by_mark = servers().flat_map(marks_of);
+    let by_mark = by_mark.filter(|mark| mark.protocol == Protocol::Tcp);
+    by_address
+        .chain(by_mark.map(|mark| (mark.address, mark.ports)))
+        .filter(|(address, _)| addresses.contains(address))
         .collect()
+}
+
+/// The ports of a service: 0 is every one.
+fn ports_of(port: u16) -> (u16, u16) {
+    if port == 0 { EVERY_PORT } else { (port, port) }
 }
 
 fn marks_of(server: &VirtualServer) -> Vec<Mark> {
@@ -281,18 +292,21 @@ fn refused_sets(refused: &BTreeSet<(String, IpAddr)>) -> Vec<Set> {
     sets.filter(|set| !set.elements.is_empty()).collect()
 }
 
-fn quiet_sets(quiet: &BTreeSet<SocketAddr>) -> Vec<Set> {
-    let (with, without) = (
-        |a: &&SocketAddr| a.port() != 0,
-        |a: &&SocketAddr| a.port() == 0,
-    );
-    let one_port = quiet.iter().filter(with).map(|address| {
-        let element = format!("{} . {}", address.ip(), address.port());
-        (Family::of(address.ip()), element)
-    });
-    let every_port = quiet.iter().filter(without);
-    let every_port = every_port.map(|a| (Family::of(a.ip()), a.ip().to_string()));
-    let mut sets = by_family(one_port, |family| match family {
+/// Ranges have sets of their own: a service by address may have a port of one, which one set would
+/// not take.
+fn quiet_sets(quiet: &BTreeSet<(IpAddr, (u16, u16))>) -> Vec<Set> {
+    let (mut one_port, mut every_port, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+    for (address, ports) in quiet {
+        let ((first, last), family) = (*ports, Family::of(*address));
+        if *ports == EVERY_PORT {
+            every_port.push((family, address.to_string()));
+        } else if first == last {
+            one_port.push((family, format!("{address} . {first}")));
+        } else {
+            ranges.push((family, format!("{address} . {first}-{last}")));
+        }
+    }
+    let mut sets = by_family(one_port.into_iter(), |family| match family {
         Family::V4 => (
             "set quiet4",
             "ipv4_addr . inet_service",
@@ -304,7 +318,19 @@ fn quiet_sets(quiet: &BTreeSet<SocketAddr>) -> Vec<Set> {
             "tcp flags & rst == rst ip6 saddr . tcp sport @quiet6 counter drop",
         ),
     });
-    sets.extend(by_family(every_port, |family| match family {
+    sets.extend(by_family(ranges.into_iter(), |family| match family {
+        Family::V4 => (
+            "set quiet_ranges4",
+            "ipv4_addr . inet_service\n\t\tflags interval",
+            "tcp flags & rst == rst ip saddr . tcp sport @quiet_ranges4 counter drop",
+        ),
+        Family::V6 => (
+            "set quiet_ranges6",
+            "ipv6_addr . inet_service\n\t\tflags interval",
+            "tcp flags & rst == rst ip6 saddr . tcp sport @quiet_ranges6 counter drop",
+        ),
+    }));
+    sets.extend(by_family(every_port.into_iter(), |family| match family {
         Family::V4 => (
             "set quiet_every_port4",
             "ipv4_addr",
