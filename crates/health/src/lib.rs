@@ -14,8 +14,8 @@ pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
     TlsSpec,
 };
-pub use failure::{Failure, Phase};
+pub use failure::{BodyWanted, Failure, Phase};
 pub use pattern::Pattern;
-pub use probe::{Passed, Probe, Weight};
+pub use probe::{Passed, Probe, Step, Weight};
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};
