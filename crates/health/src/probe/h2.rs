@@ -70,8 +70,9 @@ pub(super) async fn beside<T>(
 
 /// What an error of an HTTP/2 connection means.
 pub(super) fn explain(error: &hyper::Error) -> Failure {
-    match explain::explain(error) {
-        Failure::Protocol(what) => Failure::Protocol(format!("HTTP/2: {what}")),
-        other => other,
+    let failure = explain::explain(error);
+    if let Failure::Protocol(what) = failure {
+        return Failure::Protocol(format!("HTTP/2: {what}"));
     }
+    failure
 }

@@ -20,7 +20,7 @@ use client::Client;
 use direct::Direct;
 use request::Request;
 
-pub(super) use request::{authority, header_value, server_name};
+pub(super) use request::{authority, server_name};
 
 #[derive(Debug)]
 pub(super) struct HttpProbe {

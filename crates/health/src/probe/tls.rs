@@ -195,11 +195,11 @@ fn read_identity(
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
     let chain = read_certificates("certificate", &identity.certificate)?;
     let pem = read("key", &identity.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            of_file("key", &identity.key, &"there is no private key in it")
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        if let rustls::pki_types::pem::Error::NoItemsFound = error {
+            return of_file("key", &identity.key, &"there is no private key in it");
         }
-        other => of_file("key", &identity.key, &other),
+        of_file("key", &identity.key, &error)
     })?;
     Ok((chain, key))
 }

@@ -7,14 +7,20 @@
     reason = "a test fails by panicking"
 )]
 
+mod answers;
+mod certificates;
+mod grpc;
 mod http;
 mod nginx;
 mod rerun;
 mod runner;
+mod route;
 mod scratch;
+mod smtp;
 mod socket;
 mod tcp;
 mod tls;
+mod tls_check;
 
 use std::net::SocketAddr;
 use std::time::Duration;

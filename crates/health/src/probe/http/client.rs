@@ -58,7 +58,7 @@ impl Client {
 
     /// Where a probe begins.
     pub(super) fn first_phase(&self) -> Phase {
-        match self.expiry {
+        match &self.expiry {
             Some(_tls) => Phase::ConnectingTls,
             None => Phase::Connecting,
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, http};
+use hyper::Method;
 use reqwest::Url;
 
 use crate::check::{HttpSpec, TlsSpec};
@@ -154,7 +154,7 @@ fn headers(target: SocketAddr, http: &HttpSpec) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
-pub(in crate::probe) fn header_value(value: &str) -> Result<http::HeaderValue, Failure> {
+fn header_value(value: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(value)
         .map_err(|_| Failure::Invalid(format!("{value:?} is not a header value")))
 }
