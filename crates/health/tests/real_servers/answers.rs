@@ -140,7 +140,9 @@ async fn a_server_that_does_not_speak_http_2_is_told_so() {
     let failure = outcome(nginx.http, two(get("/"))).await.unwrap_err();
     assert_eq!(failure.reason(), "protocol", "{failure}");
     assert!(
-        failure.to_string().starts_with("not a valid answer: HTTP/2: "),
+        failure
+            .to_string()
+            .starts_with("not a valid answer: HTTP/2: "),
         "{failure}"
     );
     let garbage = serve_pieces(vec![b"hello\r\n".to_vec()], Duration::from_secs(1)).await;

@@ -5,11 +5,16 @@ use std::process::Command;
 
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
+/// What `openssl ca` must have, which alone can set both dates.
+const CONFIG: &str = "[ca]\ndefault_ca=own\n[own]\nnew_certs_dir=.\ndatabase=index\nrand_serial=yes
+default_md=sha256\npolicy=any\nunique_subject=no\n[any]\ncommonName=supplied\n";
+
 /// When a certificate is valid.
 #[derive(Clone, Copy)]
 pub(crate) enum Validity {
     /// For two days.
     Now,
+    /// In January 2020.
     Past,
 }
 
@@ -40,22 +45,27 @@ pub(crate) fn authority(dir: &Path) {
 
 /// `{who}.pem` and `{who}.key` for the names, signed by the authority of the directory.
 pub(crate) fn issue(dir: &Path, who: &str, names: &str, validity: Validity) {
-    let days = match validity {
-        Validity::Now => "2",
-        Validity::Past => "-1",
-    };
     openssl(
         dir,
         &format!("req {KEY} -keyout {who}.key -out {who}.csr -subj /CN={who}"),
     );
     std::fs::write(dir.join("names"), format!("subjectAltName={names}")).unwrap();
-    openssl(
-        dir,
-        &format!(
-            "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
-             -extfile names -out {who}.pem"
+    let with = "-extfile names";
+    let issue = match validity {
+        Validity::Now => format!(
+            "x509 -req -in {who}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 {with} \
+             -out {who}.pem"
         ),
-    );
+        Validity::Past => {
+            std::fs::write(dir.join("ca.conf"), CONFIG).unwrap();
+            std::fs::write(dir.join("index"), "").unwrap();
+            format!(
+                "ca -batch -notext -config ca.conf -in {who}.csr -cert ca.pem -keyfile ca.key \
+                 -startdate 20200101000000Z -enddate 20200201000000Z {with} -out {who}.pem"
+            )
+        }
+    };
+    openssl(dir, &issue);
 }
 
 fn openssl(dir: &Path, arguments: &str) {

@@ -85,7 +85,11 @@ async fn what_this_machine_does_not_have_is_not_held_against_the_target() {
         source: Some("192.0.2.9".parse().unwrap()),
         ..Route::default()
     };
-    local(elsewhere, "this machine does not have the address 192.0.2.9").await;
+    local(
+        elsewhere,
+        "this machine does not have the address 192.0.2.9",
+    )
+    .await;
     let nowhere = Route {
         interface: Some("nowhere0".into()),
         ..Route::default()
@@ -162,7 +166,7 @@ fn a_firewall_mark_is_on_every_connection_of_every_type() {
 fn an_interface_is_the_only_one_that_a_check_leaves_by() {
     if rerun_in_namespace(
         "route::an_interface_is_the_only_one_that_a_check_leaves_by",
-        "ip link add other type dummy\nip link set other up",
+        "ip link add other type veth peer name beyond\nip link set other up",
     ) {
         return;
     }

@@ -50,10 +50,9 @@ async fn the_end_of_a_certificate_is_a_warning_before_it_is_a_failure() {
         ..policy
     };
     let server = SServer::start(&files, "server", free_address(), &[]);
-    let soon = Some("certificate expires in 1 day");
     for policy in [files.policy("web.test"), tls_policy(false, None)] {
         let warning = warning(server.address, within(14, policy.clone())).await;
-        assert_eq!(warning.as_deref(), soon);
+        assert_ends_soon(warning.as_deref());
         let none = self::warning(server.address, within(1, policy.clone())).await;
         assert_eq!(none, None);
         assert_eq!(self::warning(server.address, within(0, policy)).await, None);
@@ -66,9 +65,10 @@ async fn the_end_of_a_certificate_is_a_warning_before_it_is_a_failure() {
     )
     .await;
     let unverified = within(14, tls_policy(false, None));
-    assert_eq!(
-        warning(server.address, unverified).await.as_deref(),
-        Some("certificate expired 1 day ago")
+    let words = warning(server.address, unverified).await.unwrap();
+    assert!(
+        words.starts_with("certificate expired ") && words.ends_with(" days ago"),
+        "{words}"
     );
 }
 
@@ -90,8 +90,7 @@ async fn an_http_check_warns_of_its_certificates_end_too() {
         };
         let check = spec(nginx.https, CheckKind::Http(http));
         let passed = Probe::new(&check).unwrap().run().await.unwrap();
-        let warning = passed.warning.as_deref();
-        assert_eq!(warning, Some("certificate expires in 1 day"), "{version:?}");
+        assert_ends_soon(passed.warning.as_deref());
     }
 }
 
@@ -189,12 +188,7 @@ async fn a_server_that_is_no_tls_server_is_told_what_it_does() {
     let any = || tls_policy(false, None);
     check(free_address(), any(), "connection refused").await;
     let garbage = serve_pieces(vec![b"220 mail.test\r\n".to_vec()], Duration::ZERO).await;
-    check(
-        garbage,
-        any(),
-        "the server does not speak TLS on this port",
-    )
-    .await;
+    check(garbage, any(), "the server does not speak TLS on this port").await;
     let closes = serve(|stream, _| async move { drop(stream) }).await;
     check(
         closes,
@@ -218,7 +212,10 @@ async fn a_server_that_hangs_is_a_timeout_that_says_where() {
         failure.to_string(),
         "no answer within 200ms (still connecting)"
     );
-    let drips = serve_pieces(vec![vec![0x16]; 1000], Duration::from_millis(20)).await;
+    // The head of a record (a handshake of 1024 bytes), then its bytes one by one.
+    let head = [0x16, 3, 3, 4, 0].into_iter().chain([2; 1000]);
+    let pieces = head.map(|byte| vec![byte]).collect();
+    let drips = serve_pieces(pieces, Duration::from_millis(20)).await;
     for address in [serve_silence().await, drips] {
         let failure = hasty(address).await;
         assert!(
@@ -236,6 +233,18 @@ async fn a_server_that_hangs_is_a_timeout_that_says_where() {
             "{failure}"
         );
     }
+}
+
+/// The certificates here last two days, less the time since they were made.
+pub(crate) fn assert_ends_soon(warning: Option<&str>) {
+    let expected = [
+        "certificate expires in 2 days",
+        "certificate expires in 1 day",
+    ];
+    assert!(
+        warning.is_some_and(|warning| expected.contains(&warning)),
+        "{warning:?}"
+    );
 }
 
 fn assert_refused(version: &str, outcome: Result<(), Failure>) {
@@ -321,7 +330,12 @@ impl SServer {
     fn start(files: &Files, who: &str, address: SocketAddr, arguments: &[&str]) -> SServer {
         let mut child = Command::new("openssl")
             .args(["s_server", "-quiet", "-accept", &address.to_string()])
-            .args(["-cert", &format!("{who}.pem"), "-key", &format!("{who}.key")])
+            .args([
+                "-cert",
+                &format!("{who}.pem"),
+                "-key",
+                &format!("{who}.key"),
+            ])
             .args(arguments)
             .current_dir(files.dir())
             .stdin(Stdio::piped())
