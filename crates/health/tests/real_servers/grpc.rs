@@ -136,7 +136,7 @@ async fn a_server_that_is_not_there_or_goes_away_is_told_as_for_every_check() {
 async fn a_server_that_hangs_is_a_timeout_that_says_where() {
     let (hole, _open) = black_hole().await;
     let said = hasty(hole, of("")).await.to_string();
-    assert_eq!(said, "no answer within 200ms (still connecting)");
+    assert_eq!(said, "no answer within 400ms (still connecting)");
     let failure = hasty(serve_silence().await, of("")).await;
     assert!(
         matches!(
@@ -222,7 +222,7 @@ async fn check(target: SocketAddr, grpc: GrpcSpec, expected: &str) {
 
 async fn hasty(target: SocketAddr, grpc: GrpcSpec) -> Failure {
     let check = CheckSpec {
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_millis(400),
         ..spec(target, CheckKind::Grpc(grpc))
     };
     Probe::new(&check).unwrap().run().await.unwrap_err()

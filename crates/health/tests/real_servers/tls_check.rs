@@ -10,7 +10,9 @@ use health::{CheckKind, CheckSpec, Failure, Identity, Phase, Probe, TlsSpec};
 use crate::certificates::{Validity, authority, issue};
 use crate::nginx::Nginx;
 use crate::scratch::Scratch;
-use crate::socket::{black_hole, free_address, serve, serve_pieces, serve_silence};
+use crate::socket::{
+    black_hole, free_address, free_address_v6, serve, serve_pieces, serve_silence,
+};
 use crate::{get, probe, spec, tls_policy};
 
 #[tokio::test]
@@ -31,8 +33,7 @@ async fn a_certificate_is_verified_with_the_checks_own_roots_over_ipv4_and_ipv6(
     let failure = outcome(server.address, unknown).await.unwrap_err();
     assert_eq!(failure.reason(), "tls", "{failure}");
 
-    let address = SocketAddr::new("::1".parse().unwrap(), free_address().port());
-    let server = SServer::start(&files, "server", address, &[]);
+    let server = SServer::start(&files, "server", free_address_v6(), &[]);
     let by_address = TlsSpec {
         sni: None,
         ..files.policy("")
@@ -210,7 +211,7 @@ async fn a_server_that_hangs_is_a_timeout_that_says_where() {
     let failure = hasty(hole).await;
     assert_eq!(
         failure.to_string(),
-        "no answer within 200ms (still connecting)"
+        "no answer within 400ms (still connecting)"
     );
     // The head of a record (a handshake of 1024 bytes), then its bytes one by one.
     let head = [0x16, 3, 3, 4, 0].into_iter().chain([2; 1000]);
@@ -276,7 +277,7 @@ async fn warning(target: SocketAddr, tls: TlsSpec) -> Option<String> {
 
 async fn hasty(target: SocketAddr) -> Failure {
     let check = CheckSpec {
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_millis(400),
         ..spec(target, CheckKind::Tls(tls_policy(false, None)))
     };
     probe(&check).await.unwrap_err()
