@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use health::{CheckKind, CheckSpec, Failure, Identity, Phase, Probe, TlsSpec};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::{Validity, authority, issue};
 use crate::nginx::Nginx;
 use crate::scratch::Scratch;
 use crate::socket::{
-    black_hole, free_address, free_address_v6, serve, serve_pieces, serve_silence,
+    black_hole, free_address, free_address_v6, listen, serve, serve_pieces, serve_silence,
 };
 use crate::{get, probe, spec, tls_policy};
 
@@ -246,6 +250,40 @@ pub(crate) fn assert_ends_soon(warning: Option<&str>) {
         warning.is_some_and(|warning| expected.contains(&warning)),
         "{warning:?}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_after_the_handshake_has_accepted_it() {
+    let files = Files::new();
+    issue(files.dir(), "server", "DNS:web.test", Validity::Now);
+    let acceptor = acceptor(&files);
+    for resets in [false, true] {
+        let (listener, address) = listen().await;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            if resets {
+                stream.get_ref().0.set_zero_linger().unwrap();
+            } else {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        });
+        check(address, files.policy("web.test"), "ok").await;
+    }
+}
+
+fn acceptor(files: &Files) -> TlsAcceptor {
+    let file = |name| std::fs::read(files.dir().join(name)).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&file("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&file("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
 }
 
 fn assert_refused(version: &str, outcome: Result<(), Failure>) {
