@@ -29,15 +29,19 @@ pub enum Failure {
         /// What passes, as inclusive ranges.
         wanted: Vec<(u16, u16)>,
     },
-    /// The body lacks the text that it must contain.
+    /// The body is not what it must be.
     Body {
-        /// The text.
-        wanted: String,
+        /// What it must be.
+        wanted: BodyWanted,
         /// How many bytes of the body were searched.
         searched: usize,
         /// Whether the body goes on after those.
         truncated: bool,
     },
+    /// A mail server says no; in words.
+    Smtp(String),
+    /// A gRPC server says no; in words.
+    Grpc(String),
     /// The answer is not what the protocol allows; in words.
     Protocol(String),
     /// Another error of the operating system, in its words (a local firewall's, for one).
@@ -45,10 +49,29 @@ pub enum Failure {
     /// This machine ran out of something (file descriptors, ports, buffers): says nothing about the
     /// target.
     Resource(String),
+    /// This machine lacks what the check's route asks for (an interface, an address, a capability):
+    /// says nothing about the target.
+    Local(String),
     /// The check cannot be made as it is written; in words.
     Invalid(String),
     /// The probe itself is broken: it panicked with this message.
     Internal(String),
+}
+
+/// What a body must be, and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyWanted {
+    /// One that contains this.
+    Text(String),
+    /// One that matches this regular expression.
+    Match(String),
+    /// One with this SHA-256.
+    Sha256 {
+        /// In hexadecimal.
+        wanted: String,
+        /// That of the body that came.
+        got: String,
+    },
 }
 
 /// How far a probe had come when its time was up.
@@ -58,6 +81,18 @@ pub enum Phase {
     Connecting,
     /// No TCP connection yet, or no end of the TLS handshake.
     ConnectingTls,
+    /// Connected, no end of the TLS handshake.
+    Handshake {
+        /// From the start of the probe to the connection.
+        connected_after: Duration,
+    },
+    /// In a conversation that has several answers.
+    WaitingFor {
+        /// The answer that is due, as a noun: `the greeting`.
+        what: &'static str,
+        /// From the start of the probe to the connection.
+        connected_after: Duration,
+    },
     /// Connected (with TLS: after the handshake), no answer yet.
     Waiting {
         /// From the start of the probe to the connection.
@@ -72,6 +107,20 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// What a traced probe calls it.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Phase::Connecting => "connect",
+            Phase::ConnectingTls => "connect and TLS",
+            Phase::Handshake { .. } => "TLS",
+            Phase::WaitingFor { what, .. } => what,
+            Phase::Waiting { .. } => "first byte",
+            Phase::Reading { .. } => "body",
+        }
+    }
+}
+
 impl Failure {
     /// Every value of [`Failure::reason`], so that a metric can begin each at zero.
     pub const REASONS: &'static [&'static str] = &[
@@ -82,9 +131,12 @@ impl Failure {
         "tls",
         "status",
         "body",
+        "smtp",
+        "grpc",
         "protocol",
         "io",
         "resource",
+        "local",
         "invalid",
         "internal",
     ];
@@ -100,19 +152,23 @@ impl Failure {
             Failure::Tls(_) => "tls",
             Failure::Status { .. } => "status",
             Failure::Body { .. } => "body",
+            Failure::Smtp(_) => "smtp",
+            Failure::Grpc(_) => "grpc",
             Failure::Protocol(_) => "protocol",
             Failure::Io(_) => "io",
             Failure::Resource(_) => "resource",
+            Failure::Local(_) => "local",
             Failure::Invalid(_) => "invalid",
             Failure::Internal(_) => "internal",
         }
     }
 
-    /// Whether the failure counts against the target. Only running out of our own resources does
-    /// not: a director short of file descriptors must not take a healthy pool down.
+    /// Whether the failure counts against the target. What this machine lacks does not: a director
+    /// short of file descriptors, or of the interface that it checks through, must not take a healthy
+    /// pool down.
     #[must_use]
     pub fn counts(&self) -> bool {
-        !matches!(self, Failure::Resource(_))
+        !matches!(self, Failure::Resource(_) | Failure::Local(_))
     }
 }
 
@@ -135,16 +191,9 @@ impl fmt::Display for Failure {
             Failure::Body {
                 wanted,
                 searched,
-                truncated: false,
-            } => write!(f, "body ({searched} bytes) does not contain {wanted:?}"),
-            Failure::Body {
-                wanted,
-                searched,
-                truncated: true,
-            } => write!(
-                f,
-                "the first {searched} bytes of the body do not contain {wanted:?}, and more are not read"
-            ),
+                truncated,
+            } => write_body(f, wanted, *searched, *truncated),
+            Failure::Smtp(what) | Failure::Grpc(what) => f.write_str(what),
             Failure::Protocol(what) => write!(f, "not a valid answer: {what}"),
             Failure::Io(what) => f.write_str(what),
             Failure::Resource(what) => {
@@ -153,6 +202,7 @@ impl fmt::Display for Failure {
                     "this machine ran out of resources, the target was not probed: {what}"
                 )
             }
+            Failure::Local(what) => write!(f, "the target was not probed: {what}"),
             Failure::Invalid(what) => write!(f, "the check cannot be made: {what}"),
             Failure::Internal(what) => write!(f, "the probe panicked (a bug in vipd): {what}"),
         }
@@ -164,6 +214,19 @@ impl fmt::Display for Phase {
         match self {
             Phase::Connecting => f.write_str("still connecting"),
             Phase::ConnectingTls => f.write_str("still connecting or in the TLS handshake"),
+            Phase::Handshake { connected_after } => write!(
+                f,
+                "connected after {} ms, in the TLS handshake",
+                connected_after.as_millis()
+            ),
+            Phase::WaitingFor {
+                what,
+                connected_after,
+            } => write!(
+                f,
+                "connected after {} ms, waiting for {what}",
+                connected_after.as_millis()
+            ),
             Phase::Waiting { connected_after } => write!(
                 f,
                 "connected after {} ms, waiting for the response",
@@ -184,9 +247,9 @@ impl From<&io::Error> for Failure {
             return Failure::Resource(error.to_string());
         }
         let kind = error.kind();
-        // connect(2) says EADDRNOTAVAIL where every ephemeral port is taken, in words that would
-        // send the operator looking at addresses.
-        if kind == io::ErrorKind::AddrNotAvailable {
+        // connect(2) says EADDRNOTAVAIL and bind(2) EADDRINUSE where every ephemeral port is taken, in
+        // words that would send the operator looking at addresses.
+        if [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse].contains(&kind) {
             return Failure::Resource(format!(
                 "no free local port or no usable local address ({error})"
             ));
@@ -226,6 +289,39 @@ impl From<&io::Error> for Failure {
     }
 }
 
+fn write_body(
+    f: &mut fmt::Formatter<'_>,
+    wanted: &BodyWanted,
+    searched: usize,
+    truncated: bool,
+) -> fmt::Result {
+    let (verb, what) = match wanted {
+        BodyWanted::Text(text) => ("contain", format!("{text:?}")),
+        BodyWanted::Match(pattern) => ("match", format!("/{pattern}/")),
+        BodyWanted::Sha256 { wanted, .. } if truncated => {
+            return write!(
+                f,
+                "the body is longer than {searched} bytes, and more are not read for its SHA-256, \
+                 wanted {wanted}"
+            );
+        }
+        BodyWanted::Sha256 { wanted, got } => {
+            return write!(
+                f,
+                "body ({searched} bytes) has the SHA-256 {got}, wanted {wanted}"
+            );
+        }
+    };
+    if truncated {
+        write!(
+            f,
+            "the first {searched} bytes of the body do not {verb} {what}, and more are not read"
+        )
+    } else {
+        write!(f, "body ({searched} bytes) does not {verb} {what}")
+    }
+}
+
 /// `200-299, 301`
 fn write_ranges(f: &mut fmt::Formatter<'_>, ranges: &[(u16, u16)]) -> fmt::Result {
     if ranges.is_empty() {
@@ -255,9 +351,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_our_own_resources_does_not_count() {
+    fn only_what_this_machine_lacks_does_not_count() {
         for failure in one_of_each() {
-            let ours = failure == Failure::Resource(String::new());
+            let ours = ["resource", "local"].contains(&failure.reason());
             assert_eq!(failure.counts(), !ours, "{failure:?}");
         }
     }
@@ -298,6 +394,31 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_not_the_one_wanted_says_what_it_is() {
+        let failure = |wanted, truncated| Failure::Body {
+            wanted,
+            searched: 12,
+            truncated,
+        };
+        check(
+            failure(BodyWanted::Match("^up$".into()), false),
+            "body (12 bytes) does not match /^up$/",
+        );
+        let sum = || BodyWanted::Sha256 {
+            wanted: "aa".into(),
+            got: "bb".into(),
+        };
+        check(
+            failure(sum(), false),
+            "body (12 bytes) has the SHA-256 bb, wanted aa",
+        );
+        check(
+            failure(sum(), true),
+            "the body is longer than 12 bytes, and more are not read for its SHA-256, wanted aa",
+        );
+    }
+
+    #[test]
     fn what_the_kernel_says_about_us_is_not_held_against_the_target() {
         for errno in [
             libc::EMFILE,
@@ -305,6 +426,7 @@ mod tests {
             libc::ENOBUFS,
             libc::ENOMEM,
             libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
         ] {
             check_errno(errno, "resource");
         }
@@ -347,7 +469,7 @@ mod tests {
 
     fn body(searched: usize, truncated: bool) -> Failure {
         Failure::Body {
-            wanted: "ok".into(),
+            wanted: BodyWanted::Text("ok".into()),
             searched,
             truncated,
         }
@@ -363,9 +485,12 @@ mod tests {
             Failure::Tls(words()),
             status(500, &[]),
             body(0, false),
+            Failure::Smtp(words()),
+            Failure::Grpc(words()),
             Failure::Protocol(words()),
             Failure::Io(words()),
             Failure::Resource(words()),
+            Failure::Local(words()),
             Failure::Invalid(words()),
             Failure::Internal(words()),
         ]

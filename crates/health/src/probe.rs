@@ -1,14 +1,28 @@
 //! One probe of one target, from the connection to the judged answer, within the check's timeout.
 
+mod expiry;
+mod explain;
+mod grpc;
+mod h2;
+mod handshake;
 mod http;
+mod progress;
+mod smtp;
+mod socket;
+mod stream;
 mod tcp;
 mod tls;
 
 use crate::check::{CheckKind, CheckSpec};
 use crate::failure::Failure;
 
+use grpc::GrpcProbe;
+use handshake::TlsProbe;
 use http::HttpProbe;
+use smtp::SmtpProbe;
 use tcp::TcpProbe;
+
+pub use progress::Step;
 
 /// A check made ready: what does not change from one probe to the next is built once.
 #[derive(Debug)]
@@ -37,6 +51,9 @@ enum Kind {
     None,
     Tcp(TcpProbe),
     Http(Box<HttpProbe>),
+    Tls(Box<TlsProbe>),
+    Smtp(Box<SmtpProbe>),
+    Grpc(Box<GrpcProbe>),
 }
 
 impl Probe {
@@ -44,7 +61,8 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// [`Failure::Invalid`] where the check cannot be made as it is written, [`Failure::Tls`] where
+    /// [`Failure::Invalid`] where the check cannot be made as it is written or a file of it cannot be
+    /// read, [`Failure::Tls`] where
     /// certificates are to be verified and this machine has no root certificates. The latter is not
     /// remembered: a later attempt looks again.
     pub fn new(spec: &CheckSpec) -> Result<Probe, Failure> {
@@ -52,6 +70,9 @@ impl Probe {
             CheckKind::None => Kind::None,
             CheckKind::Tcp => Kind::Tcp(TcpProbe::new(spec)),
             CheckKind::Http(http) => Kind::Http(Box::new(HttpProbe::new(spec, http)?)),
+            CheckKind::Tls(tls) => Kind::Tls(Box::new(TlsProbe::new(spec, tls)?)),
+            CheckKind::Smtp(smtp) => Kind::Smtp(Box::new(SmtpProbe::new(spec, smtp)?)),
+            CheckKind::Grpc(grpc) => Kind::Grpc(Box::new(GrpcProbe::new(spec, grpc)?)),
         };
         Ok(Probe(kind))
     }
@@ -65,7 +86,29 @@ impl Probe {
         match &self.0 {
             Kind::None => Ok(Passed::default()),
             Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
-            Kind::Http(http) => http.run().await.map(|()| Passed::default()),
+            Kind::Http(http) => http.run().await,
+            Kind::Tls(tls) => tls.run().await,
+            Kind::Smtp(smtp) => smtp.run().await,
+            Kind::Grpc(grpc) => grpc.run().await,
+        }
+    }
+
+    /// Probes the target of `spec` once and tells how long each part took; the last part is the one
+    /// that failed where the outcome is a failure.
+    pub async fn trace(spec: &CheckSpec) -> (Vec<Step>, Result<Passed, Failure>) {
+        let probe = match &spec.kind {
+            CheckKind::Http(http) => {
+                HttpProbe::traced(spec, http).map(|http| Probe(Kind::Http(Box::new(http))))
+            }
+            CheckKind::None
+            | CheckKind::Tcp
+            | CheckKind::Tls(_)
+            | CheckKind::Smtp(_)
+            | CheckKind::Grpc(_) => Probe::new(spec),
+        };
+        match probe {
+            Ok(probe) => progress::recorded(probe.run()).await,
+            Err(failure) => (Vec::new(), Err(failure)),
         }
     }
 }

@@ -191,6 +191,9 @@ fn the_reference_and_the_default_file_have_every_key() {
         &format!("{server}tunnel = {{ type = 'gue', qqqqqqqq = 1 }}"),
         &format!("{server}real_server = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}check = {{ type = 'http', tls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tls', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'smtp', starttls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'grpc', tls = true, qqqqqqqq = 1 }}"),
     ] {
         let problems = parse(section).unwrap_err();
         let unknown = problems.iter().find(|p| p.key.ends_with("qqqqqqqq"));

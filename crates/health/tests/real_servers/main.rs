@@ -7,24 +7,30 @@
     reason = "a test fails by panicking"
 )]
 
+mod answers;
+mod certificates;
+mod grpc;
 mod http;
 mod nginx;
 mod rerun;
+mod route;
 mod runner;
 mod scratch;
+mod smtp;
 mod socket;
 mod tcp;
 mod tls;
+mod tls_check;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, Failure, HttpSpec, Probe, Start, TlsSpec};
+use health::{CheckKind, CheckSpec, Failure, HttpSpec, HttpVersion, Probe, Route, Start, TlsSpec};
 
 /// A check that is patient enough for a busy machine; each test narrows what it is about.
 fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
     CheckSpec {
-        route: health::Route::default(),
+        route: Route::default(),
         target,
         kind,
         interval: Duration::from_secs(1),
@@ -43,7 +49,10 @@ fn get(path: &str) -> HttpSpec {
         host: None,
         headers: Vec::new(),
         status: vec![(200, 299)],
+        version: HttpVersion::Http1,
         body_contains: None,
+        body_regex: None,
+        body_sha256: None,
         tls: None,
     }
 }
@@ -51,12 +60,33 @@ fn get(path: &str) -> HttpSpec {
 /// `GET path` over TLS.
 fn get_tls(path: &str, verify: bool, sni: Option<&str>) -> HttpSpec {
     HttpSpec {
-        tls: Some(TlsSpec {
-            verify,
-            sni: sni.map(Into::into),
-        }),
+        tls: Some(tls_policy(verify, sni)),
         ..get(path)
     }
+}
+
+/// TLS with the roots of the system, no client certificate, and no warning of the end.
+fn tls_policy(verify: bool, sni: Option<&str>) -> TlsSpec {
+    TlsSpec {
+        verify,
+        sni: sni.map(Into::into),
+        ca: None,
+        identity: None,
+        expires_within: Duration::ZERO,
+    }
+}
+
+/// The check as it goes through reqwest, and over a socket of our own: with a source address, the one
+/// that the routing table would choose too.
+fn both_ways(check: CheckSpec) -> [CheckSpec; 2] {
+    let own = CheckSpec {
+        route: Route {
+            source: Some("127.0.0.1".parse().unwrap()),
+            ..Route::default()
+        },
+        ..check.clone()
+    };
+    [check, own]
 }
 
 async fn probe(spec: &CheckSpec) -> Result<(), Failure> {

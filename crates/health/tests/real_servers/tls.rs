@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, Failure, HttpSpec, Phase, Probe};
 
+use crate::certificates::{Validity, self_signed, signed};
 use crate::nginx::Nginx;
 use crate::rerun::rerun;
 use crate::scratch::Scratch;
 use crate::socket::{serve_pieces, serve_silence};
-use crate::{get, get_tls, probe, spec};
+use crate::{both_ways, get, get_tls, probe, spec};
 
 const LOCATIONS: &str = r#"
     location = /health { return 200 "all is well\n"; }
@@ -19,8 +19,6 @@ const LOCATIONS: &str = r#"
     location = /resumed { return 200 "resumed=$ssl_session_reused;"; }
     location = /sni { return 200 "sni=$ssl_server_name;host=$http_host;"; }
 "#;
-
-const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
 #[tokio::test]
 async fn a_self_signed_certificate_passes_only_unverified() {
@@ -219,56 +217,6 @@ async fn a_name_that_means_another_address_is_never_dialled() {
     }
 }
 
-/// When a certificate is valid.
-enum Validity {
-    Now,
-    Past,
-}
-
-/// `server.pem` for web.test, signed with its own key.
-fn self_signed(dir: &Path, constraints: &str) {
-    openssl(
-        dir,
-        &format!(
-            "req -x509 {KEY} -keyout server.key -out server.pem -days 2 -subj /CN=web.test \
-             -addext subjectAltName=DNS:web.test -addext basicConstraints={constraints}"
-        ),
-    );
-}
-
-/// `ca.pem`, and `server.pem` for the names, signed by it.
-fn signed(dir: &Path, names: &str, validity: Validity) {
-    let days = match validity {
-        Validity::Now => "2",
-        Validity::Past => "-1",
-    };
-    openssl(
-        dir,
-        &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"),
-    );
-    openssl(
-        dir,
-        &format!("req {KEY} -keyout server.key -out server.csr -subj /CN=server"),
-    );
-    std::fs::write(dir.join("names"), format!("subjectAltName={names}")).unwrap();
-    openssl(
-        dir,
-        &format!(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
-             -extfile names -out server.pem"
-        ),
-    );
-}
-
-fn openssl(dir: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(dir)
-        .output()
-        .expect("these tests need openssl");
-    assert!(output.status.success(), "{output:?}");
-}
-
 /// Runs `body` in a process whose system roots are `ca.pem` of the directory it is given. The second
 /// argument starts nginx there, once `server.pem` is made.
 fn verified_in_a_process_of_its_own<F>(
@@ -307,9 +255,11 @@ async fn outcome(target: SocketAddr, http: HttpSpec) -> Result<(), Failure> {
 }
 
 async fn check(target: SocketAddr, http: HttpSpec, expected: &str) {
-    let words = match outcome(target, http.clone()).await {
-        Ok(()) => "ok".into(),
-        Err(failure) => failure.to_string(),
-    };
-    assert_eq!(words, expected, "{http:?}");
+    for check in both_ways(spec(target, CheckKind::Http(http))) {
+        let words = match probe(&check).await {
+            Ok(()) => "ok".into(),
+            Err(failure) => failure.to_string(),
+        };
+        assert_eq!(words, expected, "{check:?}");
+    }
 }
