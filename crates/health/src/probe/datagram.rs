@@ -1,0 +1,117 @@
+//! Datagram sockets that are connected to the target: UDP's, and raw ones for ICMP.
+//!
+//! Connected, they get only what the target sends, and with `IP_RECVERR` everything that a router or
+//! the target itself says against a datagram (ip(7)): an unreachable host, a port where nobody listens.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::RecvFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::check::Route;
+use crate::failure::Failure;
+
+/// What a socket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// UDP.
+    Udp,
+    /// ICMP or ICMPv6, as the target's family is. IPv4 packets are received with their header.
+    Icmp,
+}
+
+/// A datagram socket that is connected to a target.
+#[derive(Debug)]
+pub(super) struct Datagrams(UdpSocket);
+
+impl Datagrams {
+    /// Opens a socket along `route` and connects it; sends nothing.
+    pub(super) fn connect(
+        carries: Carries,
+        target: SocketAddr,
+        route: &Route,
+    ) -> Result<Datagrams, Failure> {
+        let socket = open(carries, target)?;
+        along(&socket, target, route)?;
+        let from = |error: io::Error| Failure::from(&error);
+        // An address without a route is refused here.
+        socket.connect(&target.into()).map_err(from)?;
+        // To the runtime a raw socket is one that is connected and has datagrams, as UDP's are.
+        let socket = UdpSocket::from_std(socket.into()).map_err(from)?;
+        Ok(Datagrams(socket))
+    }
+
+    /// Sends one datagram.
+    pub(super) async fn send(&self, datagram: &[u8]) -> Result<(), Failure> {
+        let sent = self.0.send(datagram).await;
+        sent.map(|_| ()).map_err(|error| Failure::from(&error))
+    }
+
+    /// Waits for the next datagram, of which as much is kept as fits; or for what speaks against one
+    /// that was sent.
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        // An error alone does not count as readable.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let received = self.0.async_io(interest, || {
+            let (kept, _length) = rustix::net::recv(&self.0, &mut *buffer, RecvFlags::empty())?;
+            Ok(kept)
+        });
+        received.await.map_err(|error| Failure::from(&error))
+    }
+}
+
+fn open(carries: Carries, target: SocketAddr) -> Result<Socket, Failure> {
+    let (domain, kind, protocol) = match (carries, target) {
+        (Carries::Udp, SocketAddr::V4(_)) => (Domain::IPV4, Type::DGRAM, Protocol::UDP),
+        (Carries::Udp, SocketAddr::V6(_)) => (Domain::IPV6, Type::DGRAM, Protocol::UDP),
+        (Carries::Icmp, SocketAddr::V4(_)) => (Domain::IPV4, Type::RAW, Protocol::ICMPV4),
+        (Carries::Icmp, SocketAddr::V6(_)) => (Domain::IPV6, Type::RAW, Protocol::ICMPV6),
+    };
+    let opened = Socket::new(domain, kind.nonblocking(), Some(protocol)).and_then(|socket| {
+        match target {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+        }
+        Ok(socket)
+    });
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::Resource(format!("a raw socket needs CAP_NET_RAW ({error})"))
+        }
+        _ => Failure::from(&error),
+    })
+}
+
+fn along(socket: &Socket, target: SocketAddr, route: &Route) -> Result<(), Failure> {
+    if let Some(mark) = route.mark {
+        socket.set_mark(mark.get()).map_err(|error| {
+            Failure::Resource(format!("fwmark {mark} needs CAP_NET_ADMIN ({error})"))
+        })?;
+    }
+    if let Some(interface) = &route.interface {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|error| Failure::Resource(format!("interface {interface}: {error}")))?;
+    }
+    if let Some(source) = route.source {
+        if source.is_ipv4() != target.is_ipv4() {
+            let ip = target.ip();
+            return Err(Failure::Invalid(format!("{source} cannot send to {ip}")));
+        }
+        socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .map_err(|error| Failure::Resource(format!("source {source}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Bytes that nobody outside can guess, by which an answer is known.
+pub(super) fn random() -> [u8; 8] {
+    // The keys of a hash table come from the kernel's random numbers.
+    RandomState::new().build_hasher().finish().to_ne_bytes()
+}
