@@ -4,7 +4,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::pattern::Pattern;
 
 /// One check of one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +60,12 @@ pub enum CheckKind {
     Tcp,
     /// An HTTP request is made and its answer judged.
     Http(HttpSpec),
+    /// A TLS handshake is made, and the certificate judged.
+    Tls(TlsSpec),
+    /// A mail server greets and answers.
+    Smtp(SmtpSpec),
+    /// A gRPC server says how it is.
+    Grpc(GrpcSpec),
 }
 
 /// An HTTP or HTTPS request, and the answer that passes.
@@ -72,19 +81,71 @@ pub struct HttpSpec {
     pub headers: Vec<(String, String)>,
     /// Status codes that pass, as inclusive ranges.
     pub status: Vec<(u16, u16)>,
+    /// What is spoken.
+    pub version: HttpVersion,
     /// Text that the body must contain.
     pub body_contains: Option<String>,
+    /// What the body must match.
+    pub body_regex: Option<Pattern>,
+    /// The SHA-256 of the whole body.
+    pub body_sha256: Option<[u8; 32]>,
     /// HTTPS; absent: plain HTTP.
     pub tls: Option<TlsSpec>,
 }
 
-/// How an HTTPS check speaks TLS.
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, with prior knowledge (h2c) without.
+    Http2,
+}
+
+/// How a check speaks TLS, and which certificates it takes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TlsSpec {
-    /// Whether the certificate must be valid for the name and signed by a root of the system.
+    /// Whether the certificate must be valid for the name and signed by a trusted root.
     pub verify: bool,
-    /// The server name sent and verified; absent: the `Host` header's, or else the address.
+    /// The server name sent and verified; absent: the `Host` header's where there is one, or else the
+    /// address.
     pub sni: Option<String>,
+    /// A PEM file of the roots to trust; absent: the system's.
+    pub ca: Option<PathBuf>,
+    /// What the check shows to a server that asks who it is.
+    pub identity: Option<Identity>,
+    /// A certificate that ends sooner passes with a warning; zero: none does.
+    pub expires_within: Duration,
+}
+
+/// A client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// A PEM file: the certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// A PEM file: its private key.
+    pub key: PathBuf,
+}
+
+/// What is asked of a mail server (RFC 5321).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SmtpSpec {
+    /// The name that EHLO gives; absent: the address the connection comes from.
+    pub helo: Option<String>,
+    /// STARTTLS (RFC 3207) follows; absent: it does not.
+    pub starttls: Option<TlsSpec>,
+}
+
+/// What is asked of a gRPC server (`grpc.health.v1.Health/Check`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrpcSpec {
+    /// The service; empty: the whole server.
+    pub service: String,
+    /// The request's authority; absent: the target's address.
+    pub host: Option<String>,
+    /// Over TLS; absent: without.
+    pub tls: Option<TlsSpec>,
 }
 
 impl CheckKind {
@@ -95,6 +156,9 @@ impl CheckKind {
             CheckKind::None => "none",
             CheckKind::Tcp => "tcp",
             CheckKind::Http(_) => "http",
+            CheckKind::Tls(_) => "tls",
+            CheckKind::Smtp(_) => "smtp",
+            CheckKind::Grpc(_) => "grpc",
         }
     }
 }
@@ -113,6 +177,10 @@ impl fmt::Display for CheckSpec {
                     http.method, http.path, self.target
                 )
             }
+            CheckKind::Tls(_) => write!(f, "tls {}", self.target),
+            CheckKind::Smtp(_) => write!(f, "smtp {}", self.target),
+            CheckKind::Grpc(grpc) if grpc.service.is_empty() => write!(f, "grpc {}", self.target),
+            CheckKind::Grpc(grpc) => write!(f, "grpc {} at {}", grpc.service, self.target),
         }
     }
 }

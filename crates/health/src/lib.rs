@@ -5,12 +5,17 @@
 
 mod check;
 mod failure;
+mod pattern;
 mod probe;
 mod runner;
 mod verdict;
 
-pub use check::{CheckKind, CheckSpec, HttpSpec, Route, Start, TlsSpec};
+pub use check::{
+    CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
+    TlsSpec,
+};
 pub use failure::{Failure, Phase};
+pub use pattern::Pattern;
 pub use probe::{Passed, Probe, Weight};
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};

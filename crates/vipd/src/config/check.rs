@@ -1,10 +1,18 @@
-//! `check` and `checks`: how a real server is found healthy.
+//! `check` and `checks`: how a real server is found healthy. Here is what all types have; a type's own
+//! keys are in the module of its name.
 
+mod grpc;
+mod http;
+mod smtp;
+mod tls;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
+use health::{CheckKind, CheckSpec, Route, Start};
 
 use super::section::Section;
 use super::text;
@@ -14,21 +22,36 @@ const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<u32> = 1..=1000;
 /// Types that the documentation names and this version does not have.
-const TYPES_TO_COME: [&str; 8] = [
-    "tls", "dns", "udp", "ping", "smtp", "grpc", "script", "agent",
+const TYPES_TO_COME: [&str; 5] = ["dns", "udp", "ping", "script", "agent"];
+
+/// The types, in the order in which they are listed to a user.
+const TYPES: [&Type; 6] = [
+    &NONE,
+    &TCP,
+    &http::TYPE,
+    &tls::TYPE,
+    &smtp::TYPE,
+    &grpc::TYPE,
 ];
-const HTTP_KEYS: [&str; 10] = [
-    "path",
-    "method",
-    "host",
-    "headers",
-    "status",
-    "body_contains",
-    "body_regex",
-    "tls",
-    "verify",
-    "sni",
-];
+
+const NONE: Type = Type {
+    name: "none",
+    keys: &[],
+    read: |_| Some(CheckKind::None),
+};
+
+const TCP: Type = Type {
+    name: "tcp",
+    keys: &[],
+    read: |_| Some(CheckKind::Tcp),
+};
+
+/// A type of check: the word for it, its own keys, and what makes a check of them.
+struct Type {
+    name: &'static str,
+    keys: &'static [&'static str],
+    read: fn(&mut Section<'_>) -> Option<CheckKind>,
+}
 
 /// A check as written: it may stand for many real servers, and has no target yet.
 #[derive(Debug, Clone)]
@@ -42,13 +65,7 @@ pub(super) struct Template<'a> {
     start: Start,
     address: Option<IpAddr>,
     port: Option<u16>,
-}
-
-#[derive(Clone, Copy)]
-enum Type {
-    None,
-    Tcp,
-    Http,
+    route: Route,
 }
 
 impl<'a> Template<'a> {
@@ -90,14 +107,7 @@ impl<'a> Template<'a> {
                 );
                 return None;
             }
-            v.choice(
-                &[
-                    ("none", Type::None),
-                    ("tcp", Type::Tcp),
-                    ("http", Type::Http),
-                ],
-                &TYPES_TO_COME,
-            )
+            v.choice(&TYPES.map(|kind| (kind.name, kind)), &TYPES_TO_COME)
         });
         let interval = s.or("interval", Duration::from_secs(5), |v| v.duration(INTERVAL));
         let timeout = s.or("timeout", Duration::from_secs(3), |v| v.duration(TIMEOUT));
@@ -109,26 +119,18 @@ impl<'a> Template<'a> {
         let address = s.maybe("address", |v| v.parse(text::host_address));
         let port = s.maybe("port", |v| v.integer(1..=u16::MAX));
         s.maybe("via", |v| v.only(v.text(), "direct", "\"direct\""));
-        s.refuse(&["source"]);
-        let kind = match kind {
-            // Which of the other keys it knows depends on the type.
-            None => return None,
-            Some(Type::None) => None,
-            Some(Type::Tcp) => {
-                not_http(&mut s, "tcp");
-                Some(Some(CheckKind::Tcp))
-            }
-            Some(Type::Http) => Some(http(&mut s).map(CheckKind::Http)),
-        };
-        let Some(kind) = kind else {
-            not_http(&mut s, "none");
-            s.finish();
-            return Some(None);
-        };
+        let route = route(&mut s);
+        // Which of the other keys it knows depends on the type.
+        let kind = kind?;
+        let read = (kind.read)(&mut s);
+        of_other_types(&mut s, kind);
         s.finish();
+        if matches!(read, Some(CheckKind::None)) {
+            return Some(None);
+        }
         Some(Some(Template {
             written: written.clone(),
-            kind: kind?,
+            kind: read?,
             interval: interval?,
             timeout: timeout?,
             rise: rise?,
@@ -136,6 +138,7 @@ impl<'a> Template<'a> {
             start: start?,
             address: address?,
             port: port?,
+            route: route?,
         }))
     }
 
@@ -149,9 +152,19 @@ impl<'a> Template<'a> {
             );
             return None;
         }
+        let address = self.address.unwrap_or(server.ip());
+        if let Some(source) = self.route.source
+            && source.is_ipv4() != address.is_ipv4()
+        {
+            self.written.report(
+                format!("`source` is {source}, but the check goes to {address}"),
+                "write a source of the same family, or give this real server a check of its own",
+            );
+            return None;
+        }
         Some(CheckSpec {
-            route: health::Route::default(),
-            target: SocketAddr::new(self.address.unwrap_or(server.ip()), port),
+            route: self.route.clone(),
+            target: SocketAddr::new(address, port),
             kind: self.kind.clone(),
             interval: self.interval,
             timeout: self.timeout,
@@ -162,98 +175,31 @@ impl<'a> Template<'a> {
     }
 }
 
-fn not_http(s: &mut Section<'_>, name: &str) {
-    s.pointless(
-        &HTTP_KEYS,
-        &format!("not a key of a check of type {name:?}"),
-        "remove it, or write type = \"http\"",
-    );
-}
-
-fn http(s: &mut Section<'_>) -> Option<HttpSpec> {
-    let method = s.or("method", "GET".to_owned(), |v| v.parse(text::http_method));
-    let path = s.or("path", "/".to_owned(), |v| v.parse(text::http_path));
-    let host = s.maybe("host", |v| v.parse(text::http_host));
-    let headers = s.or("headers", Vec::new(), headers);
-    let status = s.or("status", vec![(200, 299)], status);
-    let body_contains = s.maybe("body_contains", |v| {
-        let text = v.parse(text::some_text)?;
-        if method.as_deref() == Some("HEAD") {
-            v.report(
-                "the answer to HEAD has no body",
-                "remove it, or write method = \"GET\"",
-            );
-            return None;
-        }
-        Some(text)
+/// How the packets of a check leave this machine.
+fn route(s: &mut Section<'_>) -> Option<Route> {
+    let source = s.maybe("source", |v| v.parse(text::host_address));
+    let interface = s.maybe("interface", |v| v.parse(text::interface));
+    let mark = s.maybe("fwmark", |v| {
+        v.integer(1..=u32::MAX).and_then(NonZeroU32::new)
     });
-    s.refuse(&["body_regex"]);
-    let tls = s.or("tls", false, |v| v.boolean());
-    let tls = if tls == Some(false) {
-        s.pointless(
-            &["verify", "sni"],
-            "means nothing without TLS",
-            "remove it, or write tls = true",
-        );
-        Some(None)
-    } else {
-        let verify = s.or("verify", true, |v| v.boolean());
-        let sni = s.maybe("sni", |v| v.parse(text::host_name));
-        tls.and(verify.zip(sni))
-            .map(|(verify, sni)| Some(TlsSpec { verify, sni }))
-    };
-    Some(HttpSpec {
-        method: method?,
-        path: path?,
-        host: host?,
-        headers: headers?,
-        status: status?,
-        body_contains: body_contains?,
-        tls: tls?,
+    Some(Route {
+        source: source?,
+        interface: interface?,
+        mark: mark?,
     })
 }
 
-fn headers(v: &Value<'_>) -> Option<Vec<(String, String)>> {
-    let read = v.section()?.entries().into_iter().map(|(name, value)| {
-        let content = value.parse(text::header_value);
-        let name = value.parse(|_| text::header_name(name));
-        Some((name?, content?))
-    });
-    // Collected twice, so that a bad header does not hide the next.
-    let read: Vec<Option<(String, String)>> = read.collect();
-    read.into_iter().collect()
-}
-
-/// `200`, `"200-299,301"` or a list of both.
-fn status(v: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    if v.is_integer() {
-        let code = v.integer(text::STATUS)?;
-        return Some(vec![(code, code)]);
-    }
-    if !v.is_list() {
-        return v.parse(text::status_ranges);
-    }
-    let list = v.list()?;
-    if list.is_empty() {
-        v.report(
-            "no status code would ever pass",
-            "write those that pass, such as [200, \"300-399\"]",
+/// Reports the keys that only checks of other types have.
+fn of_other_types(s: &mut Section<'_>, kind: &Type) {
+    let all = TYPES.iter().flat_map(|other| other.keys.iter().copied());
+    let others: BTreeSet<&'static str> = all.filter(|key| !kind.keys.contains(key)).collect();
+    for key in others {
+        let owners = TYPES.iter().filter(|other| other.keys.contains(&key));
+        let owners: Vec<String> = owners.map(|other| format!("{:?}", other.name)).collect();
+        s.pointless(
+            &[key],
+            &format!("not a key of a check of type {:?}", kind.name),
+            &format!("remove it, or write type = {}", owners.join(" or ")),
         );
-        return None;
     }
-    let read: Vec<Option<Vec<(u16, u16)>>> = list
-        .iter()
-        .map(|item| {
-            if item.is_list() {
-                item.report(
-                    "must be a status code or a range",
-                    "write [200, \"300-399\"]",
-                );
-                return None;
-            }
-            status(item)
-        })
-        .collect();
-    let read: Option<Vec<Vec<(u16, u16)>>> = read.into_iter().collect();
-    Some(read?.concat())
 }

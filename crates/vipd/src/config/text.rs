@@ -470,6 +470,35 @@ pub(super) fn some_text(text: &str) -> Result<String, Complaint> {
     }
 }
 
+/// The SHA-256 of something, in hexadecimal.
+pub(super) fn sha256(text: &str) -> Result<[u8; 32], Complaint> {
+    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    match bytes.and_then(|bytes| bytes.try_into().ok()) {
+        Some(sum) => Ok(sum),
+        None => complain(
+            format!("{text:?} is not a SHA-256"),
+            "write the 64 hexadecimal digits that `sha256sum` prints",
+        ),
+    }
+}
+
+/// The name of a gRPC service, or nothing for the whole server.
+pub(super) fn grpc_service(text: &str) -> Result<String, Complaint> {
+    if text.len() <= HOST_NAME_MAX && text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        complain(
+            format!("{text:?} is not the name of a service"),
+            "write the name that the server registers, such as \"shop.v1.Orders\", or leave the key out for the whole server",
+        )
+    }
+}
+
 /// Lowest and highest status code (RFC 9110 §15 ends at 599; servers use up to 999).
 pub(super) const STATUS: std::ops::RangeInclusive<u16> = 100..=999;
 

@@ -1,0 +1,31 @@
+//! `type = "smtp"`: a mail server greets, answers EHLO, and speaks TLS where asked.
+
+use health::{CheckKind, SmtpSpec};
+
+use super::super::section::Section;
+use super::super::text;
+use super::{Type, tls};
+
+pub(super) const TYPE: Type = Type {
+    name: "smtp",
+    keys: &[
+        "helo",
+        "starttls",
+        "verify",
+        "sni",
+        "ca",
+        "certificate",
+        "key",
+        "expires_within",
+    ],
+    read,
+};
+
+fn read(s: &mut Section<'_>) -> Option<CheckKind> {
+    let helo = s.maybe("helo", |v| v.parse(text::host_name));
+    let starttls = tls::where_asked(s, "starttls");
+    Some(CheckKind::Smtp(SmtpSpec {
+        helo: helo?,
+        starttls: starttls?,
+    }))
+}
