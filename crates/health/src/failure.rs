@@ -38,6 +38,10 @@ pub enum Failure {
         /// Whether the body goes on after those.
         truncated: bool,
     },
+    /// The answer is a good one, and says another thing than is wanted; in words.
+    Answer(String),
+    /// The program of the check ended badly; in words.
+    Script(String),
     /// The answer is not what the protocol allows; in words.
     Protocol(String),
     /// Another error of the operating system, in its words (a local firewall's, for one).
@@ -45,6 +49,9 @@ pub enum Failure {
     /// This machine ran out of something (file descriptors, ports, buffers): says nothing about the
     /// target.
     Resource(String),
+    /// This machine lacks what the check's route asks for (an interface, an address, a capability):
+    /// says nothing about the target.
+    Local(String),
     /// The check cannot be made as it is written; in words.
     Invalid(String),
     /// The probe itself is broken: it panicked with this message.
@@ -70,6 +77,36 @@ pub enum Phase {
         /// Bytes of the body that have come.
         received: usize,
     },
+    /// Datagrams were sent; so many came that are no answer to them.
+    Asked {
+        /// How many.
+        others: u32,
+    },
+    /// Connected; the line that is waited for has not ended.
+    Line {
+        /// Bytes of it that have come.
+        received: usize,
+    },
+    /// The program runs.
+    Running,
+    /// The program has not been started: the run before is not over.
+    Queued,
+}
+
+impl Phase {
+    /// What a traced probe calls it.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Phase::Connecting => "connect",
+            Phase::ConnectingTls => "connect and TLS",
+            Phase::Waiting { .. } => "first byte",
+            Phase::Reading { .. } => "body",
+            Phase::Asked { .. } => "answer",
+            Phase::Line { .. } => "line",
+            Phase::Queued => "run before",
+            Phase::Running => "run",
+        }
+    }
 }
 
 impl Failure {
@@ -82,9 +119,12 @@ impl Failure {
         "tls",
         "status",
         "body",
+        "answer",
+        "script",
         "protocol",
         "io",
         "resource",
+        "local",
         "invalid",
         "internal",
     ];
@@ -100,19 +140,23 @@ impl Failure {
             Failure::Tls(_) => "tls",
             Failure::Status { .. } => "status",
             Failure::Body { .. } => "body",
+            Failure::Answer(_) => "answer",
+            Failure::Script(_) => "script",
             Failure::Protocol(_) => "protocol",
             Failure::Io(_) => "io",
             Failure::Resource(_) => "resource",
+            Failure::Local(_) => "local",
             Failure::Invalid(_) => "invalid",
             Failure::Internal(_) => "internal",
         }
     }
 
-    /// Whether the failure counts against the target. Only running out of our own resources does
-    /// not: a director short of file descriptors must not take a healthy pool down.
+    /// Whether the failure counts against the target. What this machine lacks does not: a director
+    /// short of file descriptors, or of the interface that it checks through, must not take a healthy
+    /// pool down.
     #[must_use]
     pub fn counts(&self) -> bool {
-        !matches!(self, Failure::Resource(_))
+        !matches!(self, Failure::Resource(_) | Failure::Local(_))
     }
 }
 
@@ -122,12 +166,18 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused => f.write_str("connection refused"),
+            Failure::Timeout {
+                after,
+                phase: Phase::Running,
+            } => write!(f, "not done within {after:?}, killed"),
             Failure::Timeout { after, phase } => {
                 write!(f, "no answer within {after:?} ({phase})")
             }
             Failure::Reset => f.write_str("connection reset by the peer"),
-            Failure::Unreachable(what) => f.write_str(what),
-            Failure::Tls(what) => f.write_str(what),
+            Failure::Unreachable(what)
+            | Failure::Tls(what)
+            | Failure::Answer(what)
+            | Failure::Script(what) => f.write_str(what),
             Failure::Status { got, wanted } => {
                 write!(f, "status {got}, wanted ")?;
                 write_ranges(f, wanted)
@@ -153,6 +203,7 @@ impl fmt::Display for Failure {
                     "this machine ran out of resources, the target was not probed: {what}"
                 )
             }
+            Failure::Local(what) => write!(f, "the target was not probed: {what}"),
             Failure::Invalid(what) => write!(f, "the check cannot be made: {what}"),
             Failure::Internal(what) => write!(f, "the probe panicked (a bug in vipd): {what}"),
         }
@@ -173,6 +224,15 @@ impl fmt::Display for Phase {
                 f,
                 "status {status} came, then {received} bytes of a body that goes on"
             ),
+            Phase::Asked { others: 0 } => f.write_str("asked, and nothing came"),
+            Phase::Asked { others } => {
+                write!(f, "asked, and {others} datagrams came that are no answer")
+            }
+            Phase::Line { received } => {
+                write!(f, "{received} bytes came, and no end of the line")
+            }
+            Phase::Running => f.write_str("it was still running"),
+            Phase::Queued => f.write_str("the run before is not over"),
         }
     }
 }
@@ -282,6 +342,19 @@ mod tests {
             }),
             "no answer within 1s (status 200 came, then 512 bytes of a body that goes on)",
         );
+        check(
+            timeout(Phase::Asked { others: 2 }),
+            "no answer within 1s (asked, and 2 datagrams came that are no answer)",
+        );
+        check(
+            timeout(Phase::Line { received: 3 }),
+            "no answer within 1s (3 bytes came, and no end of the line)",
+        );
+        check(timeout(Phase::Running), "not done within 1s, killed");
+        check(
+            timeout(Phase::Queued),
+            "no answer within 1s (the run before is not over)",
+        );
         check(status(503, &[(200, 299)]), "status 503, wanted 200-299");
         check(
             status(404, &[(200, 204), (301, 301)]),
@@ -363,9 +436,12 @@ mod tests {
             Failure::Tls(words()),
             status(500, &[]),
             body(0, false),
+            Failure::Answer(words()),
+            Failure::Script(words()),
             Failure::Protocol(words()),
             Failure::Io(words()),
             Failure::Resource(words()),
+            Failure::Local(words()),
             Failure::Invalid(words()),
             Failure::Internal(words()),
         ]

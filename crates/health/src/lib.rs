@@ -7,6 +7,7 @@ mod check;
 mod failure;
 mod pattern;
 mod probe;
+pub mod program;
 mod runner;
 mod verdict;
 
@@ -16,6 +17,8 @@ pub use check::{
 };
 pub use failure::{Failure, Phase};
 pub use pattern::Pattern;
-pub use probe::{Passed, Probe, Weight};
+pub use probe::{
+    AgentSpec, Beginning, DnsRecord, DnsSpec, Echo, Passed, Probe, UdpSpec, Weight,
+};
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};

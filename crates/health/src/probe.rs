@@ -1,14 +1,32 @@
 //! One probe of one target, from the connection to the judged answer, within the check's timeout.
 
+mod agent;
+mod datagram;
+mod dns;
 mod http;
+mod ping;
+mod progress;
+mod script;
+mod socket;
 mod tcp;
 mod tls;
+mod udp;
 
 use crate::check::{CheckKind, CheckSpec};
 use crate::failure::Failure;
 
+use agent::AgentProbe;
+use dns::DnsProbe;
 use http::HttpProbe;
+use ping::PingProbe;
+use script::ScriptProbe;
 use tcp::TcpProbe;
+use udp::UdpProbe;
+
+pub use agent::AgentSpec;
+pub use dns::{DnsRecord, DnsSpec};
+pub use ping::Echo;
+pub use udp::{Beginning, UdpSpec};
 
 /// A check made ready: what does not change from one probe to the next is built once.
 #[derive(Debug)]
@@ -37,6 +55,11 @@ enum Kind {
     None,
     Tcp(TcpProbe),
     Http(Box<HttpProbe>),
+    Dns(Box<DnsProbe>),
+    Udp(UdpProbe),
+    Ping(PingProbe),
+    Script(ScriptProbe),
+    Agent(AgentProbe),
 }
 
 impl Probe {
@@ -52,6 +75,14 @@ impl Probe {
             CheckKind::None => Kind::None,
             CheckKind::Tcp => Kind::Tcp(TcpProbe::new(spec)),
             CheckKind::Http(http) => Kind::Http(Box::new(HttpProbe::new(spec, http)?)),
+            CheckKind::Tls(_) | CheckKind::Smtp(_) | CheckKind::Grpc(_) => {
+                return Err(Failure::Invalid("of branch ha".into()));
+            }
+            CheckKind::Dns(dns) => Kind::Dns(Box::new(DnsProbe::new(spec, dns)?)),
+            CheckKind::Udp(udp) => Kind::Udp(UdpProbe::new(spec, udp)),
+            CheckKind::Ping => Kind::Ping(PingProbe::new(spec)),
+            CheckKind::Script(program) => Kind::Script(ScriptProbe::new(spec, program)),
+            CheckKind::Agent(agent) => Kind::Agent(AgentProbe::new(spec, agent)),
         };
         Ok(Probe(kind))
     }
@@ -66,6 +97,11 @@ impl Probe {
             Kind::None => Ok(Passed::default()),
             Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
             Kind::Http(http) => http.run().await.map(|()| Passed::default()),
+            Kind::Dns(dns) => dns.run().await,
+            Kind::Udp(udp) => udp.run().await,
+            Kind::Ping(ping) => ping.run().await,
+            Kind::Script(script) => script.run().await,
+            Kind::Agent(agent) => agent.run().await,
         }
     }
 }

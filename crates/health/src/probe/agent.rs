@@ -8,10 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
 
-use super::socket;
-use super::{Passed, Weight};
+use super::{Passed, Weight, progress, socket};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
 
@@ -33,12 +31,6 @@ pub(super) struct AgentProbe {
     spec: AgentSpec,
 }
 
-/// What is known of an answer when its time is up.
-struct Progress {
-    phase: Phase,
-    line: Vec<u8>,
-}
-
 impl AgentProbe {
     pub(super) fn new(check: &CheckSpec, spec: &AgentSpec) -> AgentProbe {
         AgentProbe {
@@ -50,31 +42,15 @@ impl AgentProbe {
     }
 
     pub(super) async fn run(&self) -> Result<Passed, Failure> {
-        let mut progress = Progress {
-            phase: Phase::Connecting,
-            line: Vec::new(),
-        };
-        let asked = tokio::time::timeout(self.timeout, self.ask(&mut progress)).await;
-        match asked {
-            Ok(Ok(())) => judge(&String::from_utf8_lossy(&progress.line)),
-            Ok(Err(failure)) => Err(failure),
-            Err(_elapsed) => Err(Failure::Timeout {
-                after: self.timeout,
-                phase: match progress.line.len() {
-                    0 => progress.phase,
-                    received => Phase::Line { received },
-                },
-            }),
-        }
+        let line = progress::within(self.timeout, Phase::Connecting, self.ask()).await?;
+        judge(&String::from_utf8_lossy(&line))
     }
 
-    async fn ask(&self, progress: &mut Progress) -> Result<(), Failure> {
+    async fn ask(&self) -> Result<Vec<u8>, Failure> {
         let from = |error: std::io::Error| Failure::from(&error);
-        let started = Instant::now();
         let mut stream = socket::connect(self.target, &self.route).await?;
-        progress.phase = Phase::Waiting {
-            connected_after: started.elapsed(),
-        };
+        progress::enter(|connected_after| Phase::Waiting { connected_after });
+        let mut line = Vec::new();
         stream
             .write_all(self.spec.send.as_bytes())
             .await
@@ -84,14 +60,16 @@ impl AgentProbe {
             let length = stream.read(&mut buffer).await.map_err(from)?;
             let bytes = buffer.get(..length).unwrap_or_default();
             let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-            progress.line.extend(bytes.iter().take(end.unwrap_or(length)));
-            if end.is_some() || length == 0 {
-                return Ok(());
-            }
-            if progress.line.len() > LINE_MAX {
+            line.extend(bytes.iter().take(end.unwrap_or(length)));
+            if line.len() > LINE_MAX {
                 let what = format!("a line of more than {LINE_MAX} bytes");
                 return Err(Failure::Protocol(what));
             }
+            if end.is_some() || length == 0 {
+                return Ok(line);
+            }
+            let received = line.len();
+            progress::enter(|_| Phase::Line { received });
         }
     }
 }

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::socket::{no_source, steer};
 use crate::check::Route;
 use crate::failure::Failure;
 
@@ -37,8 +38,12 @@ impl Datagrams {
         route: &Route,
     ) -> Result<Datagrams, Failure> {
         let socket = open(carries, target)?;
-        along(&socket, target, route)?;
         let from = |error: io::Error| Failure::from(&error);
+        steer(&socket, route)?;
+        if let Some(source) = route.source {
+            let bound = socket.bind(&SocketAddr::new(source, 0).into());
+            bound.map_err(|error| no_source(source, &error))?;
+        }
         // An address without a route is refused here.
         socket.connect(&target.into()).map_err(from)?;
         // To the runtime a raw socket is one that is connected and has datagrams, as UDP's are.
@@ -72,42 +77,19 @@ fn open(carries: Carries, target: SocketAddr) -> Result<Socket, Failure> {
         (Carries::Icmp, SocketAddr::V4(_)) => (Domain::IPV4, Type::RAW, Protocol::ICMPV4),
         (Carries::Icmp, SocketAddr::V6(_)) => (Domain::IPV6, Type::RAW, Protocol::ICMPV6),
     };
-    let opened = Socket::new(domain, kind.nonblocking(), Some(protocol)).and_then(|socket| {
-        match target {
-            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
-        }
-        Ok(socket)
-    });
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Failure::Resource(format!("a raw socket needs CAP_NET_RAW ({error})"))
-        }
-        _ => Failure::from(&error),
-    })
-}
-
-fn along(socket: &Socket, target: SocketAddr, route: &Route) -> Result<(), Failure> {
-    if let Some(mark) = route.mark {
-        socket.set_mark(mark.get()).map_err(|error| {
-            Failure::Resource(format!("fwmark {mark} needs CAP_NET_ADMIN ({error})"))
-        })?;
-    }
-    if let Some(interface) = &route.interface {
-        socket
-            .bind_device(Some(interface.as_bytes()))
-            .map_err(|error| Failure::Resource(format!("interface {interface}: {error}")))?;
-    }
-    if let Some(source) = route.source {
-        if source.is_ipv4() != target.is_ipv4() {
-            let ip = target.ip();
-            return Err(Failure::Invalid(format!("{source} cannot send to {ip}")));
-        }
-        socket
-            .bind(&SocketAddr::new(source, 0).into())
-            .map_err(|error| Failure::Resource(format!("source {source}: {error}")))?;
-    }
-    Ok(())
+    let opened = Socket::new(domain, kind.nonblocking(), Some(protocol));
+    let socket = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => Failure::Local(
+            "a ping cannot be sent without the capability CAP_NET_RAW".to_owned(),
+        ),
+        Some(_) | None => Failure::from(&error),
+    })?;
+    let hears = match target {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
+    };
+    hears.map_err(|errno| Failure::from(&io::Error::from(errno)))?;
+    Ok(socket)
 }
 
 /// Bytes that nobody outside can guess, by which an answer is known.

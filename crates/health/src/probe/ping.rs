@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pnet_packet::util::checksum;
 
-use super::Passed;
+use super::{Passed, progress};
 use super::datagram::{Carries, Datagrams, random};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
@@ -41,13 +41,9 @@ impl PingProbe {
             let echo = Echo::send(self.target, &self.route).await?;
             echo.answered().await
         };
-        match tokio::time::timeout(self.timeout, asked).await {
-            Ok(outcome) => outcome.map(|()| Passed::default()),
-            Err(_elapsed) => Err(Failure::Timeout {
-                after: self.timeout,
-                phase: Phase::Asked { others: 0 },
-            }),
-        }
+        let phase = Phase::Asked { others: 0 };
+        progress::within(self.timeout, phase, asked).await?;
+        Ok(Passed::default())
     }
 }
 

@@ -34,6 +34,7 @@ impl ScriptProbe {
     }
 
     pub(super) async fn run(&self) -> Result<Passed, Failure> {
+        // The run itself keeps the time: at its end it has to be killed, not left.
         let deadline = Instant::now() + self.timeout;
         let late = |phase| Failure::Timeout {
             after: self.timeout,

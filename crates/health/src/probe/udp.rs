@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Passed;
+use super::{Passed, progress};
 use super::datagram::{Carries, Datagrams};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
@@ -78,15 +78,11 @@ impl UdpProbe {
     }
 
     pub(super) async fn run(&self) -> Result<Passed, Failure> {
-        match tokio::time::timeout(self.timeout, self.ask()).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) if self.spec.send.is_empty() && self.spec.expect.is_none() => {
-                Ok(Passed::default())
-            }
-            Err(_elapsed) => Err(Failure::Timeout {
-                after: self.timeout,
-                phase: Phase::Asked { others: 0 },
-            }),
+        let nothing_asked = self.spec.send.is_empty() && self.spec.expect.is_none();
+        let asked = Phase::Asked { others: 0 };
+        match progress::within(self.timeout, asked, self.ask()).await {
+            Err(Failure::Timeout { .. }) if nothing_asked => Ok(Passed::default()),
+            outcome => outcome,
         }
     }
 

@@ -7,14 +7,21 @@
     reason = "a test fails by panicking"
 )]
 
+mod agent;
+mod dns;
 mod http;
 mod nginx;
+mod nsd;
+mod peer;
+mod ping;
 mod rerun;
 mod runner;
 mod scratch;
+mod script;
 mod socket;
 mod tcp;
 mod tls;
+mod udp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
