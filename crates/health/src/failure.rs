@@ -29,10 +29,10 @@ pub enum Failure {
         /// What passes, as inclusive ranges.
         wanted: Vec<(u16, u16)>,
     },
-    /// The body lacks the text that it must contain.
+    /// The body is not what it must be.
     Body {
-        /// The text.
-        wanted: String,
+        /// What it must be.
+        wanted: BodyWanted,
         /// How many bytes of the body were searched.
         searched: usize,
         /// Whether the body goes on after those.
@@ -42,6 +42,10 @@ pub enum Failure {
     Answer(String),
     /// The program of the check ended badly; in words.
     Script(String),
+    /// A mail server says no; in words.
+    Smtp(String),
+    /// A gRPC server says no; in words.
+    Grpc(String),
     /// The answer is not what the protocol allows; in words.
     Protocol(String),
     /// Another error of the operating system, in its words (a local firewall's, for one).
@@ -58,6 +62,22 @@ pub enum Failure {
     Internal(String),
 }
 
+/// What a body must be, and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyWanted {
+    /// One that contains this.
+    Text(String),
+    /// One that matches this regular expression.
+    Match(String),
+    /// One with this SHA-256.
+    Sha256 {
+        /// In hexadecimal.
+        wanted: String,
+        /// That of the body that came.
+        got: String,
+    },
+}
+
 /// How far a probe had come when its time was up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -65,6 +85,18 @@ pub enum Phase {
     Connecting,
     /// No TCP connection yet, or no end of the TLS handshake.
     ConnectingTls,
+    /// Connected, no end of the TLS handshake.
+    Handshake {
+        /// From the start of the probe to the connection.
+        connected_after: Duration,
+    },
+    /// In a conversation that has several answers.
+    WaitingFor {
+        /// The answer that is due, as a noun: `the greeting`.
+        what: &'static str,
+        /// From the start of the probe to the connection.
+        connected_after: Duration,
+    },
     /// Connected (with TLS: after the handshake), no answer yet.
     Waiting {
         /// From the start of the probe to the connection.
@@ -99,6 +131,8 @@ impl Phase {
         match self {
             Phase::Connecting => "connect",
             Phase::ConnectingTls => "connect and TLS",
+            Phase::Handshake { .. } => "TLS",
+            Phase::WaitingFor { what, .. } => what,
             Phase::Waiting { .. } => "first byte",
             Phase::Reading { .. } => "body",
             Phase::Asked { .. } => "answer",
@@ -121,6 +155,8 @@ impl Failure {
         "body",
         "answer",
         "script",
+        "smtp",
+        "grpc",
         "protocol",
         "io",
         "resource",
@@ -142,6 +178,8 @@ impl Failure {
             Failure::Body { .. } => "body",
             Failure::Answer(_) => "answer",
             Failure::Script(_) => "script",
+            Failure::Smtp(_) => "smtp",
+            Failure::Grpc(_) => "grpc",
             Failure::Protocol(_) => "protocol",
             Failure::Io(_) => "io",
             Failure::Resource(_) => "resource",
@@ -185,16 +223,9 @@ impl fmt::Display for Failure {
             Failure::Body {
                 wanted,
                 searched,
-                truncated: false,
-            } => write!(f, "body ({searched} bytes) does not contain {wanted:?}"),
-            Failure::Body {
-                wanted,
-                searched,
-                truncated: true,
-            } => write!(
-                f,
-                "the first {searched} bytes of the body do not contain {wanted:?}, and more are not read"
-            ),
+                truncated,
+            } => write_body(f, wanted, *searched, *truncated),
+            Failure::Smtp(what) | Failure::Grpc(what) => f.write_str(what),
             Failure::Protocol(what) => write!(f, "not a valid answer: {what}"),
             Failure::Io(what) => f.write_str(what),
             Failure::Resource(what) => {
@@ -215,6 +246,19 @@ impl fmt::Display for Phase {
         match self {
             Phase::Connecting => f.write_str("still connecting"),
             Phase::ConnectingTls => f.write_str("still connecting or in the TLS handshake"),
+            Phase::Handshake { connected_after } => write!(
+                f,
+                "connected after {} ms, in the TLS handshake",
+                connected_after.as_millis()
+            ),
+            Phase::WaitingFor {
+                what,
+                connected_after,
+            } => write!(
+                f,
+                "connected after {} ms, waiting for {what}",
+                connected_after.as_millis()
+            ),
             Phase::Waiting { connected_after } => write!(
                 f,
                 "connected after {} ms, waiting for the response",
@@ -286,6 +330,39 @@ impl From<&io::Error> for Failure {
     }
 }
 
+fn write_body(
+    f: &mut fmt::Formatter<'_>,
+    wanted: &BodyWanted,
+    searched: usize,
+    truncated: bool,
+) -> fmt::Result {
+    let (verb, what) = match wanted {
+        BodyWanted::Text(text) => ("contain", format!("{text:?}")),
+        BodyWanted::Match(pattern) => ("match", format!("/{pattern}/")),
+        BodyWanted::Sha256 { wanted, .. } if truncated => {
+            return write!(
+                f,
+                "the body is longer than {searched} bytes, and more are not read for its SHA-256, \
+                 wanted {wanted}"
+            );
+        }
+        BodyWanted::Sha256 { wanted, got } => {
+            return write!(
+                f,
+                "body ({searched} bytes) has the SHA-256 {got}, wanted {wanted}"
+            );
+        }
+    };
+    if truncated {
+        write!(
+            f,
+            "the first {searched} bytes of the body do not {verb} {what}, and more are not read"
+        )
+    } else {
+        write!(f, "body ({searched} bytes) does not {verb} {what}")
+    }
+}
+
 /// `200-299, 301`
 fn write_ranges(f: &mut fmt::Formatter<'_>, ranges: &[(u16, u16)]) -> fmt::Result {
     if ranges.is_empty() {
@@ -315,9 +392,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_our_own_resources_does_not_count() {
+    fn only_what_this_machine_lacks_does_not_count() {
         for failure in one_of_each() {
-            let ours = failure == Failure::Resource(String::new());
+            let ours = ["resource", "local"].contains(&failure.reason());
             assert_eq!(failure.counts(), !ours, "{failure:?}");
         }
     }
@@ -371,6 +448,31 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_not_the_one_wanted_says_what_it_is() {
+        let failure = |wanted, truncated| Failure::Body {
+            wanted,
+            searched: 12,
+            truncated,
+        };
+        check(
+            failure(BodyWanted::Match("^up$".into()), false),
+            "body (12 bytes) does not match /^up$/",
+        );
+        let sum = || BodyWanted::Sha256 {
+            wanted: "aa".into(),
+            got: "bb".into(),
+        };
+        check(
+            failure(sum(), false),
+            "body (12 bytes) has the SHA-256 bb, wanted aa",
+        );
+        check(
+            failure(sum(), true),
+            "the body is longer than 12 bytes, and more are not read for its SHA-256, wanted aa",
+        );
+    }
+
+    #[test]
     fn what_the_kernel_says_about_us_is_not_held_against_the_target() {
         for errno in [
             libc::EMFILE,
@@ -420,7 +522,7 @@ mod tests {
 
     fn body(searched: usize, truncated: bool) -> Failure {
         Failure::Body {
-            wanted: "ok".into(),
+            wanted: BodyWanted::Text("ok".into()),
             searched,
             truncated,
         }
@@ -438,6 +540,8 @@ mod tests {
             body(0, false),
             Failure::Answer(words()),
             Failure::Script(words()),
+            Failure::Smtp(words()),
+            Failure::Grpc(words()),
             Failure::Protocol(words()),
             Failure::Io(words()),
             Failure::Resource(words()),

@@ -15,10 +15,10 @@ pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
     TlsSpec,
 };
-pub use failure::{Failure, Phase};
+pub use failure::{BodyWanted, Failure, Phase};
 pub use pattern::Pattern;
 pub use probe::{
-    AgentSpec, Beginning, DnsRecord, DnsSpec, Echo, Passed, Probe, UdpSpec, Weight,
+    AgentSpec, Beginning, DnsRecord, DnsSpec, Echo, Passed, Probe, Step, UdpSpec, Weight,
 };
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};

@@ -25,14 +25,14 @@ impl Pattern {
             .size_limit(SIZE_MAX)
             .build()
             .map(Pattern)
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => "it is too big when compiled".to_owned(),
-                // The parser draws a picture of several lines; the last one says what is wrong.
-                other => {
-                    let words = other.to_string();
-                    let last = words.lines().last().unwrap_or_default();
-                    last.trim_start_matches("error: ").to_owned()
+            .map_err(|error| {
+                if let regex::Error::CompiledTooBig(_) = error {
+                    return "it is too big when compiled".to_owned();
                 }
+                // The parser draws a picture of several lines; the last one says what is wrong.
+                let words = error.to_string();
+                let last = words.lines().last().unwrap_or_default();
+                last.trim_start_matches("error: ").to_owned()
             })
     }
 
@@ -78,5 +78,28 @@ impl Ord for Pattern {
 impl Hash for Pattern {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_its_text_and_matches_bytes() {
+        let up = Pattern::new(r"(?m)^state: (up|ok) \d+$").unwrap();
+        assert!(up.matches(b"\xff\xfe\nstate: ok 12\n"));
+        assert!(!up.matches(b"state: ok twelve\n"));
+        assert_eq!(up, Pattern::new(up.as_str()).unwrap());
+        assert!(Pattern::new("ü+").unwrap().matches("Grüüße".as_bytes()));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told_in_one_line() {
+        let wrong = |text| Pattern::new(text).unwrap_err();
+        assert_eq!(wrong("(up"), "unclosed group");
+        assert_eq!(wrong("(a{1000}){1000}"), "it is too big when compiled");
+        assert!(wrong(r"(up)\1").contains("backreferences"), "{}", wrong(r"(up)\1"));
     }
 }

@@ -3,11 +3,18 @@
 mod agent;
 mod datagram;
 mod dns;
+mod expiry;
+mod explain;
+mod grpc;
+mod h2;
+mod handshake;
 mod http;
 mod ping;
 mod progress;
 mod script;
+mod smtp;
 mod socket;
+mod stream;
 mod tcp;
 mod tls;
 mod udp;
@@ -17,15 +24,19 @@ use crate::failure::Failure;
 
 use agent::AgentProbe;
 use dns::DnsProbe;
+use grpc::GrpcProbe;
+use handshake::TlsProbe;
 use http::HttpProbe;
 use ping::PingProbe;
 use script::ScriptProbe;
+use smtp::SmtpProbe;
 use tcp::TcpProbe;
 use udp::UdpProbe;
 
 pub use agent::AgentSpec;
 pub use dns::{DnsRecord, DnsSpec};
 pub use ping::Echo;
+pub use progress::Step;
 pub use udp::{Beginning, UdpSpec};
 
 /// A check made ready: what does not change from one probe to the next is built once.
@@ -60,6 +71,9 @@ enum Kind {
     Ping(PingProbe),
     Script(ScriptProbe),
     Agent(AgentProbe),
+    Tls(Box<TlsProbe>),
+    Smtp(Box<SmtpProbe>),
+    Grpc(Box<GrpcProbe>),
 }
 
 impl Probe {
@@ -67,7 +81,8 @@ impl Probe {
     ///
     /// # Errors
     ///
-    /// [`Failure::Invalid`] where the check cannot be made as it is written, [`Failure::Tls`] where
+    /// [`Failure::Invalid`] where the check cannot be made as it is written or a file of it cannot be
+    /// read, [`Failure::Tls`] where
     /// certificates are to be verified and this machine has no root certificates. The latter is not
     /// remembered: a later attempt looks again.
     pub fn new(spec: &CheckSpec) -> Result<Probe, Failure> {
@@ -75,14 +90,14 @@ impl Probe {
             CheckKind::None => Kind::None,
             CheckKind::Tcp => Kind::Tcp(TcpProbe::new(spec)),
             CheckKind::Http(http) => Kind::Http(Box::new(HttpProbe::new(spec, http)?)),
-            CheckKind::Tls(_) | CheckKind::Smtp(_) | CheckKind::Grpc(_) => {
-                return Err(Failure::Invalid("of branch ha".into()));
-            }
             CheckKind::Dns(dns) => Kind::Dns(Box::new(DnsProbe::new(spec, dns)?)),
             CheckKind::Udp(udp) => Kind::Udp(UdpProbe::new(spec, udp)),
             CheckKind::Ping => Kind::Ping(PingProbe::new(spec)),
             CheckKind::Script(program) => Kind::Script(ScriptProbe::new(spec, program)),
             CheckKind::Agent(agent) => Kind::Agent(AgentProbe::new(spec, agent)),
+            CheckKind::Tls(tls) => Kind::Tls(Box::new(TlsProbe::new(spec, tls)?)),
+            CheckKind::Smtp(smtp) => Kind::Smtp(Box::new(SmtpProbe::new(spec, smtp)?)),
+            CheckKind::Grpc(grpc) => Kind::Grpc(Box::new(GrpcProbe::new(spec, grpc)?)),
         };
         Ok(Probe(kind))
     }
@@ -96,12 +111,38 @@ impl Probe {
         match &self.0 {
             Kind::None => Ok(Passed::default()),
             Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
-            Kind::Http(http) => http.run().await.map(|()| Passed::default()),
             Kind::Dns(dns) => dns.run().await,
             Kind::Udp(udp) => udp.run().await,
             Kind::Ping(ping) => ping.run().await,
             Kind::Script(script) => script.run().await,
             Kind::Agent(agent) => agent.run().await,
+            Kind::Http(http) => http.run().await,
+            Kind::Tls(tls) => tls.run().await,
+            Kind::Smtp(smtp) => smtp.run().await,
+            Kind::Grpc(grpc) => grpc.run().await,
+        }
+    }
+
+    /// Probes the target of `spec` once and tells how long each part took; the last part is the one
+    /// that failed where the outcome is a failure.
+    pub async fn trace(spec: &CheckSpec) -> (Vec<Step>, Result<Passed, Failure>) {
+        let probe = match &spec.kind {
+            CheckKind::Http(http) => HttpProbe::traced(spec, http)
+                .map(|http| Probe(Kind::Http(Box::new(http)))),
+            CheckKind::None
+            | CheckKind::Tcp
+            | CheckKind::Tls(_)
+            | CheckKind::Smtp(_)
+            | CheckKind::Grpc(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Ping
+            | CheckKind::Script(_)
+            | CheckKind::Agent(_) => Probe::new(spec),
+        };
+        match probe {
+            Ok(probe) => progress::recorded(probe.run()).await,
+            Err(failure) => (Vec::new(), Err(failure)),
         }
     }
 }

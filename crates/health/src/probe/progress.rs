@@ -71,7 +71,7 @@ pub(super) fn enter(phase: impl FnOnce(Duration) -> Phase) {
 /// Whether the probe is in a TLS handshake, or may be.
 pub(super) fn in_handshake() -> bool {
     let phase = PROGRESS.try_with(|progress| progress.phase.get());
-    matches!(phase, Ok(Phase::ConnectingTls))
+    matches!(phase, Ok(Phase::ConnectingTls | Phase::Handshake { .. }))
 }
 
 /// Runs something and returns the steps that it went through.

@@ -26,7 +26,7 @@ mod udp;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, Failure, HttpSpec, Probe, Start, TlsSpec};
+use health::{CheckKind, CheckSpec, Failure, HttpSpec, HttpVersion, Probe, Start, TlsSpec};
 
 /// A check that is patient enough for a busy machine; each test narrows what it is about.
 fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
@@ -50,7 +50,10 @@ fn get(path: &str) -> HttpSpec {
         host: None,
         headers: Vec::new(),
         status: vec![(200, 299)],
+        version: HttpVersion::Http1,
         body_contains: None,
+        body_regex: None,
+        body_sha256: None,
         tls: None,
     }
 }
@@ -58,11 +61,19 @@ fn get(path: &str) -> HttpSpec {
 /// `GET path` over TLS.
 fn get_tls(path: &str, verify: bool, sni: Option<&str>) -> HttpSpec {
     HttpSpec {
-        tls: Some(TlsSpec {
-            verify,
-            sni: sni.map(Into::into),
-        }),
+        tls: Some(tls_policy(verify, sni)),
         ..get(path)
+    }
+}
+
+/// TLS with the roots of the system, no client certificate, and no warning of the end.
+fn tls_policy(verify: bool, sni: Option<&str>) -> TlsSpec {
+    TlsSpec {
+        verify,
+        sni: sni.map(Into::into),
+        ca: None,
+        identity: None,
+        expires_within: Duration::ZERO,
     }
 }
 

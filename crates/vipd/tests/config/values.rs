@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, HttpSpec, Start, TlsSpec};
+use health::{
+    CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route, SmtpSpec, Start,
+    TlsSpec,
+};
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
     SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
@@ -293,8 +296,18 @@ fn every_key_of_a_check_ends_in_its_value() {
         host: None,
         headers: vec![],
         status: vec![(200, 299)],
+        version: HttpVersion::Http1,
         body_contains: None,
+        body_regex: None,
+        body_sha256: None,
         tls: None,
+    };
+    let tls = TlsSpec {
+        verify: true,
+        sni: None,
+        ca: None,
+        identity: None,
+        expires_within: secs(14 * 86_400),
     };
     check("", &[]);
     check("check = { type = 'none' }", &[]);
@@ -326,7 +339,9 @@ fn every_key_of_a_check_ends_in_its_value() {
     check(
         "check = { type = 'http', method = 'POST', path = '/a?b=c', host = 'www.example.com:8080', \
          headers = { X-B = 'two words', X-A = '' }, status = [200, '301-302,404'], \
-         body_contains = 'fine', tls = true, verify = false, sni = 'www.example.com' }",
+         version = '2', body_contains = 'fine', body_regex = '^up [0-9]+', \
+         body_sha256 = 'ABababababababababababababababababababababababababababababababab', \
+         tls = true, verify = false, sni = 'www.example.com' }",
         &[CheckSpec {
             kind: CheckKind::Http(HttpSpec {
                 method: "POST".into(),
@@ -337,10 +352,14 @@ fn every_key_of_a_check_ends_in_its_value() {
                     ("X-A".into(), String::new()),
                 ],
                 status: vec![(200, 200), (301, 302), (404, 404)],
+                version: HttpVersion::Http2,
                 body_contains: Some("fine".into()),
+                body_regex: Some(Pattern::new("^up [0-9]+").unwrap()),
+                body_sha256: Some([0xab; 32]),
                 tls: Some(TlsSpec {
                     verify: false,
                     sni: Some("www.example.com".into()),
+                    ..tls.clone()
                 }),
             }),
             ..tcp.clone()
@@ -351,12 +370,62 @@ fn every_key_of_a_check_ends_in_its_value() {
         &[CheckSpec {
             kind: CheckKind::Http(HttpSpec {
                 status: vec![(204, 204)],
-                tls: Some(TlsSpec {
-                    verify: true,
-                    sni: None,
-                }),
+                tls: Some(tls.clone()),
                 ..http
             }),
+            ..tcp.clone()
+        }],
+    );
+    check(
+        "check = { type = 'tls', sni = 'www.example.com', ca = '/etc/ca.pem', \
+         certificate = '/etc/vipd/me.pem', key = '/etc/vipd/me.key', expires_within = '48h' }",
+        &[CheckSpec {
+            kind: CheckKind::Tls(TlsSpec {
+                verify: true,
+                sni: Some("www.example.com".into()),
+                ca: Some("/etc/ca.pem".into()),
+                identity: Some(Identity {
+                    certificate: "/etc/vipd/me.pem".into(),
+                    key: "/etc/vipd/me.key".into(),
+                }),
+                expires_within: secs(48 * 3600),
+            }),
+            ..tcp.clone()
+        }],
+    );
+    let smtp = |helo: Option<&str>, starttls| CheckSpec {
+        kind: CheckKind::Smtp(SmtpSpec {
+            helo: helo.map(Into::into),
+            starttls,
+        }),
+        ..tcp.clone()
+    };
+    check("check = { type = 'smtp' }", &[smtp(None, None)]);
+    check(
+        "check = { type = 'smtp', helo = 'lb1.example.com', starttls = true }",
+        &[smtp(Some("lb1.example.com"), Some(tls.clone()))],
+    );
+    let grpc = |service: &str, host: Option<&str>, tls| CheckSpec {
+        kind: CheckKind::Grpc(GrpcSpec {
+            service: service.into(),
+            host: host.map(Into::into),
+            tls,
+        }),
+        ..tcp.clone()
+    };
+    check("check = { type = 'grpc' }", &[grpc("", None, None)]);
+    check(
+        "check = { type = 'grpc', service = 'shop.v1.Orders', host = 'orders', tls = true }",
+        &[grpc("shop.v1.Orders", Some("orders"), Some(tls))],
+    );
+    check(
+        "check = { type = 'tcp', source = '10.0.0.5', interface = 'eth1', fwmark = 3 }",
+        &[CheckSpec {
+            route: Route {
+                source: Some("10.0.0.5".parse().unwrap()),
+                interface: Some("eth1".into()),
+                mark: NonZeroU32::new(3),
+            },
             ..tcp
         }],
     );
