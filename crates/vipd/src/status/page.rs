@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
 use super::{
-    CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus,
+    AskedStatus, CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus,
     VrrpStatus, difference,
 };
 
