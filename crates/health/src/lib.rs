@@ -1,7 +1,7 @@
 //! Health checks of real servers: what to check ([`CheckSpec`]), the probes that do it, the rise/fall
 //! verdict over their outcomes, and the runner that keeps thousands of them going.
 //!
-//! It knows nothing of IPVS, of weights or of VRRP.
+//! It knows nothing of IPVS or VRRP, and only hands on the weight that a real server asks for.
 
 mod check;
 mod failure;
