@@ -57,10 +57,8 @@ fn a_script_and_an_agent_change_the_weight_in_the_table() -> Result<()> {
     table(&[(RS1, 40), (RS2, 30)])?;
     says(&status, "9")?;
     table(&[(RS1, 7), (RS2, 30)])?;
-    // No transition of health came with it.
-    let page = lb1.status_text()?;
     for words in ["asks for 75 %", "asks for weight 7", "30/40", "7/40"] {
-        ensure!(page.contains(words), "{words}: {page}");
+        wait_until(PATIENCE, words, || Ok(lb1.status_text()?.contains(words)))?;
     }
     lb1.wait_for_status(
         "/virtual_servers/0/real_servers/1/checks/0/asks_for",
@@ -75,6 +73,7 @@ fn a_script_and_an_agent_change_the_weight_in_the_table() -> Result<()> {
     says(&status, "1")?;
     says(&line, "ready\n")?;
     table(&[(RS2, 40)])?;
-    ensure!(lb1.status_text()?.contains("exit status 1"));
+    let page = lb1.status_text()?;
+    ensure!(page.contains("exit status 1"), "{page}");
     Ok(())
 }
