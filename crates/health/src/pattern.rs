@@ -100,6 +100,10 @@ mod tests {
         let wrong = |text| Pattern::new(text).unwrap_err();
         assert_eq!(wrong("(up"), "unclosed group");
         assert_eq!(wrong("(a{1000}){1000}"), "it is too big when compiled");
-        assert!(wrong(r"(up)\1").contains("backreferences"), "{}", wrong(r"(up)\1"));
+        assert!(
+            wrong(r"(up)\1").contains("backreferences"),
+            "{}",
+            wrong(r"(up)\1")
+        );
     }
 }

@@ -127,8 +127,9 @@ impl Probe {
     /// that failed where the outcome is a failure.
     pub async fn trace(spec: &CheckSpec) -> (Vec<Step>, Result<Passed, Failure>) {
         let probe = match &spec.kind {
-            CheckKind::Http(http) => HttpProbe::traced(spec, http)
-                .map(|http| Probe(Kind::Http(Box::new(http)))),
+            CheckKind::Http(http) => {
+                HttpProbe::traced(spec, http).map(|http| Probe(Kind::Http(Box::new(http))))
+            }
             CheckKind::None
             | CheckKind::Tcp
             | CheckKind::Tls(_)

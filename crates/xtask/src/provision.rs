@@ -29,6 +29,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsd", "/usr/sbin/nsd"),
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
+    (
+        "python3-aiosmtpd",
+        "/usr/lib/python3/dist-packages/aiosmtpd/smtp.py",
+    ),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("tcpdump", "/usr/bin/tcpdump"),

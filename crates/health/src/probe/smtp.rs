@@ -168,9 +168,7 @@ impl Session {
     async fn secured_with(self, tls: &Tls) -> Result<(Session, Option<String>), Failure> {
         // What came before the handshake would otherwise count as said under TLS.
         if !self.stream.buffer().is_empty() {
-            return Err(Failure::Protocol(
-                "more than one answer to STARTTLS".into(),
-            ));
+            return Err(Failure::Protocol("more than one answer to STARTTLS".into()));
         }
         progress::enter(|connected_after| Phase::Handshake { connected_after });
         let stream = tls.handshake(self.stream.into_inner()).await?;

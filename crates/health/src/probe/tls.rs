@@ -1,7 +1,7 @@
 //! TLS for the probes: the client configuration of each policy (the common ones shared by all
 //! checks), the handshake, and rustls' errors in an operator's words.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -48,7 +48,8 @@ impl Tls {
     /// What there is to say of the certificate that the server showed.
     pub(super) fn warning_of(&self, stream: &TlsStream<Stream>) -> Option<String> {
         let (_, connection) = stream.get_ref();
-        self.expiry.warning(connection.peer_certificates()?.first()?)
+        self.expiry
+            .warning(connection.peer_certificates()?.first()?)
     }
 }
 
@@ -71,10 +72,14 @@ pub(super) fn config(spec: &TlsSpec, protocols: &[&[u8]]) -> Result<ClientConfig
     let mut config = match (spec.verify, &spec.ca, &spec.identity) {
         (true, None, None) => verifying()?,
         (false, _, None) => trusting()?,
-        (true, None, identity) => configure(ServerCertificates::Verified(system_roots()?), identity.as_ref())?,
-        (true, Some(ca), identity) => {
-            configure(ServerCertificates::Verified(own_roots(ca)?), identity.as_ref())?
-        }
+        (true, None, identity) => configure(
+            ServerCertificates::Verified(system_roots()?),
+            identity.as_ref(),
+        )?,
+        (true, Some(ca), identity) => configure(
+            ServerCertificates::Verified(own_roots(ca)?),
+            identity.as_ref(),
+        )?,
         (false, _, identity) => configure(ServerCertificates::Any, identity.as_ref())?,
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -205,10 +210,7 @@ fn read_identity(
 }
 
 /// At least one.
-fn read_certificates(
-    what: &str,
-    file: &Path,
-) -> Result<Vec<CertificateDer<'static>>, Failure> {
+fn read_certificates(what: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let pem = read(what, file)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates = certificates.map_err(|error| of_file(what, file, &error))?;
@@ -302,10 +304,15 @@ fn explain_certificate(error: &CertificateError) -> String {
     format!("certificate is not good: {error}")
 }
 
-/// `DnsName("web.test")` and `IpAddress(192.0.2.1)`, as rustls lists them, without the wrapping.
-fn bare(presented: &str) -> &str {
-    presented
+/// `DnsName("web.test")` and `IpAddress(0::1)`, as rustls lists them, without the wrapping and as
+/// people write it.
+fn bare(presented: &str) -> String {
+    let name = presented
         .split_once('(')
         .and_then(|(_kind, rest)| rest.strip_suffix(')'))
-        .map_or(presented, |name| name.trim_matches('"'))
+        .map_or(presented, |name| name.trim_matches('"'));
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_name) => name.to_owned(),
+    }
 }

@@ -11,10 +11,12 @@ pub(crate) struct Nginx {
     child: Child,
     /// Its plain HTTP listener.
     pub(crate) http: SocketAddr,
-    /// Its HTTPS listener; nobody listens there without a certificate.
+    /// Its listener for HTTP/2 without TLS.
+    pub(crate) h2c: SocketAddr,
+    /// Its HTTPS listener, for HTTP/2 too; nobody listens there without a certificate.
     pub(crate) https: SocketAddr,
     /// Its prefix, which goes with it.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Nginx {
@@ -28,11 +30,33 @@ impl Nginx {
         Nginx::start(scratch, locations, true)
     }
 
+    /// The same where this test cannot connect to it: it may not listen yet.
+    pub(crate) fn https_unseen(scratch: Scratch, locations: &str) -> Nginx {
+        Nginx::begin(scratch, locations, true)
+    }
+
     fn start(scratch: Scratch, locations: &str, tls: bool) -> Nginx {
-        let (http, https) = (free_address(), free_address());
+        let mut nginx = Nginx::begin(scratch, locations, tls);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // It begins to listen on one after the other.
+        let serves = |address| TcpStream::connect(address).is_ok();
+        while !(serves(nginx.http) && serves(nginx.h2c) && (!tls || serves(nginx.https))) {
+            let gone = nginx.child.try_wait().unwrap();
+            if gone.is_some() || Instant::now() > deadline {
+                let log = nginx.scratch.path().join("error.log");
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                panic!("nginx does not serve ({gone:?}): {log}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        nginx
+    }
+
+    fn begin(scratch: Scratch, locations: &str, tls: bool) -> Nginx {
+        let (http, h2c, https) = (free_address(), free_address(), free_address());
         let listen_tls = if tls {
             format!(
-                "listen {https} ssl; ssl_certificate server.pem; ssl_certificate_key server.key;"
+                "listen {https} ssl http2; ssl_certificate server.pem; ssl_certificate_key server.key;"
             )
         } else {
             String::new()
@@ -44,13 +68,13 @@ impl Nginx {
                  access_log off;
                  client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3;
                  uwsgi_temp_path t4; scgi_temp_path t5;
-                 server {{ listen {http}; {listen_tls} root .; {locations} }}
+                 server {{ listen {http}; listen {h2c} http2; {listen_tls} root .; {locations} }}
              }}"
         );
         let dir = scratch.path();
         std::fs::write(dir.join("nginx.conf"), config).unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut child = Command::new("nginx")
+        let child = Command::new("nginx")
             .env("PATH", format!("{path}:/usr/sbin:/sbin"))
             .arg("-p")
             .arg(dir)
@@ -58,24 +82,12 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .expect("these tests need nginx (Debian: nginx-light)");
-
-        let deadline = Instant::now() + Duration::from_secs(10);
-        // It begins to listen on one after the other.
-        let serves = |address| TcpStream::connect(address).is_ok();
-        while !(serves(http) && (!tls || serves(https))) {
-            let gone = child.try_wait().unwrap();
-            if gone.is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(dir.join("error.log")).unwrap_or_default();
-                let _gone_already = child.kill();
-                panic!("nginx does not serve ({gone:?}): {log}");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
         Nginx {
             child,
             http,
+            h2c,
             https,
-            _scratch: scratch,
+            scratch,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, Failure, HttpSpec, Phase, Probe};
 
+use crate::certificates::{Validity, self_signed, signed};
 use crate::nginx::Nginx;
 use crate::rerun::rerun;
 use crate::scratch::Scratch;
@@ -19,8 +19,6 @@ const LOCATIONS: &str = r#"
     location = /resumed { return 200 "resumed=$ssl_session_reused;"; }
     location = /sni { return 200 "sni=$ssl_server_name;host=$http_host;"; }
 "#;
-
-const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
 #[tokio::test]
 async fn a_self_signed_certificate_passes_only_unverified() {
@@ -217,56 +215,6 @@ async fn a_name_that_means_another_address_is_never_dialled() {
             .unwrap_err();
         assert_eq!(failure.reason(), "invalid", "{name}: {failure}");
     }
-}
-
-/// When a certificate is valid.
-enum Validity {
-    Now,
-    Past,
-}
-
-/// `server.pem` for web.test, signed with its own key.
-fn self_signed(dir: &Path, constraints: &str) {
-    openssl(
-        dir,
-        &format!(
-            "req -x509 {KEY} -keyout server.key -out server.pem -days 2 -subj /CN=web.test \
-             -addext subjectAltName=DNS:web.test -addext basicConstraints={constraints}"
-        ),
-    );
-}
-
-/// `ca.pem`, and `server.pem` for the names, signed by it.
-fn signed(dir: &Path, names: &str, validity: Validity) {
-    let days = match validity {
-        Validity::Now => "2",
-        Validity::Past => "-1",
-    };
-    openssl(
-        dir,
-        &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"),
-    );
-    openssl(
-        dir,
-        &format!("req {KEY} -keyout server.key -out server.csr -subj /CN=server"),
-    );
-    std::fs::write(dir.join("names"), format!("subjectAltName={names}")).unwrap();
-    openssl(
-        dir,
-        &format!(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
-             -extfile names -out server.pem"
-        ),
-    );
-}
-
-fn openssl(dir: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(dir)
-        .output()
-        .expect("these tests need openssl");
-    assert!(output.status.success(), "{output:?}");
 }
 
 /// Runs `body` in a process whose system roots are `ca.pem` of the directory it is given. The second

@@ -472,7 +472,11 @@ pub(super) fn some_text(text: &str) -> Result<String, Complaint> {
 
 /// The SHA-256 of something, in hexadecimal.
 pub(super) fn sha256(text: &str) -> Result<[u8; 32], Complaint> {
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |c: u8| {
+        char::from(c)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     let byte = |pair: &[u8]| match pair {
         [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
         _ => None,

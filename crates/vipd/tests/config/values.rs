@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use health::{
-    CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route, SmtpSpec, Start,
-    TlsSpec,
+    CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route, SmtpSpec,
+    Start, TlsSpec,
 };
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,

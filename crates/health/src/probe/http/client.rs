@@ -14,8 +14,8 @@ use super::answer::Wanted;
 use super::request::Request;
 use crate::check::TlsSpec;
 use crate::failure::{Failure, Phase};
-use crate::probe::explain::{explain, innermost};
 use crate::probe::expiry::Expiry;
+use crate::probe::explain::{explain, innermost};
 use crate::probe::tls;
 use crate::probe::{Passed, progress};
 

@@ -118,9 +118,7 @@ fn as_http1(request: Request) -> Result<hyper::Request<Empty<Bytes>>, Failure> {
 fn as_http2(mut request: Request, tls: bool) -> Result<hyper::Request<Empty<Bytes>>, Failure> {
     let host = request.headers.remove(HOST);
     request.headers.remove(CONNECTION);
-    let authority = host
-        .as_ref()
-        .map_or(&b""[..], |host| host.as_bytes());
+    let authority = host.as_ref().map_or(&b""[..], |host| host.as_bytes());
     let authority = Authority::try_from(authority)
         .map_err(|error| Failure::Invalid(format!("host {host:?}: {error}")))?;
     let uri = Uri::builder()
