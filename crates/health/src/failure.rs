@@ -269,6 +269,9 @@ impl fmt::Display for Phase {
                 "status {status} came, then {received} bytes of a body that goes on"
             ),
             Phase::Asked { others: 0 } => f.write_str("asked, and nothing came"),
+            Phase::Asked { others: 1 } => {
+                f.write_str("asked, and a datagram came that is no answer")
+            }
             Phase::Asked { others } => {
                 write!(f, "asked, and {others} datagrams came that are no answer")
             }
