@@ -200,6 +200,9 @@ fn the_reference_and_the_default_file_have_every_key() {
             "{server}check = {{ type = 'script', command = ['/usr/bin/true'], qqqqqqqq = 1 }}"
         ),
         &format!("{server}check = {{ type = 'agent', port = 1, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tls', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'smtp', starttls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'grpc', tls = true, qqqqqqqq = 1 }}"),
     ] {
         let problems = parse(section).unwrap_err();
         let unknown = problems.iter().find(|p| p.key.ends_with("qqqqqqqq"));
