@@ -291,9 +291,9 @@ impl From<&io::Error> for Failure {
             return Failure::Resource(error.to_string());
         }
         let kind = error.kind();
-        // connect(2) says EADDRNOTAVAIL where every ephemeral port is taken, in words that would
-        // send the operator looking at addresses.
-        if kind == io::ErrorKind::AddrNotAvailable {
+        // connect(2) says EADDRNOTAVAIL and bind(2) EADDRINUSE where every ephemeral port is taken, in
+        // words that would send the operator looking at addresses.
+        if [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse].contains(&kind) {
             return Failure::Resource(format!(
                 "no free local port or no usable local address ({error})"
             ));
@@ -483,6 +483,7 @@ mod tests {
             libc::ENOBUFS,
             libc::ENOMEM,
             libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
         ] {
             check_errno(errno, "resource");
         }
