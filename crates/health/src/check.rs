@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::pattern::Pattern;
+use crate::probe::{AgentSpec, DnsSpec, UdpSpec};
+use crate::program::Program;
 
 /// One check of one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +68,16 @@ pub enum CheckKind {
     Smtp(SmtpSpec),
     /// A gRPC server says how it is.
     Grpc(GrpcSpec),
+    /// A DNS server is asked for a name, and its answer judged.
+    Dns(DnsSpec),
+    /// A datagram is sent, and what comes back judged.
+    Udp(UdpSpec),
+    /// An ICMP echo is sent, and answered. The target's port means nothing.
+    Ping,
+    /// A program is run, and its exit status judged. It is told the target.
+    Script(Program),
+    /// An agent beside the server says how that is.
+    Agent(AgentSpec),
 }
 
 /// An HTTP or HTTPS request, and the answer that passes.
@@ -159,6 +171,11 @@ impl CheckKind {
             CheckKind::Tls(_) => "tls",
             CheckKind::Smtp(_) => "smtp",
             CheckKind::Grpc(_) => "grpc",
+            CheckKind::Dns(_) => "dns",
+            CheckKind::Udp(_) => "udp",
+            CheckKind::Ping => "ping",
+            CheckKind::Script(_) => "script",
+            CheckKind::Agent(_) => "agent",
         }
     }
 }
@@ -181,6 +198,17 @@ impl fmt::Display for CheckSpec {
             CheckKind::Smtp(_) => write!(f, "smtp {}", self.target),
             CheckKind::Grpc(grpc) if grpc.service.is_empty() => write!(f, "grpc {}", self.target),
             CheckKind::Grpc(grpc) => write!(f, "grpc {} at {}", grpc.service, self.target),
+            CheckKind::Dns(dns) => write!(f, "dns {} {} at {}", dns.record, dns.name, self.target),
+            CheckKind::Udp(_) => write!(f, "udp {}", self.target),
+            CheckKind::Ping => write!(f, "ping {}", self.target.ip()),
+            CheckKind::Script(program) => {
+                let path = program.command.first().map_or("", String::as_str);
+                match self.target.port() {
+                    0 => write!(f, "script {path} for {}", self.target.ip()),
+                    _ => write!(f, "script {path} for {}", self.target),
+                }
+            }
+            CheckKind::Agent(_) => write!(f, "agent {}", self.target),
         }
     }
 }

@@ -38,6 +38,10 @@ pub enum Failure {
         /// Whether the body goes on after those.
         truncated: bool,
     },
+    /// The answer is a good one, and says another thing than is wanted; in words.
+    Answer(String),
+    /// The program of the check ended badly; in words.
+    Script(String),
     /// A mail server says no; in words.
     Smtp(String),
     /// A gRPC server says no; in words.
@@ -105,6 +109,20 @@ pub enum Phase {
         /// Bytes of the body that have come.
         received: usize,
     },
+    /// Datagrams were sent; so many came that are no answer to them.
+    Asked {
+        /// How many.
+        others: u32,
+    },
+    /// Connected; the line that is waited for has not ended.
+    Line {
+        /// Bytes of it that have come.
+        received: usize,
+    },
+    /// The program runs.
+    Running,
+    /// The program has not been started: the run before is not over.
+    Queued,
 }
 
 impl Phase {
@@ -117,6 +135,10 @@ impl Phase {
             Phase::WaitingFor { what, .. } => what,
             Phase::Waiting { .. } => "first byte",
             Phase::Reading { .. } => "body",
+            Phase::Asked { .. } => "answer",
+            Phase::Line { .. } => "line",
+            Phase::Queued => "run before",
+            Phase::Running => "run",
         }
     }
 }
@@ -131,6 +153,8 @@ impl Failure {
         "tls",
         "status",
         "body",
+        "answer",
+        "script",
         "smtp",
         "grpc",
         "protocol",
@@ -152,6 +176,8 @@ impl Failure {
             Failure::Tls(_) => "tls",
             Failure::Status { .. } => "status",
             Failure::Body { .. } => "body",
+            Failure::Answer(_) => "answer",
+            Failure::Script(_) => "script",
             Failure::Smtp(_) => "smtp",
             Failure::Grpc(_) => "grpc",
             Failure::Protocol(_) => "protocol",
@@ -178,12 +204,18 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused => f.write_str("connection refused"),
+            Failure::Timeout {
+                after,
+                phase: Phase::Running,
+            } => write!(f, "not done within {after:?}, killed"),
             Failure::Timeout { after, phase } => {
                 write!(f, "no answer within {after:?} ({phase})")
             }
             Failure::Reset => f.write_str("connection reset by the peer"),
-            Failure::Unreachable(what) => f.write_str(what),
-            Failure::Tls(what) => f.write_str(what),
+            Failure::Unreachable(what)
+            | Failure::Tls(what)
+            | Failure::Answer(what)
+            | Failure::Script(what) => f.write_str(what),
             Failure::Status { got, wanted } => {
                 write!(f, "status {got}, wanted ")?;
                 write_ranges(f, wanted)
@@ -236,6 +268,18 @@ impl fmt::Display for Phase {
                 f,
                 "status {status} came, then {received} bytes of a body that goes on"
             ),
+            Phase::Asked { others: 0 } => f.write_str("asked, and nothing came"),
+            Phase::Asked { others: 1 } => {
+                f.write_str("asked, and a datagram came that is no answer")
+            }
+            Phase::Asked { others } => {
+                write!(f, "asked, and {others} datagrams came that are no answer")
+            }
+            Phase::Line { received } => {
+                write!(f, "{received} bytes came, and no end of the line")
+            }
+            Phase::Running => f.write_str("it was still running"),
+            Phase::Queued => f.write_str("the run before is not over"),
         }
     }
 }
@@ -378,6 +422,19 @@ mod tests {
             }),
             "no answer within 1s (status 200 came, then 512 bytes of a body that goes on)",
         );
+        check(
+            timeout(Phase::Asked { others: 2 }),
+            "no answer within 1s (asked, and 2 datagrams came that are no answer)",
+        );
+        check(
+            timeout(Phase::Line { received: 3 }),
+            "no answer within 1s (3 bytes came, and no end of the line)",
+        );
+        check(timeout(Phase::Running), "not done within 1s, killed");
+        check(
+            timeout(Phase::Queued),
+            "no answer within 1s (the run before is not over)",
+        );
         check(status(503, &[(200, 299)]), "status 503, wanted 200-299");
         check(
             status(404, &[(200, 204), (301, 301)]),
@@ -485,6 +542,8 @@ mod tests {
             Failure::Tls(words()),
             status(500, &[]),
             body(0, false),
+            Failure::Answer(words()),
+            Failure::Script(words()),
             Failure::Smtp(words()),
             Failure::Grpc(words()),
             Failure::Protocol(words()),

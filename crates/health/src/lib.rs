@@ -1,12 +1,13 @@
 //! Health checks of real servers: what to check ([`CheckSpec`]), the probes that do it, the rise/fall
 //! verdict over their outcomes, and the runner that keeps thousands of them going.
 //!
-//! It knows nothing of IPVS, of weights or of VRRP.
+//! It knows nothing of IPVS or VRRP, and only hands on the weight that a real server asks for.
 
 mod check;
 mod failure;
 mod pattern;
 mod probe;
+pub mod program;
 mod runner;
 mod verdict;
 
@@ -16,6 +17,8 @@ pub use check::{
 };
 pub use failure::{BodyWanted, Failure, Phase};
 pub use pattern::Pattern;
-pub use probe::{Passed, Probe, Step, Weight};
+pub use probe::{
+    AgentSpec, Beginning, DnsRecord, DnsSpec, Echo, Passed, Probe, Step, UdpSpec, Weight,
+};
 pub use runner::{Report, Runner};
 pub use verdict::{Health, Transition, Verdict};

@@ -1,28 +1,43 @@
 //! One probe of one target, from the connection to the judged answer, within the check's timeout.
 
+mod agent;
+mod datagram;
+mod dns;
 mod expiry;
 mod explain;
 mod grpc;
 mod h2;
 mod handshake;
 mod http;
+mod ping;
 mod progress;
+mod script;
 mod smtp;
 mod socket;
 mod stream;
 mod tcp;
 mod tls;
+mod udp;
 
 use crate::check::{CheckKind, CheckSpec};
 use crate::failure::Failure;
 
+use agent::AgentProbe;
+use dns::DnsProbe;
 use grpc::GrpcProbe;
 use handshake::TlsProbe;
 use http::HttpProbe;
+use ping::PingProbe;
+use script::ScriptProbe;
 use smtp::SmtpProbe;
 use tcp::TcpProbe;
+use udp::UdpProbe;
 
+pub use agent::AgentSpec;
+pub use dns::{DnsRecord, DnsSpec};
+pub use ping::Echo;
 pub use progress::Step;
+pub use udp::{Beginning, UdpSpec};
 
 /// A check made ready: what does not change from one probe to the next is built once.
 #[derive(Debug)]
@@ -51,6 +66,11 @@ enum Kind {
     None,
     Tcp(TcpProbe),
     Http(Box<HttpProbe>),
+    Dns(Box<DnsProbe>),
+    Udp(UdpProbe),
+    Ping(PingProbe),
+    Script(ScriptProbe),
+    Agent(AgentProbe),
     Tls(Box<TlsProbe>),
     Smtp(Box<SmtpProbe>),
     Grpc(Box<GrpcProbe>),
@@ -70,6 +90,11 @@ impl Probe {
             CheckKind::None => Kind::None,
             CheckKind::Tcp => Kind::Tcp(TcpProbe::new(spec)),
             CheckKind::Http(http) => Kind::Http(Box::new(HttpProbe::new(spec, http)?)),
+            CheckKind::Dns(dns) => Kind::Dns(Box::new(DnsProbe::new(spec, dns)?)),
+            CheckKind::Udp(udp) => Kind::Udp(UdpProbe::new(spec, udp)),
+            CheckKind::Ping => Kind::Ping(PingProbe::new(spec)),
+            CheckKind::Script(program) => Kind::Script(ScriptProbe::new(spec, program)),
+            CheckKind::Agent(agent) => Kind::Agent(AgentProbe::new(spec, agent)),
             CheckKind::Tls(tls) => Kind::Tls(Box::new(TlsProbe::new(spec, tls)?)),
             CheckKind::Smtp(smtp) => Kind::Smtp(Box::new(SmtpProbe::new(spec, smtp)?)),
             CheckKind::Grpc(grpc) => Kind::Grpc(Box::new(GrpcProbe::new(spec, grpc)?)),
@@ -86,6 +111,11 @@ impl Probe {
         match &self.0 {
             Kind::None => Ok(Passed::default()),
             Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
+            Kind::Dns(dns) => dns.run().await,
+            Kind::Udp(udp) => udp.run().await,
+            Kind::Ping(ping) => ping.run().await,
+            Kind::Script(script) => script.run().await,
+            Kind::Agent(agent) => agent.run().await,
             Kind::Http(http) => http.run().await,
             Kind::Tls(tls) => tls.run().await,
             Kind::Smtp(smtp) => smtp.run().await,
@@ -104,7 +134,12 @@ impl Probe {
             | CheckKind::Tcp
             | CheckKind::Tls(_)
             | CheckKind::Smtp(_)
-            | CheckKind::Grpc(_) => Probe::new(spec),
+            | CheckKind::Grpc(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Ping
+            | CheckKind::Script(_)
+            | CheckKind::Agent(_) => Probe::new(spec),
         };
         match probe {
             Ok(probe) => progress::recorded(probe.run()).await,

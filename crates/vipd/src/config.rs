@@ -18,6 +18,7 @@ mod lint;
 mod load;
 mod pool_policy;
 mod problem;
+mod program;
 mod reachable;
 mod real_server;
 mod secret;

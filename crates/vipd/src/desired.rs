@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use health::{CheckSpec, Health};
+use health::{CheckSpec, Health, Weight};
 use ipvs::{Pool, ServiceKey, Table};
 
 use crate::config::{Active, Config, RealServer, VirtualServer};
@@ -24,11 +24,23 @@ use crate::overrides::Overrides;
 
 pub use self::pool::PoolState;
 
+/// The kernel refuses a weight that is negative as an `int`.
+const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
+
 /// Whether this host is master, by name of the virtual router.
 pub type Roles = BTreeMap<String, bool>;
 
 /// What every check found last. A check that is not here has found nothing yet.
-pub type HealthTable = BTreeMap<CheckSpec, Health>;
+pub type HealthTable = BTreeMap<CheckSpec, Found>;
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its verdict.
+    pub health: Health,
+    /// The weight that the real server asked for when it passed last.
+    pub weight: Option<Weight>,
+}
 
 /// How the pool of each virtual server stands, by its name.
 pub type PoolStates = BTreeMap<String, PoolState>;
@@ -92,7 +104,7 @@ pub fn next_step(pools: &PoolStates) -> Option<Instant> {
 /// has found nothing yet and none failed.
 #[must_use]
 pub fn state(real: &RealServer, health: &HealthTable) -> Health {
-    let found = |check| health.get(check).copied().unwrap_or(Health::Unknown);
+    let found = |check| health.get(check).map_or(Health::Unknown, |it| it.health);
     real.checks
         .iter()
         .map(found)
@@ -101,4 +113,36 @@ pub fn state(real: &RealServer, health: &HealthTable) -> Health {
             (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
             (Health::Up, Health::Up) => Health::Up,
         })
+}
+
+/// The weight that a real server asks for through its checks: the smallest; `None`: none of them says
+/// one.
+#[must_use]
+pub fn asked_weight(real: &RealServer, health: &HealthTable) -> Option<u32> {
+    let configured = real.destination.weight;
+    let asked = real
+        .checks
+        .iter()
+        .filter_map(|check| health.get(check)?.weight);
+    asked
+        .map(|weight| match weight {
+            Weight::Absolute(weight) => weight.min(WEIGHT_MAX),
+            Weight::Percent(share) => share_of(configured, share),
+        })
+        .min()
+}
+
+/// Rounded up: a small share of a small weight is little, not nothing.
+fn share_of(weight: u32, percent: u32) -> u32 {
+    let share = (u64::from(weight) * u64::from(percent)).div_ceil(100);
+    u32::try_from(share).map_or(WEIGHT_MAX, |share| share.min(WEIGHT_MAX))
+}
+
+impl From<Health> for Found {
+    fn from(health: Health) -> Found {
+        Found {
+            health,
+            weight: None,
+        }
+    }
 }

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
-use crate::desired::{self, HealthTable, Roles};
+use crate::desired::{self, Found, HealthTable, Roles};
 use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
@@ -471,7 +471,7 @@ impl Director {
         for server in &self.config.virtual_servers {
             for real in &server.real_servers {
                 for spec in &real.checks {
-                    let known = self.health.get(spec).copied();
+                    let known = self.health.get(spec).map(|found| found.health);
                     let begin = known.unwrap_or_else(|| match before(server, real) {
                         Some(known @ (Health::Up | Health::Down)) => known,
                         Some(Health::Unknown) | None if spec.start == Start::Up => Health::Up,
@@ -486,7 +486,12 @@ impl Director {
             }
         }
         self.details.retain(|spec, _| checks.contains_key(spec));
-        self.health = checks.clone();
+        let found = |(spec, health): (&CheckSpec, &Health)| {
+            let weight = self.health.get(spec).and_then(|found| found.weight);
+            let health = *health;
+            (spec.clone(), Found { health, weight })
+        };
+        self.health = checks.iter().map(found).collect();
         self.runner.set(checks);
         self.managed
             .extend(self.config.virtual_servers.iter().flat_map(|s| &s.keys));

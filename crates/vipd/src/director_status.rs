@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use health::Health;
+use health::{Health, Weight};
 use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
 use vrrp::{StateName, TakeoverProbe, Version};
 
@@ -14,8 +14,8 @@ use crate::net::routes::Item;
 use crate::net::sys::mac_text;
 use crate::overrides::Out;
 use crate::status::{
-    CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
-    MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
+    AskedStatus, CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus,
+    IpvsStatus, MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
     TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus,
     rfc3339,
 };
@@ -331,12 +331,14 @@ impl Director {
                 .iter()
                 .map(|spec| {
                     let detail = self.details.get(spec);
-                    let state = self.health.get(spec).copied().unwrap_or(Health::Unknown);
+                    let found = self.health.get(spec);
+                    let state = found.map_or(Health::Unknown, |found| found.health);
                     CheckStatus {
                         kind: spec.kind.name().to_owned(),
                         state: health_name(state).to_owned(),
                         last_error: detail.and_then(|detail| detail.last_error.clone()),
                         last_latency_ms: detail.and_then(|d| d.last_latency).map(milliseconds),
+                        asks_for: found.and_then(|found| found.weight).map(asked_status),
                     }
                 })
                 .collect(),
@@ -486,6 +488,13 @@ pub fn forwarding_name(forwarding: Forwarding) -> &'static str {
         Forwarding::Tunnel(_) => "tun",
         Forwarding::LocalNode => "local",
         Forwarding::Bypass => "bypass",
+    }
+}
+
+fn asked_status(weight: Weight) -> AskedStatus {
+    match weight {
+        Weight::Absolute(weight) => AskedStatus::Absolute(weight),
+        Weight::Percent(share) => AskedStatus::Percent(share),
     }
 }
 

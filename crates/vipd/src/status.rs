@@ -251,6 +251,19 @@ pub struct CheckStatus {
     pub last_error: Option<String>,
     /// How long its last probe took, milliseconds; `null` before the first.
     pub last_latency_ms: Option<u64>,
+    /// The weight that the real server asked for when it passed last; `null`: none.
+    #[serde(default)]
+    pub asks_for: Option<AskedStatus>,
+}
+
+/// A weight that a real server asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskedStatus {
+    /// This one.
+    Absolute(u32),
+    /// This share of the configured one, percent; rounded up.
+    Percent(u32),
 }
 
 /// Connections of a real server, as the kernel counts them.

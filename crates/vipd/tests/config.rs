@@ -16,6 +16,8 @@ use vipd::config::{Config, LoadError, Problems};
 
 #[path = "config/advert_source.rs"]
 mod advert_source;
+#[path = "config/probes.rs"]
+mod probes;
 #[path = "config/router_values.rs"]
 mod router_values;
 #[path = "config/secrets.rs"]
@@ -191,6 +193,13 @@ fn the_reference_and_the_default_file_have_every_key() {
         &format!("{server}tunnel = {{ type = 'gue', qqqqqqqq = 1 }}"),
         &format!("{server}real_server = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}check = {{ type = 'http', tls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'dns', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'udp', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'ping', qqqqqqqq = 1 }}"),
+        &format!(
+            "{server}check = {{ type = 'script', command = ['/usr/bin/true'], qqqqqqqq = 1 }}"
+        ),
+        &format!("{server}check = {{ type = 'agent', port = 1, qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'tls', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'smtp', starttls = true, qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'grpc', tls = true, qqqqqqqq = 1 }}"),

@@ -26,6 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", "/usr/include/stdio.h"),
     ("nftables", "/usr/sbin/nft"),
     ("nginx-light", "/usr/sbin/nginx"),
+    ("nsd", "/usr/sbin/nsd"),
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
     (

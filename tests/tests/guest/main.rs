@@ -2,6 +2,7 @@
 //! machine's kernel has none.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod forwarding;
 mod ipvsctl;
 mod pool;

@@ -1,5 +1,5 @@
-//! Probes and the runner against real servers on loopback: nginx, certificates made by openssl, and
-//! plain listeners that misbehave.
+//! Probes and the runner against real servers: nginx, NSD, certificates made by openssl, a neighbour's
+//! kernel, real programs, and plain sockets that misbehave.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,20 +7,27 @@
     reason = "a test fails by panicking"
 )]
 
+mod agent;
 mod answers;
 mod certificates;
+mod dns;
 mod grpc;
 mod http;
 mod nginx;
+mod nsd;
+mod peer;
+mod ping;
 mod rerun;
 mod route;
 mod runner;
 mod scratch;
+mod script;
 mod smtp;
 mod socket;
 mod tcp;
 mod tls;
 mod tls_check;
+mod udp;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,10 +1,15 @@
 //! `check` and `checks`: how a real server is found healthy. Here is what all types have; a type's own
 //! keys are in the module of its name.
 
+mod agent;
+mod dns;
 mod grpc;
 mod http;
+mod ping;
+mod script;
 mod smtp;
 mod tls;
+mod udp;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -21,17 +26,20 @@ use super::value::Value;
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<u32> = 1..=1000;
-/// Types that the documentation names and this version does not have.
-const TYPES_TO_COME: [&str; 5] = ["dns", "udp", "ping", "script", "agent"];
 
 /// The types, in the order in which they are listed to a user.
-const TYPES: [&Type; 6] = [
+const TYPES: [&Type; 11] = [
     &NONE,
     &TCP,
     &http::TYPE,
     &tls::TYPE,
     &smtp::TYPE,
     &grpc::TYPE,
+    &dns::TYPE,
+    &udp::TYPE,
+    &ping::TYPE,
+    &script::TYPE,
+    &agent::TYPE,
 ];
 
 const NONE: Type = Type {
@@ -107,7 +115,7 @@ impl<'a> Template<'a> {
                 );
                 return None;
             }
-            v.choice(&TYPES.map(|kind| (kind.name, kind)), &TYPES_TO_COME)
+            v.choice(&TYPES.map(|kind| (kind.name, kind)), &[])
         });
         let interval = s.or("interval", Duration::from_secs(5), |v| v.duration(INTERVAL));
         let timeout = s.or("timeout", Duration::from_secs(3), |v| v.duration(TIMEOUT));
@@ -144,8 +152,21 @@ impl<'a> Template<'a> {
 
     /// The check of one real server; port 0 of the server is none.
     pub(super) fn spec(&self, server: SocketAddr) -> Option<CheckSpec> {
-        let port = self.port.unwrap_or(server.port());
-        if port == 0 {
+        let port = match &self.kind {
+            // The same for every port of the host: one check.
+            CheckKind::Ping => 0,
+            CheckKind::None
+            | CheckKind::Tcp
+            | CheckKind::Http(_)
+            | CheckKind::Tls(_)
+            | CheckKind::Smtp(_)
+            | CheckKind::Grpc(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Script(_)
+            | CheckKind::Agent(_) => self.port.unwrap_or(server.port()),
+        };
+        if port == 0 && !matches!(self.kind, CheckKind::Ping | CheckKind::Script(_)) {
             self.written.report(
                 "has no port to connect to",
                 "add `port = ...` to the check: neither the virtual server nor the real server says one",

@@ -3,6 +3,9 @@
 //! A real server is *available* unless it is drained or disabled. Of those available, the ones whose
 //! checks pass are *up*; if fewer than `minimum_up` pass, the last ones of whom enough passed are up,
 //! too (*panic*). The weights of those that are up decide on quorum, and quorum on the sorry server.
+//!
+//! The weight of a real server is what an operator ordered, or else what it asks for itself through
+//! its checks, or else the configured one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use health::Health;
 use ipvs::{Destination, DestinationKey};
 
 use super::slow_start::Ramp;
-use super::{HealthTable, state};
+use super::{HealthTable, asked_weight, state};
 use crate::config::{OnFailure, RealServer, VirtualServer};
 use crate::overrides::{Out, Override, Overrides};
 
@@ -58,12 +61,12 @@ struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     fn new(real: &'a RealServer, health: &HealthTable, ordered: Override) -> Standing<'a> {
-        let configured = real.destination.weight;
+        let own = asked_weight(real, health).unwrap_or(real.destination.weight);
         Standing {
             real,
             health: state(real, health),
             out: ordered.out,
-            weight: ordered.weight.map_or(configured, |weight| weight.ordered),
+            weight: ordered.weight.map_or(own, |weight| weight.ordered),
         }
     }
 }

@@ -1,7 +1,10 @@
+mod asked;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use health::Health::{Down, Unknown, Up};
+use health::Weight::{Absolute, Percent};
 use proptest::prelude::*;
 
 use super::pool::SORRY_LINGERS;
@@ -135,11 +138,11 @@ fn all_checks_of_a_real_server_must_pass() {
         .checks
         .push(second.clone());
     let real = &config.virtual_servers[0].real_servers[0];
-    let mut health: HealthTable = [(spec(1), Up)].into();
+    let mut health: HealthTable = [(spec(1), Up.into())].into();
     assert_eq!(state(real, &health), Unknown);
-    health.insert(second.clone(), Down);
+    health.insert(second.clone(), Down.into());
     assert_eq!(state(real, &health), Down);
-    health.insert(second, Up);
+    health.insert(second, Up.into());
     assert_eq!(state(real, &health), Up);
 }
 
@@ -283,6 +286,7 @@ fn in_a_panic_a_drained_server_is_not_kept_in_service() {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Found(u16, Health),
+    Asks(u16, Option<Weight>),
     Order(u16, Change),
     Wait(u64),
     Quorum(u32),
@@ -299,8 +303,14 @@ fn step() -> impl Strategy<Value = Step> {
         (0..30_u32).prop_map(Change::Weight),
         Just(Change::Reset),
     ];
+    let asked = prop_oneof![
+        Just(None),
+        (0..5_u32).prop_map(|weight| Some(Absolute(weight))),
+        (0..200_u32).prop_map(|share| Some(Percent(share))),
+    ];
     prop_oneof![
         4 => (1..=4_u16, health).prop_map(|(n, health)| Step::Found(n, health)),
+        2 => (1..=4_u16, asked).prop_map(|(n, weight)| Step::Asks(n, weight)),
         3 => (1..=4_u16, change).prop_map(|(n, change)| Step::Order(n, change)),
         2 => (0..90_u64).prop_map(Step::Wait),
         1 => (1..5_u32).prop_map(Step::Quorum),
@@ -341,7 +351,7 @@ proptest! {
             let mut could_serve = false;
             for real in &server.real_servers {
                 let ordered = world.overrides.of("web", real.key);
-                let weight = ordered.weight.map_or(real.destination.weight, |w| w.ordered);
+                let weight = world.whole_weight(real);
                 if desired_state(real, &world.health) == Up && ordered.out.is_none() {
                     ever_good.insert(real.key);
                     could_serve |= weight > 0;
@@ -365,7 +375,7 @@ proptest! {
             for real in &server.real_servers {
                 let found = state.destinations.get(&real.key).map(|found| found.weight);
                 let ordered = world.overrides.of("web", real.key);
-                let whole = ordered.weight.map_or(real.destination.weight, |w| w.ordered);
+                let whole = world.whole_weight(real);
                 match ordered.out {
                     Some(Out::Disabled) => prop_assert_eq!(found, None),
                     Some(Out::Draining) => prop_assert_eq!(found, Some(0)),
@@ -409,7 +419,7 @@ impl World {
     /// Three healthy real servers.
     fn up(change: impl FnOnce(&mut VirtualServer)) -> World {
         let mut world = World::unjudged(change);
-        world.health = (1..=3).map(|n| (spec(n), Up)).collect();
+        world.health = (1..=3).map(|n| (spec(n), Up.into())).collect();
         world.judge();
         world
     }
@@ -436,7 +446,12 @@ impl World {
     }
 
     fn found(&mut self, n: u16, health: Health) -> &mut World {
-        self.health.insert(spec(n), health);
+        self.health.insert(spec(n), health.into());
+        self.judge()
+    }
+
+    fn asks(&mut self, n: u16, weight: Option<Weight>) -> &mut World {
+        self.health.entry(spec(n)).or_insert(Up.into()).weight = weight;
         self.judge()
     }
 
@@ -453,7 +468,14 @@ impl World {
     fn take(&mut self, step: Step) {
         let server = &mut self.config.virtual_servers[0];
         match step {
-            Step::Found(n, health) => drop(self.health.insert(spec(n), health)),
+            Step::Found(n, health) => {
+                let found = self.health.entry(spec(n)).or_insert(Unknown.into());
+                found.health = health;
+            }
+            Step::Asks(n, weight) => {
+                let found = self.health.entry(spec(n)).or_insert(Unknown.into());
+                found.weight = weight;
+            }
             Step::Order(n, change) => {
                 self.overrides = self.overrides.with("web", key(n), 1, change);
             }
@@ -471,6 +493,13 @@ impl World {
             }
         }
         self.judge();
+    }
+
+    /// What the real server has when it serves, slow start left aside.
+    fn whole_weight(&self, real: &RealServer) -> u32 {
+        let own = asked_weight(real, &self.health).unwrap_or(real.destination.weight);
+        let ordered = self.overrides.of("web", real.key).weight;
+        ordered.map_or(own, |weight| weight.ordered)
     }
 
     fn state(&self) -> &PoolState {

@@ -3,36 +3,47 @@
 use health::Health;
 
 use super::Director;
+use crate::desired::Found;
 use crate::director_status::{health_name, real_server_name};
 use crate::events::Kind;
 
 impl Director {
     pub(super) fn take_checks(&mut self, first: health::Report) {
-        let mut transitions = false;
-        transitions |= self.take_check(first);
+        let mut news = false;
+        news |= self.take_check(first);
         // A wave of verdicts is one new table.
         while let Ok(report) = self.checks.try_recv() {
-            transitions |= self.take_check(report);
+            news |= self.take_check(report);
         }
-        if transitions {
+        if news {
             self.publish_table();
         }
     }
 
+    /// Returns whether the table may have to be another one.
     pub(super) fn take_check(&mut self, report: health::Report) -> bool {
         // A probe that was on its way when its check was dropped by a reload has no say any more.
-        if !self.health.contains_key(&*report.spec) {
+        let Some(known) = self.health.get_mut(&*report.spec) else {
             return false;
-        }
+        };
+        let before = *known;
+        *known = Found {
+            health: report.health,
+            // A failure says nothing of the weight.
+            weight: match &report.outcome {
+                Ok(passed) => passed.weight,
+                Err(_) => before.weight,
+            },
+        };
+        let other_weight = known.weight != before.weight;
         let detail = self.details.entry((*report.spec).clone()).or_default();
         detail.last_latency = Some(report.latency);
         detail.last_error = report.outcome.as_ref().err().map(ToString::to_string);
         if let Err(failure) = &report.outcome {
             *detail.failures.entry(failure.reason()).or_insert(0) += 1;
         }
-        let before = self.health.insert((*report.spec).clone(), report.health);
-        if before == Some(report.health) {
-            return false;
+        if before.health == report.health {
+            return other_weight;
         }
         let why = match &report.outcome {
             Ok(_) => format!("passed after {} ms", report.latency.as_millis()),

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
 use super::{
-    CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus,
-    VrrpStatus, difference,
+    AskedStatus, CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus,
+    VirtualServerStatus, VrrpStatus, difference,
 };
 
 pub use self::layout::Look;
@@ -449,8 +449,18 @@ fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
 fn check(check: &CheckStatus) -> String {
     match (&check.last_error, check.last_latency_ms) {
         (Some(error), _) => format!("{}: {error}", check.kind),
-        (None, Some(latency)) => format!("{} ok, {latency} ms", check.kind),
+        (None, Some(latency)) => {
+            let asks = check.asks_for.map(asked).unwrap_or_default();
+            format!("{} ok, {latency} ms{asks}", check.kind)
+        }
         (None, None) => format!("{} waiting", check.kind),
+    }
+}
+
+fn asked(weight: AskedStatus) -> String {
+    match weight {
+        AskedStatus::Absolute(weight) => format!(", asks for weight {weight}"),
+        AskedStatus::Percent(share) => format!(", asks for {share} %"),
     }
 }
 

@@ -1,19 +1,11 @@
-//! Reference addresses: ICMP and ICMPv6 echo (RFC 792, RFC 4443 §4).
-//!
-//! Raw sockets, because those for unprivileged pings exist only where `net.ipv4.ping_group_range`
-//! lets them. Each echo has a socket of its own for its time, connected to the address: the kernel then
-//! leaves out what others send, and the route is that of the moment.
+//! Reference addresses: whether any of them answers a ping.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use pnet_packet::util::checksum;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
+use health::{Echo, Route};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Report, Reporter};
@@ -21,12 +13,6 @@ use crate::config::Reachable;
 
 /// A shorter interval counts as this one, so that no mistake makes a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-/// An echo: type, code, checksum, and twelve bytes by which the answer is known: identifier and
-/// sequence number (RFC 792), and data.
-const ECHO_LENGTH: usize = 16;
-/// Room for the answer behind the longest IPv4 header; what is longer is not the answer.
-const RECEIVE_MAX: usize = 128;
-
 /// What came of asking every address once.
 #[derive(Debug, PartialEq, Eq)]
 enum Round {
@@ -86,101 +72,15 @@ async fn ask(addresses: &[IpAddr], patience: Duration) -> Round {
 
 /// Sends an echo and waits for its answer, without end.
 async fn echo(address: IpAddr) -> Round {
-    let Ok(socket) = open(address) else {
-        return Round::NotAsked;
+    let echo = match Echo::send(address, &Route::default()).await {
+        Ok(echo) => echo,
+        // No route is no answer.
+        Err(failure) if failure.counts() => return Round::Silent,
+        Err(_ours) => return Round::NotAsked,
     };
-    let echo = Echo::new(address);
-    // No route, or a neighbour that does not answer ARP, is no answer, at once or later.
-    if socket
-        .connect(&SocketAddr::new(address, 0).into())
-        .and_then(|()| socket.send(&echo.request()))
-        .is_err()
-    {
-        return Round::Silent;
-    }
-    // To the runtime it is a socket that is connected and has datagrams, as UDP's are.
-    let Ok(socket) = UdpSocket::from_std(socket.into()) else {
-        return Round::NotAsked;
-    };
-    let mut buffer = [0; RECEIVE_MAX];
-    loop {
-        // An error is what a router says (unreachable). It may be passing: the time is not over.
-        let length = socket.recv(&mut buffer).await.unwrap_or(0);
-        if echo.is_answered_by(buffer.get(..length).unwrap_or_default()) {
-            return Round::Answered;
-        }
-    }
-}
-
-fn open(address: IpAddr) -> io::Result<Socket> {
-    let (domain, protocol) = match address {
-        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
-        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
-    };
-    Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))
-}
-
-/// One echo: to whom, and by what its answer is known.
-struct Echo {
-    to: IpAddr,
-    /// Identifier, sequence number and data: not to be guessed, and different each time.
-    mark: [u8; 12],
-}
-
-impl Echo {
-    fn new(to: IpAddr) -> Echo {
-        // The keys of a hash table come from the kernel's random numbers.
-        let random = || RandomState::new().build_hasher().finish().to_ne_bytes();
-        let mut mark = [0; 12];
-        for (to, from) in mark.iter_mut().zip(random().into_iter().chain(random())) {
-            *to = from;
-        }
-        Echo { to, mark }
-    }
-
-    fn request(&self) -> [u8; ECHO_LENGTH] {
-        match self.to {
-            IpAddr::V4(_) => self.message(8, true),
-            // The kernel fills the checksum in (RFC 3542 §3.1).
-            IpAddr::V6(_) => self.message(128, false),
-        }
-    }
-
-    fn message(&self, kind: u8, with_checksum: bool) -> [u8; ECHO_LENGTH] {
-        let mut message = [0; ECHO_LENGTH];
-        let head = [kind, 0, 0, 0].into_iter();
-        for (to, from) in message.iter_mut().zip(head.chain(self.mark)) {
-            *to = from;
-        }
-        if with_checksum {
-            let [high, low] = checksum(&message, 1).to_be_bytes();
-            let [_, _, first, second, ..] = &mut message;
-            (*first, *second) = (high, low);
-        }
-        message
-    }
-
-    /// Whether a packet, as a raw socket gives it, is the answer.
-    fn is_answered_by(&self, packet: &[u8]) -> bool {
-        match self.to {
-            IpAddr::V4(to) => {
-                // raw(7): with the IPv4 header, whose length is in its first byte.
-                let Some(header_length) = packet.first().map(|first| usize::from(first & 15) * 4)
-                else {
-                    return false;
-                };
-                packet.get(12..16) == Some(&to.octets())
-                    && packet.get(header_length..) == Some(&self.message(0, true))
-            }
-            // Without header; the kernel has compared the source and the checksum.
-            IpAddr::V6(_) => {
-                let expected = self.message(129, false);
-                packet.len() == ECHO_LENGTH
-                    && packet.get(..2) == expected.get(..2)
-                    && packet.get(4..) == expected.get(4..)
-            }
-        }
-    }
+    // What speaks against it (unreachable) may be passing: the time is not over.
+    while echo.answered().await.is_err() {}
+    Round::Answered
 }
 
 #[cfg(test)]
@@ -238,35 +138,6 @@ mod tests {
             assert_eq!(ask("2001:db8:99::2").await, Round::Silent);
             assert_eq!(ask("192.0.2.77").await, Round::Silent, "no route");
         });
-    }
-
-    #[test]
-    fn only_the_exact_answer_is_one() {
-        let echo = Echo::new("10.99.0.2".parse().unwrap());
-        let packet = |source: [u8; 4], message: &[u8]| {
-            let mut packet = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 1, 0, 0];
-            packet.extend(source);
-            packet.extend([10, 99, 0, 1]);
-            packet.extend(message);
-            packet
-        };
-        let answer = packet([10, 99, 0, 2], &echo.message(0, true));
-        assert!(echo.is_answered_by(&answer));
-        let others = [
-            packet([10, 99, 0, 2], &echo.request()),
-            packet([10, 99, 0, 3], &echo.message(0, true)),
-            packet([10, 99, 0, 2], &echo.message(0, false)),
-            packet([10, 99, 0, 2], &Echo::new(echo.to).message(0, true)),
-            [answer.as_slice(), &[0]].concat(),
-            vec![0x4f; 40],
-            Vec::new(),
-        ];
-        for other in others {
-            assert!(!echo.is_answered_by(&other), "{other:?}");
-        }
-        for length in 0..answer.len() {
-            assert!(!echo.is_answered_by(&answer[..length]), "{length} bytes");
-        }
     }
 
     async fn next(reports: &mut UnboundedReceiver<Report>) -> bool {

@@ -5,10 +5,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use health::program::{GRACE, User};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::track::{Tracker, Wanted};
+
+/// How often what is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn the_words_say_how_a_script_ended() {
@@ -192,16 +197,6 @@ async fn a_tracker_runs_at_the_interval_and_over_a_reload_only_what_changed_star
     drop(tracker);
     all_gone(&same).await;
     all_gone(&new).await;
-}
-
-#[test]
-fn a_user_is_the_one_whose_whole_name_it_is() {
-    let entries = "rooty:x:5:5::/:/bin/sh\nroot:x:0:7:root:/root:/bin/sh\nbroken:x:y:1\nshort\n";
-    let found = |name| User::find(entries, name);
-    assert_eq!(found("root"), Some(User { id: 0, group: 7 }));
-    for name in ["roo", "x", "", "broken", "short"] {
-        assert_eq!(found(name), None, "{name}");
-    }
 }
 
 /// Runs pass (`+`) or fail (`-`); after each, what is news: `+`, `-` or nothing (`.`).
