@@ -15,17 +15,17 @@ use crate::PATIENCE;
 
 /// A client behind the director, and three real servers: rs1 answers clients directly, rs2 through
 /// the director, rs3 knows no way to them.
-struct Scene {
-    lab: Lab,
-    client: Host,
-    lb1: Host,
-    rs1: Host,
-    rs2: Host,
-    rs3: Host,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
+    pub(crate) client: Host,
+    pub(crate) lb1: Host,
+    pub(crate) rs1: Host,
+    pub(crate) rs2: Host,
+    pub(crate) rs3: Host,
 }
 
 impl Scene {
-    fn new() -> Result<Scene> {
+    pub(crate) fn new() -> Result<Scene> {
         let lab = Lab::new()?;
         let scene = Scene {
             client: lab.host("client", "10.78.0.100/24")?,
@@ -73,7 +73,7 @@ impl Scene {
     }
 
     /// What answers to a request, once somebody does.
-    fn who(&self, url: &str) -> Result<String> {
+    pub(crate) fn who(&self, url: &str) -> Result<String> {
         let mut answer = None;
         let asked = wait_until(PATIENCE, url, || {
             answer = self.client.sh(&curl(url)).ok();
@@ -100,7 +100,7 @@ fn server(name: &str, address: &str, forwarding: &str, real: &str) -> String {
     )
 }
 
-fn seen(capture: &Capture, words: &[&str]) -> Result<()> {
+pub(crate) fn seen(capture: &Capture, words: &[&str]) -> Result<()> {
     let found = capture.wait_for(PATIENCE, UNIX_EPOCH, words);
     found.map(|_| ()).with_context(|| {
         let packets = capture.packets();

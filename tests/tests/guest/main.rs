@@ -6,6 +6,7 @@ mod forwarding;
 mod ipvsctl;
 mod pool;
 mod sync;
+mod ways;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

@@ -72,13 +72,16 @@ fn warnings_of(server: &VirtualServer) -> Vec<String> {
             "without \"{name}-fallback\" in scheduler_flags clients of a real server with weight 0 are refused"
         ));
     }
-    if service.flags.one_packet && service.persistence.is_some() {
+    // The Call-ID of SIP tells datagrams apart, and answers, too.
+    let engine = service.persistence.as_ref().map(|p| p.engine.is_some());
+    if service.flags.one_packet && engine == Some(false) {
         found.push(
             "with persistence and one_packet every datagram of a client goes to one real server"
                 .to_owned(),
         );
     }
     if service.flags.one_packet
+        && engine != Some(true)
         && server
             .servers()
             .any(|(_, forwarding, _)| forwarding == Forwarding::Nat)

@@ -1,0 +1,184 @@
+//! How datagrams find their real server: by the call of SIP, each by itself, and by a hash that a
+//! drained real server is in.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use lab::answer::Transport::Udp;
+use lab::answer::{ask_on, serve_on};
+use lab::wait_until;
+
+use super::{CLIENT, DIRECT, agree, ask, direct, names, scene, service};
+use crate::PATIENCE;
+use crate::forwarding::seen;
+
+#[test]
+fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
+    let scene = scene()?;
+    scene.client.ip("addr add 10.78.0.101/24 dev eth0")?;
+    let vips = [0, 1, 2, 3].map(|n| format!("10.77.1.5{n}:5060"));
+    let vips = vips.each_ref().map(String::as_str);
+    let _answers = [
+        serve_on(&scene.rs1, Udp, &vips)?,
+        serve_on(&scene.rs2, Udp, &["10.77.0.22:5062"])?,
+        serve_on(&scene.rs3, Udp, &vips)?,
+    ];
+    let udp =
+        |address: &str, more: &str| format!("address = \"{address}\"\nprotocol = \"udp\"\n{more}");
+    let sip = "persistence = { timeout = \"300s\", engine = \"sip\" }";
+    let trunk = format!("{sip}\none_packet = true");
+    let nat = "address = \"10.77.0.22:5062\"\nforwarding = \"nat\"";
+    let text = [
+        service("calls", &udp(vips[0], sip), &DIRECT),
+        service("trunk", &udp(vips[1], &trunk), &[DIRECT[0], nat]),
+        service("single", &udp(vips[2], "one_packet = true"), &DIRECT),
+        service("flows", &udp(vips[3], ""), &DIRECT),
+    ]
+    .concat();
+    let captured = scene.rs1.capture("udp")?;
+    let lb1 = direct(&scene.lb1, &text)?;
+    let invite = |call: &str| {
+        format!(
+            "INVITE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 10.78.0.100\r\n\
+             From: <sip:alice@example.org>;tag=1\r\nTo: <sip:bob@example.org>\r\n\
+             Call-ID: {call}@example.org\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    // Two clients, each message from a port of its own.
+    let mut found = Vec::new();
+    for (client, call) in [
+        ("10.78.0.100", "first"),
+        ("10.78.0.101", "first"),
+        ("10.78.0.100", "second"),
+        ("10.78.0.101", "second"),
+        ("10.78.0.100", "first"),
+        ("10.78.0.101", "third"),
+    ] {
+        let answer = ask(
+            &scene.client,
+            &format!("{client}:0"),
+            vips[0],
+            &invite(call),
+        )?;
+        ensure!(answer.ends_with(&format!(" {client} 5060")), "{answer}");
+        found.push(answer);
+    }
+    let who = names(&found);
+    let (one, other) = (who[0], who[2]);
+    ensure!(
+        one != other && who == [one, one, other, other, one, one],
+        "{found:#?}"
+    );
+    let hop = format!("{} > {}", scene.lb1.mac()?, scene.rs1.mac()?);
+    seen(&captured, &[&hop, " > 10.77.1.50.5060: "])?;
+    for view in [
+        scene.lb1.run("ipvsadm -Lnc")?,
+        lb1.vipctl(&["ipvs", "connections"])?,
+    ] {
+        let calls = view.lines().filter(|line| line.contains(" sip "));
+        let calls: Vec<&str> = calls
+            .filter_map(|line| line.split(' ').next_back())
+            .collect();
+        for call in ["first", "second", "third"] {
+            ensure!(calls.contains(&&*format!("{call}@example.org")), "{view}");
+        }
+    }
+
+    // One socket with two calls, as a proxy has: each call has its real server. The answers that the
+    // director translates find their way, too.
+    let [third, fourth] = ["third", "fourth"].map(invite);
+    let calls = [&*third, &fourth, &third, &fourth];
+    let found = ask_on(&scene.client, Udp, "10.78.0.100:5070", vips[1], 1, &calls)?;
+    let who = names(&found);
+    ensure!(who[..2] == who[2..] && who[0] != who[1], "{found:#?}");
+    let right = ["rs1 10.78.0.100 5060", "rs2 10.78.0.100 5062"];
+    ensure!(
+        found.iter().all(|answer| right.contains(&&**answer)),
+        "{found:#?}"
+    );
+
+    // Datagrams of one socket, each by itself, and all together.
+    let found = ask_on(&scene.client, Udp, CLIENT, vips[2], 1, &["?"; 6])?;
+    let who = names(&found);
+    ensure!(
+        who.iter().filter(|name| **name == "rs1").count() == 3 && who.contains(&"rs3"),
+        "{found:#?}"
+    );
+    let found = ask_on(&scene.client, Udp, CLIENT, vips[3], 1, &["?"; 6])?;
+    ensure!(names(&found) == [names(&found)[0]; 6], "{found:#?}");
+    agree(
+        &lb1,
+        &[
+            "-A -u 10.77.1.50:5060 -s rr -p 300 --pe sip",
+            "-a -u 10.77.1.50:5060 -r 10.77.0.21:5060 -g -w 1",
+            "-A -u 10.77.1.51:5060 -s rr -p 300 --pe sip -o",
+            "-a -u 10.77.1.51:5060 -r 10.77.0.22:5062 -m -w 1",
+            "-A -u 10.77.1.52:5060 -s rr -o",
+            "-A -u 10.77.1.53:5060 -s rr",
+        ],
+    )
+}
+
+#[test]
+fn hashed_clients_of_a_drained_real_server_go_to_the_next_only_with_fallback() -> Result<()> {
+    let scene = scene()?;
+    let vips = [0, 1, 2, 3].map(|n| format!("10.77.1.5{n}:53"));
+    let vips = vips.each_ref().map(String::as_str);
+    let _answers = [
+        serve_on(&scene.rs1, Udp, &vips)?,
+        serve_on(&scene.rs3, Udp, &vips)?,
+    ];
+    let kinds = [
+        ("sh", "[\"sh-port\", \"sh-fallback\"]"),
+        ("mh", "[\"mh-port\", \"mh-fallback\"]"),
+        ("sh", "[\"sh-port\"]"),
+        ("mh", "[\"mh-port\"]"),
+    ];
+    let hashed = |((scheduler, flags), vip): ((&str, &str), &&str)| {
+        let keys = format!("address = \"{vip}\"\nprotocol = \"udp\"\nscheduler_flags = {flags}");
+        let text = service(vip, &keys, &DIRECT);
+        text.replace("\"rr\"", &format!("{scheduler:?}"))
+    };
+    let text: String = kinds.into_iter().zip(&vips).map(hashed).collect();
+    let lb1 = direct(&scene.lb1, &text)?;
+    let first = "10.78.0.100:20000";
+    let second = "10.78.0.100:30000";
+    let ask = |from: &str, to: &str| ask_on(&scene.client, Udp, from, to, 16, &["?"]);
+    let mut before = Vec::new();
+    for vip in vips {
+        let found = ask(first, vip)?;
+        let who: BTreeSet<&str> = names(&found).into_iter().collect();
+        ensure!(who == ["rs1", "rs3"].into(), "{vip}: {found:?}");
+        before.push(found);
+    }
+    for vip in vips {
+        lb1.vipctl(&["drain", vip, "10.77.0.23"])?;
+    }
+    wait_until(PATIENCE, "the weights", || {
+        let table = scene.lb1.run("ipvsadm -S -n")?;
+        Ok(table.matches("-r 10.77.0.23:53 -g -w 0").count() == vips.len())
+    })?;
+    for (vip, fallback) in vips.into_iter().zip([true, true, false, false]) {
+        let found = ask(second, vip)?;
+        let refused = found.iter().filter(|answer| *answer == "refused").count();
+        let served = found.iter().filter(|a| *a == "rs1 10.78.0.100 53").count();
+        ensure!(refused + served == 16, "{vip}: {found:?}");
+        ensure!((refused == 0) == fallback, "{vip}: {found:?}");
+        ensure!(served > 0, "{vip}: {found:?}");
+    }
+    // What had begun goes on where it was.
+    for (vip, before) in vips.into_iter().zip(&before) {
+        let found = ask(first, vip)?;
+        ensure!(found == *before, "{vip}: {found:?}, not {before:?}");
+    }
+    agree(
+        &lb1,
+        &[
+            "-A -u 10.77.1.50:53 -s sh -b sh-fallback,sh-port",
+            "-A -u 10.77.1.51:53 -s mh -b mh-fallback,mh-port",
+            "-A -u 10.77.1.52:53 -s sh -b sh-port",
+            "-A -u 10.77.1.53:53 -s mh -b mh-port",
+            "-a -u 10.77.1.50:53 -r 10.77.0.23:53 -g -w 0",
+        ],
+    )
+}
