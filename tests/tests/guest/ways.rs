@@ -33,8 +33,8 @@ fn scene() -> Result<Scene> {
     }
     scene.rs3.sh(
         "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
-         ip route add 10.78.0.0/24 dev eth0
-         ip -6 route add fd78::/64 dev eth0",
+         { echo route add 10.78.0.0/24 dev eth0
+         echo route add fd78::/64 dev eth0; } | ip -batch -",
     )?;
     // Every refusal counts here.
     scene
@@ -77,7 +77,6 @@ fn agree(lb1: &Director, lines: &[&str]) -> Result<()> {
     }
     same(&lb1.host, lb1, "save", "-S -n")?;
     same(&lb1.host, lb1, "list --tun-info", "-Ln --tun-info")?;
-    ensure!(lb1.status()?["ipvs"]["refused"] == json!([]));
     // Timers run, and states change when clients have gone.
     wait_until(PATIENCE, "the same connections", || {
         let ours = lb1.vipctl(&["ipvs", "connections"])?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::answer::Transport::Udp;
 use lab::answer::{ask_on, serve_on};
 use lab::wait_until;
@@ -16,7 +16,7 @@ use crate::forwarding::seen;
 fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
     let scene = scene()?;
     scene.client.ip("addr add 10.78.0.101/24 dev eth0")?;
-    let vips = [0, 1, 2, 3].map(|n| format!("10.77.1.5{n}:5060"));
+    let vips = [0, 1, 2, 3, 4].map(|n| format!("10.77.1.5{n}:5060"));
     let vips = vips.each_ref().map(String::as_str);
     let _answers = [
         serve_on(&scene.rs1, Udp, &vips)?,
@@ -26,6 +26,7 @@ fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
     let udp =
         |address: &str, more: &str| format!("address = \"{address}\"\nprotocol = \"udp\"\n{more}");
     let sip = "persistence = { timeout = \"300s\", engine = \"sip\" }";
+    let network = "persistence = { timeout = \"300s\", netmask = 24, engine = \"sip\" }";
     let trunk = format!("{sip}\none_packet = true");
     let nat = "address = \"10.77.0.22:5062\"\nforwarding = \"nat\"";
     let text = [
@@ -33,6 +34,7 @@ fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
         service("trunk", &udp(vips[1], &trunk), &[DIRECT[0], nat]),
         service("single", &udp(vips[2], "one_packet = true"), &DIRECT),
         service("flows", &udp(vips[3], ""), &DIRECT),
+        service("callers", &udp(vips[4], network), &DIRECT),
     ]
     .concat();
     let captured = scene.rs1.capture("udp")?;
@@ -44,43 +46,56 @@ fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
              Call-ID: {call}@example.org\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
         )
     };
-    // Two clients, each message from a port of its own.
-    let mut found = Vec::new();
-    for (client, call) in [
-        ("10.78.0.100", "first"),
-        ("10.78.0.101", "first"),
-        ("10.78.0.100", "second"),
-        ("10.78.0.101", "second"),
-        ("10.78.0.100", "first"),
-        ("10.78.0.101", "third"),
-    ] {
-        let answer = ask(
-            &scene.client,
-            &format!("{client}:0"),
-            vips[0],
-            &invite(call),
-        )?;
-        ensure!(answer.ends_with(&format!(" {client} 5060")), "{answer}");
-        found.push(answer);
-    }
-    let who = names(&found);
-    let (one, other) = (who[0], who[2]);
-    ensure!(
-        one != other && who == [one, one, other, other, one, one],
-        "{found:#?}"
-    );
+    // Each message from a port of its own. The kernel asks for the client, too: the same Call-ID from
+    // another address is another call, unless the netmask makes one client of the two.
+    let (alice, bob) = ("10.78.0.100", "10.78.0.101");
+    let send = |vip: &str, client: &str, call: &str| -> Result<char> {
+        let from = format!("{client}:0");
+        let answer = ask(&scene.client, &from, vip, &invite(call))?;
+        let rest = answer.strip_prefix("rs").context("no name")?;
+        let right = format!(" {client} 5060");
+        ensure!(
+            rest.ends_with(&right) && rest.len() == right.len() + 1,
+            "{answer}"
+        );
+        rest.chars().next().context("no number")
+    };
+    let by_client: String = [
+        (alice, "first"),
+        (alice, "second"),
+        (alice, "first"),
+        (alice, "second"),
+        (bob, "second"),
+    ]
+    .map(|(client, call)| send(vips[0], client, call))
+    .into_iter()
+    .collect::<Result<_>>()?;
+    ensure!(["13131", "31313"].contains(&&*by_client), "{by_client}");
+    let by_network: String = [
+        (alice, "first"),
+        (bob, "first"),
+        (alice, "second"),
+        (bob, "second"),
+        (bob, "third"),
+        (alice, "first"),
+    ]
+    .map(|(client, call)| send(vips[4], client, call))
+    .into_iter()
+    .collect::<Result<_>>()?;
+    ensure!(["113311", "331133"].contains(&&*by_network), "{by_network}");
     let hop = format!("{} > {}", scene.lb1.mac()?, scene.rs1.mac()?);
     seen(&captured, &[&hop, " > 10.77.1.50.5060: "])?;
     for view in [
-        scene.lb1.run("ipvsadm -Lnc")?,
-        lb1.vipctl(&["ipvs", "connections"])?,
+        scene.lb1.run("ipvsadm -Lnc --persistent-conn")?,
+        lb1.vipctl(&["ipvs", "connections", "--persistent-conn"])?,
     ] {
-        let calls = view.lines().filter(|line| line.contains(" sip "));
-        let calls: Vec<&str> = calls
-            .filter_map(|line| line.split(' ').next_back())
-            .collect();
         for call in ["first", "second", "third"] {
-            ensure!(calls.contains(&&*format!("{call}@example.org")), "{view}");
+            let known = format!("sip {call}@example.org");
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            ensure!(
+                view.lines().any(|line| words(line).ends_with(&known)),
+                "{view}"
+            );
         }
     }
 
@@ -115,6 +130,7 @@ fn calls_of_sip_stay_together_and_single_datagrams_do_not() -> Result<()> {
             "-a -u 10.77.1.51:5060 -r 10.77.0.22:5062 -m -w 1",
             "-A -u 10.77.1.52:5060 -s rr -o",
             "-A -u 10.77.1.53:5060 -s rr",
+            "-A -u 10.77.1.54:5060 -s rr -p 300 -M 255.255.255.0 --pe sip",
         ],
     )
 }
