@@ -8,6 +8,7 @@ mod tunnels;
 use anyhow::{Context, Result, ensure};
 use lab::answer::Transport::{Sctp, Udp};
 use lab::answer::{ask_on, serve_on};
+use lab::capture::Capture;
 use lab::director::Director;
 use lab::nginx::Nginx;
 use lab::{Host, wait_until};
@@ -92,6 +93,12 @@ fn ask(client: &Host, from: &str, to: &str, word: &str) -> Result<String> {
     answers.into_iter().next().context("no line")
 }
 
+/// Who answers to an HTTP request: asked once, so that those who take turns can be told.
+fn web(client: &Host, url: &str) -> Result<String> {
+    let script = format!("curl --silent --fail --globoff --max-time 30 'http://{url}/who'");
+    Ok(client.sh(&script)?.trim().to_owned())
+}
+
 /// Who has answered: the first words.
 fn names(answers: &[String]) -> Vec<&str> {
     let names = answers.iter().map(|answer| answer.split(' ').next());
@@ -99,30 +106,66 @@ fn names(answers: &[String]) -> Vec<&str> {
 }
 
 #[test]
-fn sctp_reaches_real_servers_by_direct_routing_nat_and_full_nat() -> Result<()> {
+fn sctp_and_a_pool_of_every_method_reach_their_real_servers() -> Result<()> {
     let scene = scene()?;
+    let rs4 = scene.lab.host("rs4", "10.77.0.24/24")?;
     let _servers = [
         serve_on(&scene.rs1, Sctp, &["10.77.1.50:9000", "[fd77:1::50]:9000"])?,
         serve_on(&scene.rs2, Sctp, &["10.77.0.22:9001", "[fd77::22]:9001"])?,
         serve_on(&scene.rs3, Sctp, &["10.77.0.23:9001"])?,
     ];
+    let _nginx = [
+        Nginx::start(&scene.rs1)?,
+        Nginx::start(&scene.rs2)?,
+        Nginx::start(&scene.rs3)?,
+        Nginx::start(&rs4)?,
+    ];
+    scene.rs1.sh("ip -6 fou add port 6083 gue")?;
+    let captures = [
+        scene.rs1.capture("ip or ip6")?,
+        scene.rs2.capture("sctp or tcp")?,
+        scene.rs3.capture("sctp or tcp")?,
+        rs4.capture("tcp")?,
+    ];
+    let lb1 = direct(&scene.lb1, &(sctp() + &pool()))?;
+    sctp_arrives(&scene, &captures)?;
+    each_real_server_is_reached_in_its_own_way(&scene, &captures)?;
+    agree(
+        &lb1,
+        &[
+            "-A --sctp-service 10.77.1.50:9000 -s rr",
+            "-a --sctp-service 10.77.1.50:9000 -r 10.77.0.21:9000 -g -w 1",
+            "-a --sctp-service [fd77:1::50]:9000 -r [fd77::21]:9000 -g -w 1",
+            "-a --sctp-service 10.77.1.51:9000 -r 10.77.0.22:9001 -m -w 1",
+            "-a --sctp-service [fd77:1::51]:9000 -r [fd77::22]:9001 -m -w 1",
+            "-a --sctp-service 10.77.1.52:9000 -r 10.77.0.23:9001 -m -w 1",
+            "-a -t 10.77.1.50:80 -r 10.77.0.23:80 -g -w 1",
+            "-a -t 10.77.1.50:80 -r 10.77.0.21:80 -i -w 1 --tun-type ipip",
+            "-a -t 10.77.1.50:80 -r 10.77.0.22:8080 -m -w 1",
+            "-a -t 10.77.1.50:80 -r 10.77.0.24:8080 -m -w 1",
+            "-a -t 10.77.1.50:80 -r [fd77::21]:80 -i -w 1 --tun-type gue --tun-port 6083 --tun-nocsum",
+        ],
+    )
+}
+
+fn sctp() -> String {
     let sctp = |name: &str, address: &str, forwarding: &str, real: &str| {
         let keys =
             format!("address = \"{address}\"\nprotocol = \"sctp\"\nforwarding = \"{forwarding}\"");
         service(name, &keys, &[&format!("address = \"{real}\"")])
     };
-    let text = [
+    [
         sctp("dr", "10.77.1.50:9000", "dr", "10.77.0.21"),
         sctp("dr6", "[fd77:1::50]:9000", "dr", "fd77::21"),
         sctp("nat", "10.77.1.51:9000", "nat", "10.77.0.22:9001"),
         sctp("nat6", "[fd77:1::51]:9000", "nat", "[fd77::22]:9001"),
         sctp("fullnat", "10.77.1.52:9000", "fullnat", "10.77.0.23:9001"),
     ]
-    .concat();
-    let rs1 = scene.rs1.capture("sctp")?;
-    let rs2 = scene.rs2.capture("sctp")?;
-    let rs3 = scene.rs3.capture("sctp")?;
-    let lb1 = direct(&scene.lb1, &text)?;
+    .concat()
+}
+
+fn sctp_arrives(scene: &Scene, captures: &[Capture; 4]) -> Result<()> {
+    let [rs1, rs2, rs3, _] = captures;
     for (from, to, answer) in [
         (CLIENT, "10.77.1.50:9000", "rs1 10.78.0.100 9000"),
         (CLIENT6, "[fd77:1::50]:9000", "rs1 fd78::100 9000"),
@@ -137,41 +180,22 @@ fn sctp_reaches_real_servers_by_direct_routing_nat_and_full_nat() -> Result<()> 
 
     let hop = format!("{} > {}", scene.lb1.mac()?, scene.rs1.mac()?);
     let init = "[INIT]";
-    seen(&rs1, &[&hop, " 10.78.0.100.", " > 10.77.1.50.9000: ", init])?;
-    seen(&rs1, &[&hop, " fd78::100.", " > fd77:1::50.9000: ", init])?;
-    seen(&rs2, &[" 10.78.0.100.", " > 10.77.0.22.9001: ", init])?;
-    seen(&rs2, &[" fd78::100.", " > fd77::22.9001: ", init])?;
-    seen(&rs3, &[" 10.77.0.11.", " > 10.77.0.23.9001: ", init])?;
+    seen(rs1, &[&hop, " 10.78.0.100.", " > 10.77.1.50.9000: ", init])?;
+    seen(rs1, &[&hop, " fd78::100.", " > fd77:1::50.9000: ", init])?;
+    seen(rs2, &[" 10.78.0.100.", " > 10.77.0.22.9001: ", init])?;
+    seen(rs2, &[" fd78::100.", " > fd77::22.9001: ", init])?;
+    seen(rs3, &[" 10.77.0.11.", " > 10.77.0.23.9001: ", init])?;
     ensure!(
         rs3.count(&["10.78.0.100"]) == 0,
         "full NAT shows the client"
     );
     let connections = scene.lb1.run("ipvsadm -Lnc")?;
     ensure!(connections.matches("SCTP ").count() == 5, "{connections}");
-    agree(
-        &lb1,
-        &[
-            "-A --sctp-service 10.77.1.50:9000 -s rr",
-            "-a --sctp-service 10.77.1.50:9000 -r 10.77.0.21:9000 -g -w 1",
-            "-a --sctp-service [fd77:1::50]:9000 -r [fd77::21]:9000 -g -w 1",
-            "-a --sctp-service 10.77.1.51:9000 -r 10.77.0.22:9001 -m -w 1",
-            "-a --sctp-service [fd77:1::51]:9000 -r [fd77::22]:9001 -m -w 1",
-            "-a --sctp-service 10.77.1.52:9000 -r 10.77.0.23:9001 -m -w 1",
-        ],
-    )
+    Ok(())
 }
 
-#[test]
-fn each_real_server_of_a_pool_is_reached_in_its_own_way() -> Result<()> {
-    let scene = scene()?;
-    let rs4 = scene.lab.host("rs4", "10.77.0.24/24")?;
-    let _nginx = [
-        Nginx::start(&scene.rs1)?,
-        Nginx::start(&scene.rs2)?,
-        Nginx::start(&scene.rs3)?,
-        Nginx::start(&rs4)?,
-    ];
-    let text = service(
+fn pool() -> String {
+    service(
         "all",
         "address = \"10.77.1.50:80\"",
         &[
@@ -181,16 +205,17 @@ fn each_real_server_of_a_pool_is_reached_in_its_own_way() -> Result<()> {
             "address = \"10.77.0.24:8080\"\nforwarding = \"fullnat\"",
             "address = \"fd77::21\"\nforwarding = \"tun\"\ntunnel = { type = \"gue\", port = 6083 }",
         ],
-    );
-    scene.rs1.sh("ip -6 fou add port 6083 gue")?;
-    let rs1 = scene.rs1.capture("ip or ip6")?;
-    let rs2 = scene.rs2.capture("tcp")?;
-    let rs3 = scene.rs3.capture("tcp")?;
-    let rs4 = rs4.capture("tcp")?;
-    let lb1 = direct(&scene.lb1, &text)?;
+    )
+}
+
+fn each_real_server_is_reached_in_its_own_way(
+    scene: &Scene,
+    captures: &[Capture; 4],
+) -> Result<()> {
+    let [rs1, rs2, rs3, rs4] = captures;
     let mut found = Vec::new();
     for _ in 0..10 {
-        found.push(scene.who("10.77.1.50")?);
+        found.push(web(&scene.client, "10.77.1.50")?);
     }
     found.sort();
     // By two tunnels twice each.
@@ -205,23 +230,14 @@ fn each_real_server_of_a_pool_is_reached_in_its_own_way() -> Result<()> {
     ensure!(found == twice, "{found:#?}");
 
     let hop = format!("{} > {}", scene.lb1.mac()?, scene.rs3.mac()?);
-    seen(&rs3, &[&hop, " 10.78.0.100.", " > 10.77.1.50.80: "])?;
-    seen(&rs1, &["10.77.0.11 > 10.77.0.21: ", " > 10.77.1.50.80: "])?;
-    seen(&rs1, &["fd77::11.", " > fd77::21.6083: "])?;
-    seen(&rs2, &[" 10.78.0.100.", " > 10.77.0.22.8080: "])?;
-    seen(&rs4, &[" 10.77.0.11.", " > 10.77.0.24.8080: "])?;
+    seen(rs3, &[&hop, " 10.78.0.100.", " > 10.77.1.50.80: "])?;
+    seen(rs1, &["10.77.0.11 > 10.77.0.21: ", " > 10.77.1.50.80: "])?;
+    seen(rs1, &["fd77::11.", " > fd77::21.6083: "])?;
+    seen(rs2, &[" 10.78.0.100.", " > 10.77.0.22.8080: "])?;
+    seen(rs4, &[" 10.77.0.11.", " > 10.77.0.24.8080: "])?;
     ensure!(
         rs4.count(&["10.78.0.100"]) == 0,
         "full NAT shows the client"
     );
-    agree(
-        &lb1,
-        &[
-            "-a -t 10.77.1.50:80 -r 10.77.0.23:80 -g -w 1",
-            "-a -t 10.77.1.50:80 -r 10.77.0.21:80 -i -w 1 --tun-type ipip",
-            "-a -t 10.77.1.50:80 -r 10.77.0.22:8080 -m -w 1",
-            "-a -t 10.77.1.50:80 -r 10.77.0.24:8080 -m -w 1",
-            "-a -t 10.77.1.50:80 -r [fd77::21]:80 -i -w 1 --tun-type gue --tun-port 6083 --tun-nocsum",
-        ],
-    )
+    Ok(())
 }

@@ -7,7 +7,7 @@ use lab::answer::Transport::Udp;
 use lab::answer::serve_on;
 use lab::nginx::Nginx;
 
-use super::{CLIENT, CLIENT6, DIRECT, agree, ask, direct, names, scene, service};
+use super::{CLIENT, CLIENT6, DIRECT, agree, ask, direct, names, scene, service, web};
 use crate::forwarding::seen;
 
 #[test]
@@ -56,10 +56,10 @@ fn marks_collect_ranges_of_ports_protocols_and_families() -> Result<()> {
 
     // A port and a port of a range take turns, in one service.
     let found = [
-        scene.who("[fd77:1::50]:80")?,
-        scene.who("[fd77:1::50]:8050")?,
-        scene.who("[fd77:1::50]:8080")?,
-        scene.who("[fd77:1::50]:80")?,
+        web(&scene.client, "[fd77:1::50]:80")?,
+        web(&scene.client, "[fd77:1::50]:8050")?,
+        web(&scene.client, "[fd77:1::50]:8080")?,
+        web(&scene.client, "[fd77:1::50]:80")?,
     ];
     for pair in found.chunks(2) {
         let who: BTreeSet<&str> = names(pair).into_iter().collect();
@@ -87,9 +87,9 @@ fn marks_collect_ranges_of_ports_protocols_and_families() -> Result<()> {
     }
     // A client stays on one real server in all that the mark stands for; the next has another.
     let stays = [
-        scene.who("[fd77:1::51]:80")?,
-        scene.who("[fd77:1::51]:443")?,
-        scene.who("[fd77:1::51]:8050")?,
+        web(&scene.client, "[fd77:1::51]:80")?,
+        web(&scene.client, "[fd77:1::51]:443")?,
+        web(&scene.client, "[fd77:1::51]:8050")?,
         ask(&scene.client, CLIENT6, "[fd77:1::51]:8003", "?")?,
     ];
     ensure!(names(&stays) == [names(&stays)[0]; 4], "{stays:?}");

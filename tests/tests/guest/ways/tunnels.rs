@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use lab::nginx::Nginx;
 
-use super::{agree, direct, scene, service};
+use super::{agree, direct, scene, service, web};
 
 #[test]
 fn tunnels_carry_their_checksums_and_packets_of_either_family() -> Result<()> {
@@ -57,7 +57,7 @@ fn tunnels_carry_their_checksums_and_packets_of_either_family() -> Result<()> {
         } else {
             "10.78.0.100"
         };
-        let found = scene.who(address)?;
+        let found = web(&scene.client, address)?;
         ensure!(found == format!("rs1 {client} 80"), "{address}: {found}");
     }
 
