@@ -40,7 +40,7 @@ pub fn serve_on(host: &Host, transport: Transport, at: &[&str]) -> Result<Proces
 }
 
 /// What a host is answered that sends these words one after the other from each of `ports` ports, the
-/// first of them in `from`: `NAME CLIENT PORT` in the first line, or `refused`, or `no answer`.
+/// first of them in `from`: `NAME CLIENT PORT`, or `refused`, or `no answer`.
 ///
 /// # Errors
 ///
@@ -89,11 +89,8 @@ pub fn answer(transport: Transport, name: &str, at: &[SocketAddr]) -> Result<boo
 fn datagrams(socket: &UdpSocket, name: &str, port: u16) -> Result<()> {
     let mut buffer = [0; 2048];
     loop {
-        let (length, client) = socket.recv_from(&mut buffer)?;
-        let mut answer = format!("{name} {} {port}\r\n", client.ip()).into_bytes();
-        // SIP's answers have its headers, too.
-        answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        socket.send_to(&answer, client)?;
+        let (_, client) = socket.recv_from(&mut buffer)?;
+        socket.send_to(format!("{name} {} {port}", client.ip()).as_bytes(), client)?;
     }
 }
 
@@ -157,8 +154,7 @@ fn exchange(socket: &mut TcpStream, word: &str) -> std::io::Result<String> {
     let mut buffer = [0; 2048];
     let length = socket.read(&mut buffer)?;
     let said = buffer.get(..length).unwrap_or_default();
-    let said = String::from_utf8_lossy(said);
-    Ok(said.lines().next().unwrap_or_default().to_owned())
+    Ok(String::from_utf8_lossy(said).into_owned())
 }
 
 impl Transport {

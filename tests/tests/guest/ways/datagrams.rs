@@ -35,7 +35,6 @@ fn datagrams_go_by_call_one_by_one_or_by_hash_around_a_drained_real_server() -> 
     let at = [&CALLS[..], &HASHED[..]].concat();
     let _answers = [
         serve_on(&scene.rs1, Udp, &at)?,
-        serve_on(&scene.rs2, Udp, &["10.77.0.22:5062"])?,
         serve_on(&scene.rs3, Udp, &at)?,
     ];
     let captured = scene.rs1.capture("udp")?;
@@ -51,7 +50,7 @@ fn datagrams_go_by_call_one_by_one_or_by_hash_around_a_drained_real_server() -> 
             "-A -u 10.77.1.50:5060 -s rr -p 300 --pe sip",
             "-a -u 10.77.1.50:5060 -r 10.77.0.21:5060 -g -w 1",
             "-A -u 10.77.1.51:5060 -s rr -p 300 --pe sip -o",
-            "-a -u 10.77.1.51:5060 -r 10.77.0.22:5062 -m -w 1",
+            "-a -u 10.77.1.51:5060 -r 10.77.0.23:5060 -g -w 1",
             "-A -u 10.77.1.52:5060 -s rr -o",
             "-A -u 10.77.1.53:5060 -s rr",
             "-A -u 10.77.1.54:5060 -s rr -p 300 -M 255.255.255.0 --pe sip",
@@ -70,11 +69,10 @@ fn by_call_or_singly() -> String {
     let sip = "persistence = { timeout = \"300s\", engine = \"sip\" }";
     let network = "persistence = { timeout = \"300s\", netmask = 24, engine = \"sip\" }";
     let trunk = format!("{sip}\none_packet = true");
-    let nat = "address = \"10.77.0.22:5062\"\nforwarding = \"nat\"";
     let vips = CALLS;
     [
         service("calls", &udp(vips[0], sip), &DIRECT),
-        service("trunk", &udp(vips[1], &trunk), &[DIRECT[0], nat]),
+        service("trunk", &udp(vips[1], &trunk), &DIRECT),
         service("single", &udp(vips[2], "one_packet = true"), &DIRECT),
         service("flows", &udp(vips[3], ""), &DIRECT),
         service("callers", &udp(vips[4], network), &DIRECT),
@@ -156,14 +154,14 @@ fn calls_stay_together(scene: &Scene, lb1: &Director) -> Result<()> {
         }
     }
 
-    // One socket with two calls, as a proxy has: each call has its real server. The answers that the
-    // director translates find their way, too.
+    // One socket with two calls, as a proxy has: each call has its real server.
     let [third, fourth] = ["third", "fourth"].map(invite);
     let calls = [&*third, &fourth, &third, &fourth];
     let found = ask_on(&scene.client, Udp, "10.78.0.100:5070", CALLS[1], 1, &calls)?;
     let who = names(&found);
-    ensure!(who[..2] == who[2..] && who[0] != who[1], "{found:#?}");
-    let right = ["rs1 10.78.0.100 5060", "rs2 10.78.0.100 5062"];
+    let (early, late) = who.split_at(2);
+    ensure!(early == late && early.first() != early.last(), "{found:#?}");
+    let right = ["rs1 10.78.0.100 5060", "rs3 10.78.0.100 5060"];
     ensure!(
         found.iter().all(|answer| right.contains(&&**answer)),
         "{found:#?}"
@@ -180,7 +178,8 @@ fn single_datagrams_do_not(client: &Host) -> Result<()> {
         "{found:#?}"
     );
     let found = ask_on(client, Udp, CLIENT, CALLS[3], 1, &["?"; 6])?;
-    ensure!(names(&found) == [names(&found)[0]; 6], "{found:#?}");
+    let who = names(&found);
+    ensure!(who == ["rs1"; 6] || who == ["rs3"; 6], "{found:#?}");
     Ok(())
 }
 
