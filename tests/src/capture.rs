@@ -137,12 +137,7 @@ impl Capture {
     ///
     /// The filter is wrong.
     pub fn tshark(&mut self, filter: &str) -> Result<Vec<String>> {
-        // A running tcpdump may be in the middle of a packet.
-        if !self.ended {
-            self.process.signal("TERM")?;
-            self.process.wait(Duration::from_secs(20))?;
-            self.ended = true;
-        }
+        self.end()?;
         let file = self.file.display().to_string();
         let output = run(Command::new("tshark").args([
             "-n",
@@ -154,6 +149,31 @@ impl Capture {
             filter,
         ]))?;
         Ok(output.lines().map(str::to_owned).collect())
+    }
+
+    /// Ends the capture; what tcpdump says, checksums too, of the packets that fit a filter, one line
+    /// each.
+    ///
+    /// # Errors
+    ///
+    /// The filter is wrong.
+    pub fn reread(&mut self, filter: &str) -> Result<Vec<String>> {
+        self.end()?;
+        let file = self.file.display().to_string();
+        let output = run(Command::new("tcpdump").args(["-tnvv", "-r", &file, filter]))?;
+        // What goes on in a further line is indented.
+        let output = output.replace("\n ", " ").replace("\n\t", " ");
+        Ok(output.lines().map(str::to_owned).collect())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // A running tcpdump may be in the middle of a packet.
+        if !self.ended {
+            self.process.signal("TERM")?;
+            self.process.wait(Duration::from_secs(20))?;
+            self.ended = true;
+        }
+        Ok(())
     }
 
     /// The process number of tcpdump.

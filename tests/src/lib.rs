@@ -3,6 +3,7 @@
 //! insides.
 
 pub mod advert;
+pub mod answer;
 pub mod bench;
 pub mod capture;
 pub mod cluster;

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     ("cpio", "/usr/bin/cpio"),
     ("curl", "/usr/bin/curl"),
+    ("ethtool", "/sbin/ethtool"),
     ("frr", "/usr/lib/frr/vrrpd"),
     ("gcc", "/usr/bin/cc"),
     ("iproute2", "/bin/ip"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use lab::answer::{self, Transport};
 use lab::{advert, bench, connections, demo, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
@@ -85,6 +86,30 @@ enum Command {
         /// How many.
         count: u16,
     },
+    /// Says who it is to whoever sends something (for tests).
+    #[command(hide = true)]
+    Answer {
+        /// What it speaks.
+        transport: Transport,
+        /// Who it is.
+        name: String,
+        /// Where.
+        at: Vec<SocketAddr>,
+    },
+    /// Prints what is answered to each word, from each of some ports (for tests).
+    #[command(hide = true)]
+    Ask {
+        /// What it speaks.
+        transport: Transport,
+        /// The address and the first port.
+        from: SocketAddr,
+        /// Where to.
+        to: SocketAddr,
+        /// How many ports.
+        ports: u16,
+        /// What is sent.
+        words: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -103,6 +128,18 @@ fn main() -> ExitCode {
         Command::Talk { port } => connections::talk(port),
         Command::Hold { to, signal } => connections::hold(to, &signal),
         Command::Many { to, count } => connections::many(to, count),
+        Command::Answer {
+            transport,
+            name,
+            at,
+        } => answer::answer(transport, &name, &at),
+        Command::Ask {
+            transport,
+            from,
+            to,
+            ports,
+            words,
+        } => answer::ask(transport, from, to, ports, &words),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

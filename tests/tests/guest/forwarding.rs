@@ -15,17 +15,17 @@ use crate::PATIENCE;
 
 /// A client behind the director, and three real servers: rs1 answers clients directly, rs2 through
 /// the director, rs3 knows no way to them.
-struct Scene {
-    lab: Lab,
-    client: Host,
-    lb1: Host,
-    rs1: Host,
-    rs2: Host,
-    rs3: Host,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
+    pub(crate) client: Host,
+    pub(crate) lb1: Host,
+    pub(crate) rs1: Host,
+    pub(crate) rs2: Host,
+    pub(crate) rs3: Host,
 }
 
 impl Scene {
-    fn new() -> Result<Scene> {
+    pub(crate) fn new() -> Result<Scene> {
         let lab = Lab::new()?;
         let scene = Scene {
             client: lab.host("client", "10.78.0.100/24")?,
@@ -39,26 +39,29 @@ impl Scene {
              ip route add default via 10.78.0.11
              ip -6 route add default via fd78::11")?;
         // The client comes through the director, so that virtual addresses need no neighbour.
-        scene.lb1.sh("ip addr add 10.78.0.11/24 dev eth0
-             for a in fd77::11/64 fd78::11/64; do ip addr add $a dev eth0 nodad; done
+        scene.lb1.sh("{ echo addr add 10.78.0.11/24 dev eth0
+             for a in fd77::11/64 fd78::11/64; do echo addr add $a dev eth0 nodad; done
              for n in 10 40 41 42 43 44 45; do
-                 ip addr add 10.77.1.$n/32 dev lo; ip addr add fd77:1::$n/128 dev lo nodad
-             done
+                 echo addr add 10.77.1.$n/32 dev lo; echo addr add fd77:1::$n/128 dev lo nodad
+             done; } | ip -batch -
              sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
         scene.rs1.sh(
-            "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
-             ip addr add fd77::21/64 dev eth0 nodad
+            "{ echo addr add fd77::21/64 dev eth0 nodad
              for n in 10 41 42 43 45; do
-                 ip addr add 10.77.1.$n/32 dev lo; ip addr add fd77:1::$n/128 dev lo nodad
+                 echo addr add 10.77.1.$n/32 dev lo; echo addr add fd77:1::$n/128 dev lo nodad
              done
-             ip route add 10.78.0.0/24 dev eth0
-             ip -6 route add fd78::/64 dev eth0
-             ip link add ipip1 type ipip local 10.77.0.21
-             ip link add gre1 type gre local 10.77.0.21
-             ip link add ip6tnl1 type ip6tnl local fd77::21 mode any
-             ip fou add port 6080 gue
-             for i in ipip1 gre1 ip6tnl1; do ip link set $i up; done
-             for i in all eth0 ipip1 gre1 ip6tnl1; do sysctl -q -w net.ipv4.conf.$i.rp_filter=0; done",
+             echo route add 10.78.0.0/24 dev eth0
+             echo route add fd78::/64 dev eth0
+             echo link add ipip1 type ipip local 10.77.0.21
+             echo link add gre1 type gre local 10.77.0.21
+             echo link add ip6tnl1 type ip6tnl local fd77::21 mode any
+             echo fou add port 6080 gue
+             for i in ipip1 gre1 ip6tnl1; do echo link set $i up; done; } | ip -batch -
+             settings=
+             for i in all eth0 ipip1 gre1 ip6tnl1; do
+                 settings=\"$settings net.ipv4.conf.$i.rp_filter=0\"
+             done
+             sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 $settings",
         )?;
         // The director has both networks on one cable, and would tell it the short way around itself.
         scene
@@ -73,7 +76,7 @@ impl Scene {
     }
 
     /// What answers to a request, once somebody does.
-    fn who(&self, url: &str) -> Result<String> {
+    pub(crate) fn who(&self, url: &str) -> Result<String> {
         let mut answer = None;
         let asked = wait_until(PATIENCE, url, || {
             answer = self.client.sh(&curl(url)).ok();
@@ -100,7 +103,7 @@ fn server(name: &str, address: &str, forwarding: &str, real: &str) -> String {
     )
 }
 
-fn seen(capture: &Capture, words: &[&str]) -> Result<()> {
+pub(crate) fn seen(capture: &Capture, words: &[&str]) -> Result<()> {
     let found = capture.wait_for(PATIENCE, UNIX_EPOCH, words);
     found.map(|_| ()).with_context(|| {
         let packets = capture.packets();

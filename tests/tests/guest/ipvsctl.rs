@@ -310,7 +310,7 @@ forwarding = \"nat\"\ncheck = { type = \"none\" }\n\
 const NOTHING: &str = "";
 
 /// Both print the same.
-fn same(host: &Host, director: &Director, ours: &str, theirs: &str) -> Result<()> {
+pub(crate) fn same(host: &Host, director: &Director, ours: &str, theirs: &str) -> Result<()> {
     let words: Vec<&str> = std::iter::once("ipvs").chain(ours.split(' ')).collect();
     let theirs_of = || host.run(&format!("ipvsadm {theirs}"));
     // Seconds pass between the two, and rates with them.
@@ -338,7 +338,7 @@ fn restore_with_ipvsadm(host: &Host, text: &str) -> Result<()> {
 }
 
 /// The connections without the time they have left, which is in columns 4 to 9.
-fn without_seconds(table: &str) -> Vec<String> {
+pub(crate) fn without_seconds(table: &str) -> Vec<String> {
     let lines = table.lines().map(|line| {
         let kept = line.char_indices().filter(|(at, _)| !(4..9).contains(at));
         kept.map(|(_, character)| character).collect()

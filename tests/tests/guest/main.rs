@@ -8,6 +8,7 @@ mod ipvsctl;
 mod pool;
 mod sync;
 mod takeover;
+mod ways;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use ipvs::{Family, Forwarding, Protocol, Scheduler, SchedulerName, ServiceKey};
+use ipvs::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, ServiceKey};
 
 use super::{Config, VirtualServer};
 
@@ -72,7 +72,9 @@ fn warnings_of(server: &VirtualServer) -> Vec<String> {
             "without \"{name}-fallback\" in scheduler_flags clients of a real server with weight 0 are refused"
         ));
     }
-    if service.flags.one_packet && service.persistence.is_some() {
+    // The Call-ID of SIP tells the datagrams of one client apart.
+    let by_client = |persistence: &Persistence| persistence.engine.is_none();
+    if service.flags.one_packet && service.persistence.as_ref().is_some_and(by_client) {
         found.push(
             "with persistence and one_packet every datagram of a client goes to one real server"
                 .to_owned(),

@@ -186,6 +186,8 @@ fn what_is_hardly_meant_is_a_warning() {
     assert!(warnings(&server(&sticky)).contains("every datagram of a client"));
     let nat = format!("{udp}\nforwarding = 'nat'\nsorry_server = '192.0.2.9'");
     assert!(warnings(&server(&nat)).contains("answers keep the real server's address"));
+    let sip = format!("{udp}\npersistence = {{ engine = 'sip' }}");
+    assert_eq!(warnings(&server(&sip)), "");
     let one_family = "addresses = ['192.0.2.1:80', '[2001:db8::1]:80']\n\
                       real_server = [{ address = '192.0.2.9' }]";
     assert_eq!(
