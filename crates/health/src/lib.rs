@@ -12,8 +12,8 @@ mod limits;
 mod pattern;
 mod probe;
 pub mod program;
-mod runner;
 mod report;
+mod runner;
 mod verdict;
 
 pub use check::{

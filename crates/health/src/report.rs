@@ -56,7 +56,10 @@ mod tests {
 
     #[test]
     fn an_operator_reads_what_was_checked_what_came_of_it_and_how_long_it_took() {
-        check(Ok(Passed::default()), "tcp 192.0.2.1:80: passed after 12 ms");
+        check(
+            Ok(Passed::default()),
+            "tcp 192.0.2.1:80: passed after 12 ms",
+        );
         check(
             Err(Failure::Refused),
             "tcp 192.0.2.1:80: connection refused, after 12 ms",

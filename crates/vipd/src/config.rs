@@ -358,19 +358,7 @@ pub struct VirtualServer {
     pub quorum: u32,
     /// How far above (below) `quorum` the sum must get before quorum is gained (lost).
     pub hysteresis: u32,
-    /// When the checks of a virtual server run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Always.
-    Always,
-    /// While its virtual router is master here. Until its first verdict a real server counts as up.
-    Master {
-        /// How often they run otherwise; `None`: not at all.
-        backup_interval: Option<Duration>,
-    },
-}
-
-/// What happens to a real server whose check fails.
+    /// What happens to a real server whose check fails.
     pub on_failure: OnFailure,
     /// Over how long a real server that comes into a serving pool gets its weight; zero: at once.
     pub slow_start: Duration,
@@ -431,6 +419,18 @@ pub enum Active {
     Always,
     /// Only while its virtual router is master here.
     Master,
+}
+
+/// When the checks of a virtual server run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// While its virtual router is master here. Until its first verdict a real server counts as up.
+    Master {
+        /// How often they run otherwise; `None`: not at all.
+        backup_interval: Option<Duration>,
+    },
 }
 
 /// What happens to a real server whose check fails.

@@ -31,8 +31,10 @@ fn a_script_and_an_agent_change_the_weight_in_the_table() -> Result<()> {
     let agent = ["nc", "-ll", "-p", "9999", "-e", "/bin/cat", &words];
     let _agent = host.spawn("agent", Path::new("/bin/busybox"), &agent)?;
     let script = format!("exit $(cat {})", status.display());
-    let text = config("lb1", 150, 40)
-        .replace("address = \"10.77.0.22\"", "address = \"10.77.0.22\"\nweight = 40");
+    let text = config("lb1", 150, 40).replace(
+        "address = \"10.77.0.22\"",
+        "address = \"10.77.0.22\"\nweight = 40",
+    );
     let text = text.replace(
         "address = \"10.77.0.21\"",
         &format!(

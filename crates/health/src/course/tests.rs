@@ -25,7 +25,11 @@ fn a_target_that_comes_and_goes_stays_out_until_it_has_passed_long_enough() {
     assert_eq!(at(240, false), (Health::Down, true));
     assert_eq!(at(300, true), (Health::Down, true));
     assert_eq!(at(410, true), (Health::Down, true));
-    assert_eq!(at(411, false), (Health::Down, true), "the two minutes begin anew");
+    assert_eq!(
+        at(411, false),
+        (Health::Down, true),
+        "the two minutes begin anew"
+    );
     assert_eq!(at(420, true), (Health::Down, true));
     assert_eq!(at(539, true), (Health::Down, true));
     assert_eq!(at(540, true), (Health::Up, false));
@@ -56,7 +60,10 @@ fn changes_that_are_long_ago_do_not_count() {
     let begin = Instant::now();
     for minute in 0..100 {
         // Four changes in ten minutes.
-        course.record(minute % 2 == 1, begin + minute * 150 * Duration::from_secs(1));
+        course.record(
+            minute % 2 == 1,
+            begin + minute * 150 * Duration::from_secs(1),
+        );
         assert!(!course.flapping(), "{minute}");
     }
 }
@@ -78,9 +85,20 @@ fn the_next_probe_comes_sooner_while_something_changes_and_by_its_own_interval_w
     let outcomes = [
         true, true, false, true, false, false, false, false, true, false, true, true,
     ];
-    assert_eq!(outcomes.map(&mut interval), [5, 5, 1, 5, 1, 1, 30, 30, 1, 30, 1, 5]);
-    assert_eq!(Course::new(&spec, Health::Unknown).interval(&spec).as_secs(), 1);
-    assert_eq!(Course::new(&spec, Health::Down).interval(&spec).as_secs(), 30);
+    assert_eq!(
+        outcomes.map(&mut interval),
+        [5, 5, 1, 5, 1, 1, 30, 30, 1, 30, 1, 5]
+    );
+    assert_eq!(
+        Course::new(&spec, Health::Unknown)
+            .interval(&spec)
+            .as_secs(),
+        1
+    );
+    assert_eq!(
+        Course::new(&spec, Health::Down).interval(&spec).as_secs(),
+        30
+    );
 }
 
 #[test]

@@ -79,9 +79,9 @@ fn open(carries: Carries, target: SocketAddr) -> Result<Socket, Failure> {
     };
     let opened = Socket::new(domain, kind.nonblocking(), Some(protocol));
     let socket = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => Failure::Local(
-            "a ping cannot be sent without the capability CAP_NET_RAW".to_owned(),
-        ),
+        Some(libc::EPERM) => {
+            Failure::Local("a ping cannot be sent without the capability CAP_NET_RAW".to_owned())
+        }
         Some(_) | None => Failure::from(&error),
     })?;
     let hears = match target {

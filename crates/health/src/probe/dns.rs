@@ -198,7 +198,10 @@ impl DnsProbe {
         message.metadata.recursion_desired = true;
         message.add_query(self.question.clone());
         let bytes = message.to_vec();
-        Ok((id, bytes.map_err(|error| Failure::Invalid(error.to_string()))?))
+        Ok((
+            id,
+            bytes.map_err(|error| Failure::Invalid(error.to_string()))?,
+        ))
     }
 
     /// The answer to that question, or why it is none.

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, Flap, Route, Start};
 
-use self::pace::Pace;
 pub(super) use self::pace::INTERVAL;
+use self::pace::Pace;
 use super::section::Section;
 use super::text;
 use super::value::Value;
@@ -131,7 +131,9 @@ impl<'a> Template<'a> {
         let pace = Pace::read(&mut s);
         let timeout = s.or("timeout", Duration::from_secs(3), |v| v.duration(TIMEOUT));
         let rise = s.or("rise", 1, |v| v.integer(COUNT));
-        let fall = s.or("fall", kind.map_or(FALL, |kind| kind.fall), |v| v.integer(COUNT));
+        let fall = s.or("fall", kind.map_or(FALL, |kind| kind.fall), |v| {
+            v.integer(COUNT)
+        });
         let start = s.or("start", Start::Down, |v| {
             v.choice(&[("down", Start::Down), ("up", Start::Up)], &[])
         });

@@ -73,7 +73,8 @@ mod tests {
     fn a_shortage_is_told_at_once_and_then_once_a_minute_with_how_many() {
         let mut shortage = Shortage::default();
         let (begin, at) = (Instant::now(), SystemTime::UNIX_EPOCH);
-        let mut note = |seconds| shortage.note("none left", begin + Duration::from_secs(seconds), at);
+        let mut note =
+            |seconds| shortage.note("none left", begin + Duration::from_secs(seconds), at);
         assert_eq!(note(0), Some(1));
         assert_eq!([1, 2, 59].map(&mut note), [None; 3]);
         assert_eq!(note(60), Some(4));

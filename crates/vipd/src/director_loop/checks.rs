@@ -103,7 +103,10 @@ impl Director {
                 detail.failing_since = None;
                 detail.flapping = false;
             }
-            let begin = self.health.get(spec).map_or(Health::Unknown, |found| found.health);
+            let begin = self
+                .health
+                .get(spec)
+                .map_or(Health::Unknown, |found| found.health);
             let slowed = match pace {
                 Pace::Own => None,
                 Pace::Slow(interval) => Some(interval),
@@ -214,7 +217,8 @@ impl Director {
         }
         if let Some(flap) = report.spec.flap.as_deref().filter(|_| flaps) {
             let message = format!("{}: {report}", flap_words(flap));
-            self.events.record(Kind::RealServerFlapping, &object, message);
+            self.events
+                .record(Kind::RealServerFlapping, &object, message);
         }
     }
 
@@ -234,7 +238,8 @@ impl Director {
                 }
                 if self.alarms.all_failing.take().is_some() {
                     let message = format!("no longer does everything fail: {report}");
-                    self.events.record(Kind::ChecksAllFailingGone, name, message);
+                    self.events
+                        .record(Kind::ChecksAllFailingGone, name, message);
                 }
             }
             Err(Failure::Resource(why)) => {
@@ -263,7 +268,9 @@ impl Director {
         let failing = running.map(|(spec, detail)| {
             let interval = match detail.pace {
                 Pace::Slow(interval) => interval.max(spec.interval),
-                Pace::Own | Pace::Stopped => spec.interval.max(spec.down_interval.unwrap_or_default()),
+                Pace::Own | Pace::Stopped => {
+                    spec.interval.max(spec.down_interval.unwrap_or_default())
+                }
             };
             let target: IpAddr = spec.target.ip();
             detail.failing_since.map(|since| Failing {

@@ -36,7 +36,10 @@ pub(crate) fn paces<'c>(
 }
 
 fn pace(server: &VirtualServer, masters: &BTreeSet<String>) -> Pace {
-    let master = server.vrrp.as_ref().is_none_or(|router| masters.contains(router));
+    let master = server
+        .vrrp
+        .as_ref()
+        .is_none_or(|router| masters.contains(router));
     match server.when {
         When::Always => Pace::Own,
         When::Master { .. } if master => Pace::Own,

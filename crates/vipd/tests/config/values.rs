@@ -1,22 +1,22 @@
 //! What good files become: every key ends in its value, and what is not written in its default.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use health::{
-    CheckKind, CheckSpec, Flap, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route, SmtpSpec,
-    Start, TlsSpec,
+    CheckKind, CheckSpec, Flap, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route,
+    SmtpSpec, Start, TlsSpec,
 };
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
     SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require, SorryServer,
-    VirtualServer, When,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require,
+    SorryServer, VirtualServer, When,
 };
 
 use super::{parse, secs};

@@ -12,7 +12,8 @@ pub(in super::super) const INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 /// One change makes nobody flap.
 const FLAP_COUNT: RangeInclusive<u32> = 2..=1000;
-const FLAP_TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const FLAP_TIME: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 
 /// The intervals from the start of one probe to that of the next.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +56,12 @@ impl Pace {
 pub(super) fn flap(v: &Value<'_>) -> Option<Box<Flap>> {
     let mut s = v.section()?;
     let count = s.or("count", 5, |v| v.integer(FLAP_COUNT));
-    let within = s.or("within", Duration::from_secs(600), |v| v.duration(FLAP_TIME));
-    let stable = s.or("stable", Duration::from_secs(120), |v| v.duration(FLAP_TIME));
+    let within = s.or("within", Duration::from_secs(600), |v| {
+        v.duration(FLAP_TIME)
+    });
+    let stable = s.or("stable", Duration::from_secs(120), |v| {
+        v.duration(FLAP_TIME)
+    });
     s.finish();
     Some(Box::new(Flap {
         count: count?,
