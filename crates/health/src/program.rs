@@ -268,8 +268,11 @@ fn not_started(path: &str, user: &str, error: &io::Error) -> End {
     // fork(2), and execve(2) where the user has too many processes.
     let ours = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     // Whether it is allowed depends on who does it.
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    let who = denied.then(|| format!(" as {user}")).unwrap_or_default();
+    let who = if error.kind() == io::ErrorKind::PermissionDenied {
+        format!(" as {user}")
+    } else {
+        String::new()
+    };
     let words = format!("cannot run {path}{who}: {}", words(error));
     match error.raw_os_error() {
         Some(errno) if ours.contains(&errno) => End::NoResources(words),

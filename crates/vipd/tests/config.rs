@@ -193,6 +193,8 @@ fn the_reference_and_the_default_file_have_every_key() {
         &format!("{server}tunnel = {{ type = 'gue', qqqqqqqq = 1 }}"),
         &format!("{server}real_server = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}check = {{ type = 'http', tls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tcp', flap = {{ qqqqqqqq = 1 }} }}"),
+        &format!("{server}vrrp = 'w'\nwhen = 'master'\nqqqqqqqq = 1"),
         &format!("{server}check = {{ type = 'dns', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'udp', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'ping', qqqqqqqq = 1 }}"),
@@ -200,6 +202,9 @@ fn the_reference_and_the_default_file_have_every_key() {
             "{server}check = {{ type = 'script', command = ['/usr/bin/true'], qqqqqqqq = 1 }}"
         ),
         &format!("{server}check = {{ type = 'agent', port = 1, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tls', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'smtp', starttls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'grpc', tls = true, qqqqqqqq = 1 }}"),
     ] {
         let problems = parse(section).unwrap_err();
         let unknown = problems.iter().find(|p| p.key.ends_with("qqqqqqqq"));

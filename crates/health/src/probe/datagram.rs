@@ -48,6 +48,11 @@ impl Datagrams {
         socket.connect(&target.into()).map_err(from)?;
         // To the runtime a raw socket is one that is connected and has datagrams, as UDP's are.
         let socket = UdpSocket::from_std(socket.into()).map_err(from)?;
+        // Where the target is this machine and its port an ephemeral one that nobody has, the kernel
+        // may pick that very port as the source, and the socket answers itself.
+        if carries == Carries::Udp && socket.local_addr().map_err(from)? == target {
+            return Err(Failure::Refused);
+        }
         Ok(Datagrams(socket))
     }
 

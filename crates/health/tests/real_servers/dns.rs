@@ -194,7 +194,7 @@ async fn what_is_no_answer_to_the_question_is_left_aside() {
             .await
             .unwrap_err()
             .to_string();
-        let expected = "no answer within 200ms (asked, and 1 datagrams came that are no answer)";
+        let expected = "no answer within 200ms (asked, and a datagram came that is no answer)";
         assert_eq!(words, expected, "forgery {position}");
 
         // The good one after it is taken.

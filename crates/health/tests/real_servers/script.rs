@@ -79,6 +79,14 @@ async fn a_script_is_told_the_target_and_is_its_user() {
 }
 
 #[tokio::test]
+async fn a_traced_script_tells_how_long_it_ran() {
+    let (steps, outcome) = Probe::trace(&shell("sleep 0.2")).await;
+    assert_eq!(outcome, Ok(Passed::default()));
+    let run = steps.iter().find(|step| step.name == "run").unwrap();
+    assert!(run.took >= Duration::from_millis(200), "{steps:?}");
+}
+
+#[tokio::test]
 async fn much_output_neither_stops_a_script_nor_fills_memory() {
     let outcome = run(&shell("yes | head -c 3000000; exit 1")).await;
     assert_eq!(outcome, Err(Failure::Script("exit status 1: y".to_owned())));
