@@ -7,9 +7,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::damping::Flap;
 use crate::pattern::Pattern;
 use crate::probe::{AgentSpec, DnsSpec, UdpSpec};
 use crate::program::Program;
+
+/// The most that [`CheckKind::descriptors`] says.
+pub(crate) const DESCRIPTORS_MAX: u32 = 6;
 
 /// One check of one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +26,11 @@ pub struct CheckSpec {
     pub kind: CheckKind,
     /// From the start of one probe to the start of the next.
     pub interval: Duration,
+    /// The same while the outcomes contradict the state and before the first verdict; absent:
+    /// `interval`.
+    pub fast_interval: Option<Duration>,
+    /// The same while the target is down; absent: `interval`.
+    pub down_interval: Option<Duration>,
     /// A probe without a verdict by then has failed.
     pub timeout: Duration,
     /// Successes in a row that make a down target up; at least 1.
@@ -30,6 +39,9 @@ pub struct CheckSpec {
     pub fall: u32,
     /// The state before the first verdict.
     pub start: Start,
+    /// When a target that comes and goes stays out; absent: never. (Few checks have it, so it is kept
+    /// small where it is absent.)
+    pub flap: Option<Box<Flap>>,
 }
 
 /// How a probe's packets leave this machine. By default as the routing table says.
@@ -161,6 +173,24 @@ pub struct GrpcSpec {
 }
 
 impl CheckKind {
+    /// File descriptors that a probe needs, at most.
+    pub(crate) fn descriptors(&self) -> u32 {
+        match self {
+            CheckKind::None
+            | CheckKind::Tcp
+            | CheckKind::Http(_)
+            | CheckKind::Tls(_)
+            | CheckKind::Smtp(_)
+            | CheckKind::Grpc(_)
+            | CheckKind::Dns(_)
+            | CheckKind::Udp(_)
+            | CheckKind::Ping
+            | CheckKind::Agent(_) => 1,
+            // Both ends of its output and what the operating system starts and watches it by.
+            CheckKind::Script(_) => DESCRIPTORS_MAX,
+        }
+    }
+
     /// The configuration's name of the kind.
     #[must_use]
     pub fn name(&self) -> &'static str {

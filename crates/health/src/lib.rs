@@ -4,10 +4,15 @@
 //! It knows nothing of IPVS or VRRP, and only hands on the weight that a real server asks for.
 
 mod check;
+mod course;
+mod damping;
 mod failure;
+mod histogram;
+mod limits;
 mod pattern;
 mod probe;
 pub mod program;
+mod report;
 mod runner;
 mod verdict;
 
@@ -15,10 +20,13 @@ pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
     TlsSpec,
 };
+pub use damping::Flap;
 pub use failure::{BodyWanted, Failure, Phase};
+pub use histogram::Histogram;
 pub use pattern::Pattern;
 pub use probe::{
     AgentSpec, Beginning, DnsRecord, DnsSpec, Echo, Passed, Probe, Step, UdpSpec, Weight,
 };
-pub use runner::{Report, Runner};
+pub use report::Report;
+pub use runner::{Plan, Runner};
 pub use verdict::{Health, Transition, Verdict};

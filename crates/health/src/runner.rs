@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::check::{CheckKind, CheckSpec};
+use crate::course::Course;
 use crate::failure::Failure;
+use crate::histogram::Histogram;
+use crate::limits;
 use crate::probe::{Passed, Probe};
-use crate::verdict::{Health, Transition, Verdict};
+use crate::report::Report;
+use crate::verdict::{Health, Transition};
 
 /// First probes of new checks are this far apart, ...
 const FIRST_PROBE_STEP: Duration = Duration::from_millis(20);
@@ -24,79 +29,120 @@ const FIRST_PROBES_WITHIN: Duration = Duration::from_secs(5);
 /// A shorter interval counts as this one, so that no mistake makes a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// One outcome of one check.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The check.
-    pub spec: Arc<CheckSpec>,
-    /// What is believed of the target from now on.
-    pub health: Health,
-    /// The outcome of this one probe.
-    pub outcome: Result<Passed, Failure>,
-    /// From the start of the probe to its outcome.
-    pub latency: Duration,
-    /// When the outcome was there, by the wall clock.
-    pub at: SystemTime,
-    /// What this outcome changed; absent: nothing.
-    pub transition: Option<Transition>,
-}
-
 /// Runs checks until they are no longer in its set, or until it is dropped.
 #[derive(Debug)]
 pub struct Runner {
-    reports: UnboundedSender<Report>,
+    shared: Arc<Shared>,
     running: BTreeMap<Arc<CheckSpec>, Task>,
 }
 
-/// A task that ends with its handle.
+/// How a check is to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What it begins with, if it is new.
+    pub begin: Health,
+    /// No probe sooner than this after the one before, whatever the check says; absent: as it says.
+    pub slowed: Option<Duration>,
+}
+
+/// What all checks of a runner have in common.
 #[derive(Debug)]
-struct Task(AbortHandle);
+struct Shared {
+    reports: UnboundedSender<Report>,
+    /// File descriptors that probes may take.
+    descriptors: Semaphore,
+    lateness: Histogram,
+    durations: Histogram,
+}
+
+#[derive(Debug)]
+struct Task {
+    /// Its task ends with it.
+    handle: AbortHandle,
+    slowed: Option<Duration>,
+}
 
 impl Runner {
     /// A runner without checks, which will send its reports there. When nobody receives them any
     /// more, the checks end.
+    ///
+    /// The limit of open files of this process, as it is at this moment, bounds how many probes are on
+    /// their way at once.
     #[must_use]
     pub fn new(reports: UnboundedSender<Report>) -> Runner {
+        Runner::with(reports, limits::descriptors())
+    }
+
+    fn with(reports: UnboundedSender<Report>, descriptors: u32) -> Runner {
         Runner {
-            reports,
+            shared: Arc::new(Shared {
+                reports,
+                descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
+                lateness: Histogram::default(),
+                durations: Histogram::default(),
+            }),
             running: BTreeMap::new(),
         }
     }
 
     /// Makes `wanted` the whole set of checks: starts what is new, stops what is gone, and leaves
-    /// the rest alone, its rhythm and its state included.
+    /// the rest alone, its rhythm and its state included. One that is to be slowed otherwise than
+    /// before is new.
     ///
-    /// The [`Health`] is what a new check begins with; of one that runs already it is ignored. The
-    /// first probes of new checks are spread a little, so that they do not all leave at once; a
+    /// The first probes of new checks are spread a little, so that they do not all leave at once; a
     /// [`CheckKind::None`] reports [`Health::Up`] once and at once. A report of a check that is gone
     /// may still be on its way: a receiver must expect checks that it no longer knows.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with time and I/O.
-    pub fn set(&mut self, wanted: BTreeMap<CheckSpec, Health>) {
-        self.running.retain(|spec, _| wanted.contains_key(&**spec));
+    pub fn set(&mut self, wanted: BTreeMap<CheckSpec, Plan>) {
+        self.running.retain(|spec, task| {
+            let plan = wanted.get(&**spec);
+            plan.is_some_and(|plan| plan.slowed == task.slowed)
+        });
         let new: Vec<_> = wanted
             .into_iter()
             .filter(|(spec, _)| !self.running.contains_key(spec))
             .collect();
         let count = new.len();
-        for (position, (spec, initial)) in new.into_iter().enumerate() {
+        for (position, (spec, plan)) in new.into_iter().enumerate() {
             let spec = Arc::new(spec);
-            let task = tokio::spawn(run(
-                spec.clone(),
-                initial,
-                first_delay(spec.interval, position, count),
-                self.reports.clone(),
-            ));
-            self.running.insert(spec, Task(task.abort_handle()));
+            let delay = first_delay(spec.interval, position, count);
+            let task = tokio::spawn(run(spec.clone(), plan, delay, self.shared.clone()));
+            let task = Task {
+                handle: task.abort_handle(),
+                slowed: plan.slowed,
+            };
+            self.running.insert(spec, task);
+        }
+    }
+
+    /// How long after their time probes were started.
+    #[must_use]
+    pub fn lateness(&self) -> &Histogram {
+        &self.shared.lateness
+    }
+
+    /// How long probes took.
+    #[must_use]
+    pub fn durations(&self) -> &Histogram {
+        &self.shared.durations
+    }
+}
+
+impl From<Health> for Plan {
+    fn from(begin: Health) -> Plan {
+        Plan {
+            begin,
+            slowed: None,
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.handle.abort();
     }
 }
 
@@ -111,21 +157,17 @@ fn first_delay(interval: Duration, position: usize, count: usize) -> Duration {
     window.saturating_mul(position) / count
 }
 
-async fn run(
-    spec: Arc<CheckSpec>,
-    initial: Health,
-    first_delay: Duration,
-    reports: UnboundedSender<Report>,
-) {
+async fn run(spec: Arc<CheckSpec>, plan: Plan, first_delay: Duration, shared: Arc<Shared>) {
     if spec.kind == CheckKind::None {
         let up = Health::Up;
-        let transition = (initial != up).then_some(Transition {
-            from: initial,
+        let transition = (plan.begin != up).then_some(Transition {
+            from: plan.begin,
             to: up,
         });
-        let _nobody_listens = reports.send(Report {
+        let _nobody_listens = shared.reports.send(Report {
             spec,
             health: up,
+            flapping: false,
             outcome: Ok(Passed::default()),
             latency: Duration::ZERO,
             at: SystemTime::now(),
@@ -144,47 +186,66 @@ async fn run(
         ready = probe.clone().ok();
         async move { probe?.run().await }
     };
-    keep_probing(&spec, initial, first_delay, &reports, probe).await;
+    keep_probing(&spec, plan, first_delay, &shared, probe).await;
 }
 
-/// Probes after `first_delay` and then at every whole interval from there. A probe that outlasts its
-/// interval is followed by the next one at once (with a timeout as long as the interval, a dead
-/// target is so found in `fall` intervals and not in twice that); beats missed meanwhile are skipped
-/// and those to come stay where they were.
+/// Probes after `first_delay` and then again and again. A probe that outlasts its interval is followed
+/// by the next one at once (with a timeout as long as the interval, a dead target is so found in `fall`
+/// intervals and not in twice that); beats missed meanwhile are skipped and those to come stay where
+/// they were.
 async fn keep_probing<F>(
     spec: &Arc<CheckSpec>,
-    initial: Health,
+    plan: Plan,
     first_delay: Duration,
-    reports: &UnboundedSender<Report>,
+    shared: &Shared,
     mut probe: impl FnMut() -> F,
 ) where
     F: Future<Output = Result<Passed, Failure>>,
 {
-    let mut verdict = Verdict::new(initial, spec.rise, spec.fall);
-    let interval = spec.interval.max(SHORTEST_INTERVAL);
-    let mut beat = tokio::time::interval_at(Instant::now() + first_delay, interval);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut course = Course::new(spec, plan.begin);
+    let mut due = Instant::now() + first_delay;
+    let mut free_since = due;
     loop {
-        beat.tick().await;
+        tokio::time::sleep_until(due).await;
+        let turn = shared.descriptors.acquire_many(spec.kind.descriptors());
+        let Ok(turn) = turn.await else { return };
         let started = Instant::now();
+        let late = started.saturating_duration_since(due.max(free_since));
+        shared.lateness.record(late);
         let outcome = contained(async { probe().await }).await;
+        drop(turn);
+        let ended = Instant::now();
+        let latency = ended.saturating_duration_since(started);
+        shared.durations.record(latency);
         let transition = match &outcome {
-            Ok(_) => verdict.record(true),
-            Err(failure) if failure.counts() => verdict.record(false),
+            Ok(_) => course.record(true, ended.into_std()),
+            Err(failure) if failure.counts() => course.record(false, ended.into_std()),
             Err(_ours) => None,
         };
         let report = Report {
             spec: spec.clone(),
-            health: verdict.health(),
+            health: course.health(),
+            flapping: course.flapping(),
             outcome,
-            latency: started.elapsed(),
+            latency,
             at: SystemTime::now(),
             transition,
         };
-        if reports.send(report).is_err() {
+        if shared.reports.send(report).is_err() {
             return;
         }
+        let interval = course.interval(spec).max(SHORTEST_INTERVAL);
+        let interval = plan.slowed.map_or(interval, |slowed| slowed.max(interval));
+        due = next_beat(due, interval, ended);
+        free_since = ended;
     }
+}
+
+/// The next beat after `last`, or, where one or more were missed, the last of those.
+fn next_beat(last: Instant, interval: Duration, now: Instant) -> Instant {
+    let beats = now.saturating_duration_since(last).as_nanos() / interval.as_nanos().max(1);
+    let beats = u32::try_from(beats).unwrap_or(u32::MAX).max(1);
+    last + interval.saturating_mul(beats)
 }
 
 /// Turns a panic of the probe into a failure.
@@ -320,19 +381,126 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_server_is_out_after_two_fast_intervals() {
+        let spec = CheckSpec {
+            interval: Duration::from_secs(5),
+            fast_interval: Some(Duration::from_secs(1)),
+            down_interval: Some(Duration::from_secs(30)),
+            fall: 3,
+            ..spec()
+        };
+        check_plan(
+            spec,
+            Health::Unknown.into(),
+            &[
+                Passes, Passes, Fails, Fails, Fails, Fails, Passes, Passes, Passes,
+            ],
+            &[
+                "0 ok up unknown>up",
+                "5000 ok up",
+                "10000 refused up",
+                "11000 refused up",
+                "12000 refused down up>down",
+                "42000 refused down",
+                "72000 ok down",
+                "73000 ok up down>up",
+                "78000 ok up",
+            ],
+        )
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_is_slowed_is_never_faster_whatever_happens() {
+        let spec = CheckSpec {
+            fast_interval: Some(Duration::from_millis(100)),
+            ..spec()
+        };
+        let plan = Plan {
+            begin: Health::Up,
+            slowed: Some(Duration::from_secs(60)),
+        };
+        check_plan(
+            spec,
+            plan,
+            &[Passes, Fails, Fails],
+            &["0 ok up", "60000 refused up", "120000 refused down up>down"],
+        )
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_waits_for_its_turn_is_late_and_not_failed() {
+        let (reports, mut received) = unbounded_channel();
+        let runner = Runner::with(reports, 1);
+        let shared = &runner.shared;
+        let spec = Arc::new(spec());
+        let take_a_second = || async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(Passed::default())
+        };
+        let probing = || {
+            let begin = Health::Unknown.into();
+            keep_probing(&spec, begin, Duration::ZERO, shared, take_a_second)
+        };
+        let begin = Instant::now();
+        tokio::select! {
+            () = probing() => panic!("the check ended"),
+            () = probing() => panic!("the check ended"),
+            () = async {
+                for seconds in 1..=4 {
+                    let report = received.recv().await.unwrap();
+                    assert_eq!(report.outcome, Ok(Passed::default()));
+                    assert_eq!(report.latency, Duration::from_secs(1));
+                    assert_eq!(begin.elapsed(), Duration::from_secs(seconds));
+                }
+            } => {}
+        }
+        let (counts, sum) = shared.lateness.read();
+        let starts: u64 = counts.iter().sum();
+        assert!(starts >= 4, "{counts:?}");
+        assert!(sum >= Duration::from_secs(3), "{sum:?}");
+    }
+
+    #[test]
+    fn a_missed_beat_is_made_up_for_and_those_to_come_stay_where_they_were() {
+        let begin = Instant::now();
+        let after = |milliseconds| {
+            let now = begin + Duration::from_millis(milliseconds);
+            let next = next_beat(begin, Duration::from_secs(1), now);
+            next.duration_since(begin).as_millis()
+        };
+        assert_eq!(
+            [0, 10, 999, 1000, 1500, 2300].map(after),
+            [1000, 1000, 1000, 1000, 1000, 2000]
+        );
+    }
+
     /// Runs a check (interval 1 s, rise 2, fall 2, begins unknown) whose probes follow `script`;
     /// `expected` has a line for each report: `MILLISECONDS OUTCOME HEALTH [TRANSITION]`.
     async fn check(script: &[Does], expected: &[&str]) {
-        let spec = Arc::new(CheckSpec {
+        check_plan(spec(), Health::Unknown.into(), script, expected).await;
+    }
+
+    fn spec() -> CheckSpec {
+        CheckSpec {
             target: "192.0.2.1:80".parse().unwrap(),
             route: crate::Route::default(),
             kind: CheckKind::Tcp,
             interval: Duration::from_secs(1),
+            fast_interval: None,
+            down_interval: None,
             timeout: Duration::from_secs(10),
             rise: 2,
             fall: 2,
             start: crate::Start::Down,
-        });
+            flap: None,
+        }
+    }
+
+    async fn check_plan(spec: CheckSpec, plan: Plan, script: &[Does], expected: &[&str]) {
+        let spec = Arc::new(spec);
         let mut script: VecDeque<Does> = script.iter().copied().collect();
         let probe = || {
             let does = script.pop_front();
@@ -352,7 +520,8 @@ mod tests {
         };
         let begin = Instant::now();
         let (reports, mut received) = unbounded_channel();
-        let probing = keep_probing(&spec, Health::Unknown, Duration::ZERO, &reports, probe);
+        let runner = Runner::with(reports, 10);
+        let probing = keep_probing(&spec, plan, Duration::ZERO, &runner.shared, probe);
         let reading = async {
             let mut seen = Vec::new();
             while seen.len() < expected.len() {

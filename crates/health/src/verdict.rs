@@ -62,6 +62,13 @@ impl Verdict {
 
     /// Takes one outcome in; returns the change it made, if it made one.
     pub fn record(&mut self, passed: bool) -> Option<Transition> {
+        let claim = self.claim(passed)?;
+        self.turn(claim)
+    }
+
+    /// Takes one outcome in; returns what the target should turn to. Unless it does, every further
+    /// outcome of the kind asks again.
+    pub(crate) fn claim(&mut self, passed: bool) -> Option<Health> {
         let (claim, needed) = if passed {
             (
                 Health::Up,
@@ -80,12 +87,19 @@ impl Verdict {
         // An unknown target turns up at its first pass, so only failures ever add up there: one
         // counter serves every state.
         self.streak = self.streak.saturating_add(1);
-        if self.streak < needed {
-            return None;
-        }
+        (self.streak >= needed).then_some(claim)
+    }
+
+    /// Makes a claim the state.
+    pub(crate) fn turn(&mut self, claim: Health) -> Option<Transition> {
         let from = std::mem::replace(&mut self.health, claim);
         self.streak = 0;
-        Some(Transition { from, to: claim })
+        Some(Transition { from, to: claim }).filter(|turned| turned.from != turned.to)
+    }
+
+    /// Whether the last outcome speaks against the state.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.streak > 0
     }
 }
 

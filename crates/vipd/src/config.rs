@@ -8,6 +8,7 @@
 
 mod authentication;
 mod check;
+mod check_policy;
 mod file;
 mod forwarding;
 mod front;
@@ -349,6 +350,8 @@ pub struct VirtualServer {
     pub vrrp: Option<String>,
     /// When it is in the kernel's table.
     pub active: Active,
+    /// When its checks run.
+    pub when: When,
     /// The forwarding of its real servers (each has its own; this one is shown).
     pub method: Method,
     /// Sum of weights of healthy real servers that it needs, at least 1.
@@ -418,6 +421,18 @@ pub enum Active {
     Master,
 }
 
+/// When the checks of a virtual server run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// While its virtual router is master here. Until its first verdict a real server counts as up.
+    Master {
+        /// How often they run otherwise; `None`: not at all.
+        backup_interval: Option<Duration>,
+    },
+}
+
 /// What happens to a real server whose check fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
@@ -447,8 +462,20 @@ pub struct RealServer {
     pub destination: ipvs::Destination,
     /// Full NAT: see [`Method::masquerade`].
     pub masquerade: bool,
-    /// Its checks; all must pass. Empty: it always counts as healthy.
+    /// Its checks. Empty: it always counts as healthy.
     pub checks: Vec<CheckSpec>,
+    /// How many of them must pass.
+    pub require: Require,
+}
+
+/// How many of several checks must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Require {
+    /// All of them.
+    #[default]
+    All,
+    /// One of them.
+    Any,
 }
 
 impl Config {

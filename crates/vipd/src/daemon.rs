@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipvs::Table;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,6 +23,10 @@ use crate::net::sys::share_arena;
 use crate::net::{links, neighbours};
 use crate::reconcile::Reconciler;
 use crate::vrrp_loop::{self, VrrpThread};
+
+/// Checks of tens of thousands of targets do not need more, and scripts inherit it: some programs close
+/// every descriptor that there might be.
+const OPEN_FILES: u64 = 65_536;
 
 /// How long threads that wait for a disk may hold up the end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -40,6 +45,7 @@ pub fn run(config_path: &Path) -> ExitCode {
         error!("{why}");
         return ExitCode::FAILURE;
     }
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -59,6 +65,22 @@ pub fn run(config_path: &Path) -> ExitCode {
         Err(why) => {
             error!("{why}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one: it bounds how many probes are on their way at
+/// once.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
+    if current.is_some_and(|soft| soft < wanted) {
+        let limit = Rlimit {
+            current: Some(wanted),
+            maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!("the limit of open files stays at {current:?}: {error}");
         }
     }
 }

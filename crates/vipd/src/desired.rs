@@ -19,7 +19,7 @@ use std::time::Instant;
 use health::{CheckSpec, Health, Weight};
 use ipvs::{Pool, ServiceKey, Table};
 
-use crate::config::{Active, Config, RealServer, VirtualServer};
+use crate::config::{Active, Config, RealServer, Require, VirtualServer, When};
 use crate::overrides::Overrides;
 
 pub use self::pool::PoolState;
@@ -100,31 +100,46 @@ pub fn next_step(pools: &PoolStates) -> Option<Instant> {
     pools.values().filter_map(|state| state.next_step).min()
 }
 
-/// The health of a real server: up if all its checks pass (or it has none), unknown if one of them
-/// has found nothing yet and none failed.
+/// The health of a real server: up if all its checks pass, or one where one suffices, or it has none;
+/// unknown if those that have found nothing yet decide.
 #[must_use]
 pub fn state(real: &RealServer, health: &HealthTable) -> Health {
     let found = |check| health.get(check).map_or(Health::Unknown, |it| it.health);
-    real.checks
-        .iter()
-        .map(found)
-        .fold(Health::Up, |worst, next| match (worst, next) {
-            (Health::Down, _) | (_, Health::Down) => Health::Down,
+    let found = real.checks.iter().map(found);
+    let decides = match real.require {
+        Require::All => Health::Down,
+        Require::Any => Health::Up,
+    };
+    found
+        .reduce(|one, next| match (one, next) {
+            (one, next) if one == decides || next == decides => decides,
             (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
-            (Health::Up, Health::Up) => Health::Up,
+            (one @ (Health::Up | Health::Down), Health::Up | Health::Down) => one,
         })
+        .unwrap_or(Health::Up)
+}
+
+/// What a pool takes a real server for. Where checks are the master's only, one that was never checked
+/// counts as up: a takeover must not begin with an empty pool.
+fn believed(server: &VirtualServer, real: &RealServer, health: &HealthTable) -> Health {
+    match (server.when, state(real, health)) {
+        (When::Master { .. }, Health::Unknown) => Health::Up,
+        (When::Always | When::Master { .. }, state) => state,
+    }
 }
 
 /// The weight that a real server asks for through its checks: the smallest; `None`: none of them says
-/// one.
+/// one. Where one check suffices, those that fail have no say.
 #[must_use]
 pub fn asked_weight(real: &RealServer, health: &HealthTable) -> Option<u32> {
     let configured = real.destination.weight;
-    let asked = real
-        .checks
-        .iter()
-        .filter_map(|check| health.get(check)?.weight);
-    asked
+    let found = real.checks.iter().filter_map(|check| health.get(check));
+    let heard = found.filter(|found| match real.require {
+        Require::All => true,
+        Require::Any => found.health == Health::Up,
+    });
+    heard
+        .filter_map(|found| found.weight)
         .map(|weight| match weight {
             Weight::Absolute(weight) => weight.min(WEIGHT_MAX),
             Weight::Percent(share) => share_of(configured, share),

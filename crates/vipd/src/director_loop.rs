@@ -4,11 +4,13 @@
 //! It never waits for the kernel or the network itself: addresses, IPVS, checks and adverts have
 //! workers of their own, to which it says what should be and from which it hears what is.
 
-mod checks;
+pub(crate) mod alarms;
+pub(crate) mod checks;
 pub(crate) mod connections;
 mod pools;
 mod reload;
 mod routers;
+pub(crate) mod schedule;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use health::{CheckSpec, Health, Runner, Start};
+use health::{CheckSpec, Health, Runner};
 use ipnet::IpNet;
 use ipvs::{ServiceKey, Table};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, RealServer, VirtualServer};
 use crate::counters::Counters;
-use crate::desired::{self, Found, HealthTable, Roles};
+use crate::desired::{self, HealthTable, Roles};
 use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
@@ -41,6 +43,7 @@ use crate::status::Status;
 use crate::track::{self, Tracker};
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
+use self::checks::{Alarms, CheckDetail};
 use self::pools::Pools;
 pub use self::pools::RealServerOrder;
 use self::reload::Loaded;
@@ -133,14 +136,6 @@ pub(crate) struct Router {
     pub(crate) incompatible_since: Option<SystemTime>,
 }
 
-/// What is known of a check beside its verdict.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CheckDetail {
-    pub(crate) last_error: Option<String>,
-    pub(crate) last_latency: Option<Duration>,
-    pub(crate) failures: BTreeMap<&'static str, u64>,
-}
-
 /// Something other than an address that a master should hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refused {
@@ -194,6 +189,7 @@ pub struct Director {
     pub(crate) routers: BTreeMap<String, Box<Router>>,
     pub(crate) health: HealthTable,
     pub(crate) details: BTreeMap<CheckSpec, CheckDetail>,
+    pub(crate) alarms: Alarms,
     pub(crate) pools: Pools,
     pub(crate) kernel: Option<reconcile::Report>,
     pub(crate) repairs: u64,
@@ -221,7 +217,7 @@ pub struct Director {
     managed: BTreeSet<ServiceKey>,
     facts: Facts,
     switchovers: Vec<Switchover>,
-    runner: Runner,
+    pub(crate) runner: Runner,
     checks: mpsc::UnboundedReceiver<health::Report>,
     reconciler: Arc<Reconciler>,
     links: watch::Receiver<Arc<Links>>,
@@ -275,6 +271,7 @@ impl Director {
             routers: BTreeMap::new(),
             health: HealthTable::new(),
             details: BTreeMap::new(),
+            alarms: Alarms::default(),
             pools: Pools::default(),
             kernel: None,
             repairs: 0,
@@ -467,32 +464,7 @@ impl Director {
         for warning in self.config.warnings() {
             warn!("{warning}");
         }
-        let mut checks = BTreeMap::new();
-        for server in &self.config.virtual_servers {
-            for real in &server.real_servers {
-                for spec in &real.checks {
-                    let known = self.health.get(spec).map(|found| found.health);
-                    let begin = known.unwrap_or_else(|| match before(server, real) {
-                        Some(known @ (Health::Up | Health::Down)) => known,
-                        Some(Health::Unknown) | None if spec.start == Start::Up => Health::Up,
-                        Some(Health::Unknown) | None => Health::Unknown,
-                    });
-                    // The same check of two virtual servers is one: the better beginning counts.
-                    let entry = checks.entry(spec.clone()).or_insert(begin);
-                    if begin == Health::Up {
-                        *entry = Health::Up;
-                    }
-                }
-            }
-        }
-        self.details.retain(|spec, _| checks.contains_key(spec));
-        let found = |(spec, health): (&CheckSpec, &Health)| {
-            let weight = self.health.get(spec).and_then(|found| found.weight);
-            let health = *health;
-            (spec.clone(), Found { health, weight })
-        };
-        self.health = checks.iter().map(found).collect();
-        self.runner.set(checks);
+        self.configure_checks(before);
         self.managed
             .extend(self.config.virtual_servers.iter().flat_map(|s| &s.keys));
         self.counters
@@ -505,15 +477,19 @@ impl Director {
         if self.unconfigured > 0 || self.stopping {
             return;
         }
+        let roles = self.roles();
+        self.follow_roles(&roles);
         self.judge_pools();
-        // Whoever holds the addresses gets the clients, also for the moment after it was master.
-        let roles: Roles = self
-            .routers
-            .iter()
-            .map(|(name, router)| (name.clone(), router.report.hold))
-            .collect();
         let table = desired::desired(&self.config, &roles, &self.pools.states);
         self.want(table);
+    }
+
+    /// Whoever holds the addresses gets the clients, also for the moment after it was master.
+    fn roles(&self) -> Roles {
+        let routers = self.routers.iter();
+        routers
+            .map(|(name, router)| (name.clone(), router.report.hold))
+            .collect()
     }
 
     /// What a graceful stop with `on_stop = "remove"` leaves.

@@ -1,7 +1,7 @@
 //! The director's state as [`Status`]: how each value of `vipctl status` comes about.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use health::{Health, Weight};
 use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
@@ -9,15 +9,17 @@ use vrrp::{StateName, TakeoverProbe, Version};
 
 use crate::config::{Active, Method, RealServer, SyncGroup, VirtualServer, Vrrp};
 use crate::desired::{self, PoolState};
+use crate::director_loop::checks::{CheckDetail, flap_words};
+use crate::director_loop::schedule::Pace;
 use crate::director_loop::{Director, Refused};
 use crate::net::routes::Item;
 use crate::net::sys::mac_text;
 use crate::overrides::Out;
 use crate::status::{
-    AskedStatus, CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus,
-    IpvsStatus, MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
-    TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus,
-    rfc3339,
+    AllFailingStatus, AskedStatus, CheckStatus, ChecksStatus, ConfigStatus, ConflictStatus,
+    ConnectionsStatus, IncompatibleStatus, IpvsStatus, MasterStatus, PriorityStatus, QuorumStatus,
+    RealServerStatus, ReloadStatus, ShortageStatus, Status, TrackStatus, TrafficStatus,
+    VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
 };
 use crate::track;
 use crate::vrrp_loop::{RouterReport, family_name};
@@ -50,6 +52,7 @@ impl Director {
                 .iter()
                 .map(|server| self.server_status(server, dump.map(|(_, dump)| &**dump)))
                 .collect(),
+            checks: self.checks_status(),
             ipvs: IpvsStatus {
                 in_sync: self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync),
                 repairs: self.repairs,
@@ -264,6 +267,27 @@ impl Director {
         }
     }
 
+    fn checks_status(&self) -> ChecksStatus {
+        let stopped = |detail: &&CheckDetail| detail.pace == Pace::Stopped;
+        let stopped = self.details.values().filter(stopped).count();
+        let alarms = &self.alarms;
+        let all_failing = alarms.all_failing.map(|(since, targets)| AllFailingStatus {
+            targets,
+            since: rfc3339(since),
+        });
+        let shortage = alarms.shortage.recent(Instant::now());
+        ChecksStatus {
+            running: self.details.len() - stopped,
+            stopped,
+            all_failing,
+            shortage: shortage.map(|(last, why)| ShortageStatus {
+                probes: alarms.shortage.total,
+                last: rfc3339(last),
+                why: why.to_owned(),
+            }),
+        }
+    }
+
     /// Whether the kernel does not have a service that it should have.
     fn is_missing(&self, server: &VirtualServer, dump: Option<&Dump>) -> bool {
         let wanted = match (server.active, &server.vrrp) {
@@ -339,6 +363,11 @@ impl Director {
                         last_error: detail.and_then(|detail| detail.last_error.clone()),
                         last_latency_ms: detail.and_then(|d| d.last_latency).map(milliseconds),
                         asks_for: found.and_then(|found| found.weight).map(asked_status),
+                        runs: runs_name(detail.map_or(Pace::Own, |detail| detail.pace)).to_owned(),
+                        flapping: detail
+                            .filter(|detail| detail.flapping)
+                            .and(spec.flap.as_deref())
+                            .map(flap_words),
                     }
                 })
                 .collect(),
@@ -505,6 +534,14 @@ pub fn health_name(health: Health) -> &'static str {
         Health::Unknown => "unknown",
         Health::Up => "up",
         Health::Down => "down",
+    }
+}
+
+fn runs_name(pace: Pace) -> &'static str {
+    match pace {
+        Pace::Own => "normally",
+        Pace::Slow(_) => "slowly",
+        Pace::Stopped => "not",
     }
 }
 

@@ -86,6 +86,18 @@ pub enum Kind {
     RealServerDown,
     /// A real server passes its checks.
     RealServerUp,
+    /// It changed too often: it stays out until it is stable.
+    RealServerFlapping,
+    /// A check of a real server fails, and its other checks decide.
+    CheckDown,
+    /// It passes again.
+    CheckUp,
+    /// Probes cannot be made because this host ran out of something.
+    ChecksResources,
+    /// Every target fails at once: this host's own network may be gone.
+    ChecksAllFailing,
+    /// One passes again.
+    ChecksAllFailingGone,
     /// An operator lets a real server finish its connections and get no new ones.
     RealServerDrained,
     /// An operator took a real server out of the pool.
@@ -118,7 +130,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 39] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -138,6 +150,12 @@ impl Kind {
         Kind::ConnectionsPeerSilent,
         Kind::RealServerDown,
         Kind::RealServerUp,
+        Kind::RealServerFlapping,
+        Kind::CheckDown,
+        Kind::CheckUp,
+        Kind::ChecksResources,
+        Kind::ChecksAllFailing,
+        Kind::ChecksAllFailingGone,
         Kind::RealServerDrained,
         Kind::RealServerDisabled,
         Kind::RealServerEnabled,
@@ -177,6 +195,12 @@ impl Kind {
             Kind::ConnectionsPeerSilent => "connections.peer_silent",
             Kind::RealServerDown => "real_server.down",
             Kind::RealServerUp => "real_server.up",
+            Kind::RealServerFlapping => "real_server.flapping",
+            Kind::CheckDown => "check.down",
+            Kind::CheckUp => "check.up",
+            Kind::ChecksResources => "checks.resources",
+            Kind::ChecksAllFailing => "checks.all_failing",
+            Kind::ChecksAllFailingGone => "checks.all_failing_gone",
             Kind::RealServerDrained => "real_server.drained",
             Kind::RealServerDisabled => "real_server.disabled",
             Kind::RealServerEnabled => "real_server.enabled",
@@ -202,6 +226,8 @@ impl Kind {
             | Kind::VrrpRivalGone
             | Kind::ConnectionsSent
             | Kind::RealServerUp
+            | Kind::CheckUp
+            | Kind::ChecksAllFailingGone
             | Kind::RealServerDrained
             | Kind::RealServerDisabled
             | Kind::RealServerEnabled
@@ -218,11 +244,15 @@ impl Kind {
             | Kind::IpvsRepaired
             | Kind::ConnectionsPeerSilent
             | Kind::RealServerDown
+            | Kind::RealServerFlapping
+            | Kind::CheckDown
             | Kind::QuorumLost
             | Kind::MaintenanceOn => Level::WARN,
             Kind::VrrpRival
             | Kind::VrrpTakeoverAnswered
             | Kind::PoolPanic
+            | Kind::ChecksResources
+            | Kind::ChecksAllFailing
             | Kind::StateUnreadable
             | Kind::AddressConflict
             | Kind::AddressRefused

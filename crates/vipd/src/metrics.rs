@@ -6,6 +6,7 @@ mod connection_sync;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode as encode_text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -14,6 +15,8 @@ use prometheus_client::registry::Registry;
 
 use crate::counters::LATENESS_BOUNDS;
 use crate::director_loop::Director;
+use crate::director_loop::checks::CheckDetail;
+use crate::director_loop::schedule::Pace;
 use crate::director_status::failures;
 use crate::status::{TrafficStatus, VirtualServerStatus};
 
@@ -26,7 +29,7 @@ pub struct Snapshot {
     servers: Vec<VirtualServerStatus>,
     /// Failures of checks by reason, of each virtual server and each of its real servers.
     failures: Vec<Vec<BTreeMap<&'static str, u64>>>,
-    lateness: (Vec<u64>, std::time::Duration),
+    histograms: Vec<Histogram>,
     totals: Arc<Mutex<Totals>>,
 }
 
@@ -49,7 +52,7 @@ impl Snapshot {
             families,
             failures: failures.collect(),
             servers: director.status().virtual_servers,
-            lateness: director.vrrp.lateness().read(),
+            histograms: histograms(director),
             totals: Arc::clone(&director.totals),
         }
     }
@@ -68,7 +71,7 @@ impl Snapshot {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Collector {
             families: families.0,
-            lateness: self.lateness,
+            histograms: self.histograms,
         }));
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -183,7 +186,40 @@ enum Kind {
 #[derive(Debug)]
 struct Collector {
     families: Vec<Family>,
-    lateness: (Vec<u64>, std::time::Duration),
+    histograms: Vec<Histogram>,
+}
+
+/// Times, counted by size.
+#[derive(Debug)]
+struct Histogram {
+    name: &'static str,
+    help: &'static str,
+    bounds: &'static [Duration],
+    /// By bucket, not cumulated, the last one above every bound; and the sum.
+    read: (Vec<u64>, Duration),
+}
+
+fn histograms(director: &Director) -> Vec<Histogram> {
+    vec![
+        Histogram {
+            name: "vipd_vrrp_advert_lateness_seconds",
+            help: "How long after their time deadlines of the advert path were met",
+            bounds: &LATENESS_BOUNDS,
+            read: director.vrrp.lateness().read(),
+        },
+        Histogram {
+            name: "vipd_check_lateness_seconds",
+            help: "How long after their time probes were started",
+            bounds: &health::Histogram::BOUNDS,
+            read: director.runner.lateness().read(),
+        },
+        Histogram {
+            name: "vipd_check_duration_seconds",
+            help: "How long probes took",
+            bounds: &health::Histogram::BOUNDS,
+            read: director.runner.durations().read(),
+        },
+    ]
 }
 
 fn general(director: &Director, families: &mut Families) {
@@ -203,6 +239,15 @@ fn general(director: &Director, families: &mut Families) {
             "Changes undone that somebody else had made to IPVS",
         )
         .push((none(), director.repairs));
+    families
+        .counter(
+            "vipd_checks_short_of_resources",
+            "Probes that could not be made because this host ran out of something",
+        )
+        .push((none(), director.alarms.shortage.total));
+    for (name, help, count) in checks_gauges(director) {
+        families.gauge(name, help).push((none(), count));
+    }
     families
         .gauge(
             "vipd_ipvs_in_sync",
@@ -230,6 +275,31 @@ fn general(director: &Director, families: &mut Families) {
     families
         .gauge("vipd_build_info", "The version of the daemon")
         .push((version, 1));
+}
+
+/// How many checks are how; none has a label.
+fn checks_gauges(director: &Director) -> [(&'static str, &'static str, u64); 3] {
+    let count = |wanted: &dyn Fn(&CheckDetail) -> bool| {
+        let found = director.details.values().filter(|detail| wanted(detail));
+        u64::try_from(found.count()).unwrap_or(u64::MAX)
+    };
+    [
+        (
+            "vipd_checks_running",
+            "Checks that run",
+            count(&|detail| detail.pace != Pace::Stopped),
+        ),
+        (
+            "vipd_checks_flapping",
+            "Checks whose target stays out because it came and went too often",
+            count(&|detail| detail.flapping),
+        ),
+        (
+            "vipd_checks_all_failing",
+            "Whether every target fails, and began to at once",
+            u64::from(director.alarms.all_failing.is_some()),
+        ),
+    ]
 }
 
 fn routers(director: &Director, families: &mut Families) {
@@ -459,22 +529,30 @@ impl prometheus_client::collector::Collector for Collector {
                 }
             }
         }
-        let (counts, sum) = &self.lateness;
-        let mut buckets: Vec<(f64, u64)> = LATENESS_BOUNDS
-            .iter()
-            .map(std::time::Duration::as_secs_f64)
-            .chain([f64::INFINITY])
-            .zip(counts.iter().copied())
-            .collect();
-        buckets.truncate(counts.len());
-        encoder
-            .encode_descriptor(
-                "vipd_vrrp_advert_lateness_seconds",
-                "How long after their time deadlines of the advert path were met",
-                None,
-                MetricType::Histogram,
-            )?
-            .encode_histogram::<NoLabelSet>(sum.as_secs_f64(), counts.iter().sum(), &buckets, None)
+        for Histogram {
+            name,
+            help,
+            bounds,
+            read: (counts, sum),
+        } in &self.histograms
+        {
+            let mut buckets: Vec<(f64, u64)> = bounds
+                .iter()
+                .map(Duration::as_secs_f64)
+                .chain([f64::INFINITY])
+                .zip(counts.iter().copied())
+                .collect();
+            buckets.truncate(counts.len());
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Histogram)?
+                .encode_histogram::<NoLabelSet>(
+                    sum.as_secs_f64(),
+                    counts.iter().sum(),
+                    &buckets,
+                    None,
+                )?;
+        }
+        Ok(())
     }
 }
 
@@ -558,10 +636,7 @@ mod tests {
             families: Families(Vec::new()),
             failures: vec![vec![BTreeMap::new(); 100]; 100],
             servers,
-            lateness: (
-                vec![0; LATENESS_BOUNDS.len() + 1],
-                std::time::Duration::ZERO,
-            ),
+            histograms: Vec::new(),
             totals: Arc::default(),
         };
         let text = snapshot.encode();

@@ -27,6 +27,9 @@ pub struct Status {
     pub vrrp: Vec<VrrpStatus>,
     /// The virtual servers, in the order of the configuration.
     pub virtual_servers: Vec<VirtualServerStatus>,
+    /// What all checks say of this host.
+    #[serde(default)]
+    pub checks: ChecksStatus,
     /// The kernel's table.
     pub ipvs: IpvsStatus,
     /// The configuration in force.
@@ -254,6 +257,45 @@ pub struct CheckStatus {
     /// The weight that the real server asked for when it passed last; `null`: none.
     #[serde(default)]
     pub asks_for: Option<AskedStatus>,
+    /// How often it runs: `normally`, `slowly` (`backup_interval`) or `not` (on a backup).
+    #[serde(default)]
+    pub runs: String,
+    /// Why the target stays out although it may pass, in words; `null`: it does not flap.
+    #[serde(default)]
+    pub flapping: Option<String>,
+}
+
+/// All checks of the director.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChecksStatus {
+    /// How many run.
+    pub running: usize,
+    /// How many do not, because they are for the master only.
+    pub stopped: usize,
+    /// Every one fails, and began to at once; `null`: no.
+    pub all_failing: Option<AllFailingStatus>,
+    /// Probes could not be made in the last minute because this host ran out of something; `null`: no.
+    pub shortage: Option<ShortageStatus>,
+}
+
+/// Every check fails, and began to at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllFailingStatus {
+    /// Of so many addresses.
+    pub targets: usize,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// Probes could not be made because this host ran out of something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortageStatus {
+    /// How many since the start.
+    pub probes: u64,
+    /// When the last one was, RFC 3339.
+    pub last: String,
+    /// Of what.
+    pub why: String,
 }
 
 /// A weight that a real server asks for.

@@ -193,6 +193,8 @@ fn the_reference_and_the_default_file_have_every_key() {
         &format!("{server}tunnel = {{ type = 'gue', qqqqqqqq = 1 }}"),
         &format!("{server}real_server = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}check = {{ type = 'http', tls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tcp', flap = {{ qqqqqqqq = 1 }} }}"),
+        &format!("{server}vrrp = 'w'\nwhen = 'master'\nqqqqqqqq = 1"),
         &format!("{server}check = {{ type = 'dns', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'udp', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'ping', qqqqqqqq = 1 }}"),

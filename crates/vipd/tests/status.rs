@@ -10,8 +10,8 @@ mod fixture;
 use std::time::Duration;
 
 use vipd::status::{
-    AskedStatus, ConflictStatus, IncompatibleStatus, Look, MasterStatus, QuorumStatus,
-    ReloadStatus, Status, TrackStatus, render, rfc3339,
+    AllFailingStatus, AskedStatus, ConflictStatus, IncompatibleStatus, Look, MasterStatus,
+    QuorumStatus, ReloadStatus, ShortageStatus, Status, TrackStatus, render, rfc3339,
 };
 
 use self::fixture::{healthy, now};
@@ -107,6 +107,50 @@ fn problems_come_first_each_with_its_object() {
         text.contains("down   0/1     3       10        http: connection refused"),
         "{text}"
     );
+}
+
+#[test]
+fn what_checks_say_of_this_host_and_of_flapping_servers_is_a_problem() {
+    let mut status = healthy();
+    status.checks.all_failing = Some(AllFailingStatus {
+        targets: 12,
+        since: "2027-01-01T00:00:00Z".to_owned(),
+    });
+    status.checks.shortage = Some(ShortageStatus {
+        probes: 7,
+        last: "2027-01-01T00:00:00Z".to_owned(),
+        why: "Too many open files (os error 24)".to_owned(),
+    });
+    let real = &mut status.virtual_servers[0].real_servers[0];
+    real.checks[0].flapping =
+        Some("flapping: 5 changes in 10m, stays out until it has passed for 2m".to_owned());
+    let text = render(&status, now(), PIPE);
+    let lines: Vec<&str> = text.lines().take(4).collect();
+    assert_eq!(
+        lines,
+        [
+            "lb1  vipd 0.1.0, up 2m14s, 3 problems",
+            "! every one of 12 targets fails since 2027-01-01T00:00:00Z: this host's own network may be gone",
+            "! 7 probes could not be made since the start, the last at 2027-01-01T00:00:00Z: this host ran out of something: Too many open files (os error 24)",
+            "! virtual server http: 10.77.0.21:80 http flapping: 5 changes in 10m, stays out until it has passed for 2m",
+        ]
+    );
+}
+
+#[test]
+fn a_check_that_does_not_run_on_a_backup_says_so() {
+    let mut status = healthy();
+    let check = &mut status.virtual_servers[0].real_servers[0].checks[0];
+    check.runs = "not".to_owned();
+    let text = render(&status, now(), TERMINAL);
+    assert!(
+        text.contains("http ok, 3 ms (not checked while backup)"),
+        "{text}"
+    );
+    let check = &mut status.virtual_servers[0].real_servers[0].checks[0];
+    check.last_latency_ms = None;
+    let text = render(&status, now(), TERMINAL);
+    assert!(text.contains("http (not checked while backup)"), "{text}");
 }
 
 #[test]

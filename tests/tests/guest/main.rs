@@ -8,6 +8,7 @@ mod ipvsctl;
 mod pool;
 mod sync;
 mod takeover;
+mod verdicts;
 mod ways;
 
 use std::path::Path;

@@ -41,10 +41,13 @@ fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
         target,
         kind,
         interval: Duration::from_secs(1),
+        fast_interval: None,
+        down_interval: None,
         timeout: Duration::from_secs(5),
         rise: 1,
         fall: 1,
         start: Start::Down,
+        flap: None,
     }
 }
 

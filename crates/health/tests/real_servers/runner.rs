@@ -1,10 +1,10 @@
 //! The runner, with real probes of real sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use health::{CheckKind, CheckSpec, Failure, Health, Report, Runner, Transition};
+use health::{CheckKind, CheckSpec, Failure, Health, Plan, Report, Runner, Transition};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
@@ -56,7 +56,7 @@ async fn a_check_begins_in_the_state_it_is_handed() {
 async fn a_new_set_starts_what_is_new_stops_what_is_gone_and_leaves_the_rest_alone() {
     let (gone, stays, new) = (listen().await, listen().await, listen().await);
     let (mut runner, mut reports) = runner();
-    let both = [&gone, &stays].map(|(_, address)| (quick(*address), Health::Unknown));
+    let both = [&gone, &stays].map(|(_, address)| (quick(*address), Health::Unknown.into()));
     runner.set(both.into());
     let mut ups = Vec::new();
     while ups.len() < 2 {
@@ -66,7 +66,7 @@ async fn a_new_set_starts_what_is_new_stops_what_is_gone_and_leaves_the_rest_alo
         }
     }
 
-    let both = [&stays, &new].map(|(_, address)| (quick(*address), Health::Unknown));
+    let both = [&stays, &new].map(|(_, address)| (quick(*address), Health::Unknown.into()));
     runner.set(both.into());
     let mut began_again = Vec::new();
     let mut late_reports = 0;
@@ -97,7 +97,7 @@ async fn first_probes_do_not_all_leave_at_once() {
             timeout: Duration::from_secs(5) + Duration::from_millis(i),
             ..spec(address, CheckKind::Tcp)
         };
-        (check, Health::Unknown)
+        (check, Health::Unknown.into())
     });
     let begin = Instant::now();
     let (mut runner, mut reports) = runner();
@@ -139,7 +139,7 @@ async fn a_target_that_never_answers_delays_nobody() {
         kind: CheckKind::Http(get("/")),
         ..quick(serve_silence().await)
     };
-    let set = [(quick(address), Health::Up), (slow.clone(), Health::Up)];
+    let set = [quick(address), slow.clone()].map(|check| (check, Health::Up.into()));
     let (mut runner, mut reports) = runner();
     runner.set(set.into());
     let mut answered = 0;
@@ -192,6 +192,82 @@ fn a_director_out_of_file_descriptors_takes_no_target_down() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_thousand_targets_a_thousand_that_die_make_a_thousand_transitions() {
+    const TARGETS: usize = 2_000;
+    // A listener each, and a probe.
+    raise_limit().unwrap();
+    let mut servers = Vec::new();
+    let mut checks = BTreeMap::new();
+    for number in 0..TARGETS {
+        let ip = std::net::Ipv4Addr::from_bits(0x7f80_0100 + u32::try_from(number).unwrap());
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        servers.push((address, serving));
+        let check = CheckSpec {
+            interval: Duration::from_secs(2),
+            fast_interval: Some(Duration::from_millis(500)),
+            fall: 2,
+            ..spec(address, CheckKind::Tcp)
+        };
+        checks.insert(check, Health::Unknown.into());
+    }
+    let (mut runner, mut reports) = runner();
+    runner.set(checks);
+    let mut ups = 0;
+    while ups < TARGETS {
+        let report = next(&mut reports).await;
+        if let Some(turned) = report.transition {
+            assert_eq!(turned, transition(Health::Unknown, Health::Up), "{report}");
+            ups += 1;
+        }
+    }
+
+    let killed: BTreeSet<SocketAddr> = servers
+        .iter()
+        .step_by(2)
+        .map(|(address, _)| *address)
+        .collect();
+    for (_, serving) in servers.iter().step_by(2) {
+        serving.abort();
+    }
+    let mut downs = BTreeSet::new();
+    // Until all are down, and then once more all of them: nothing else turns.
+    let (mut transitions, mut after) = (0, BTreeSet::new());
+    while downs.len() < killed.len() || after.len() < TARGETS {
+        let report = next(&mut reports).await;
+        let target = report.spec.target;
+        if downs.len() == killed.len() {
+            after.insert(target);
+        }
+        if let Some(turned) = report.transition {
+            assert_eq!(turned, transition(Health::Up, Health::Down), "{report}");
+            assert!(killed.contains(&target), "{report}");
+            assert!(
+                report.to_string().contains("connection refused, after"),
+                "{report}"
+            );
+            downs.insert(target);
+            transitions += 1;
+        }
+    }
+    assert_eq!(transitions, TARGETS / 2);
+    let (counts, _) = runner.lateness().read();
+    assert!(counts.iter().sum::<u64>() >= 6_000, "{counts:?}");
+}
+
+/// Raises the limit of open files.
+fn raise_limit() -> rustix::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit)
+}
+
 /// A TCP check every 10 ms that turns at the first outcome.
 fn quick(target: SocketAddr) -> CheckSpec {
     CheckSpec {
@@ -205,8 +281,8 @@ fn runner() -> (Runner, UnboundedReceiver<Report>) {
     (Runner::new(sender), reports)
 }
 
-fn one(check: &CheckSpec, initial: Health) -> BTreeMap<CheckSpec, Health> {
-    BTreeMap::from([(check.clone(), initial)])
+fn one(check: &CheckSpec, initial: Health) -> BTreeMap<CheckSpec, Plan> {
+    BTreeMap::from([(check.clone(), initial.into())])
 }
 
 fn transition(from: Health, to: Health) -> Transition {

@@ -151,7 +151,7 @@ async fn a_check_that_is_dropped_takes_its_script_along() {
     );
     let (sender, mut reports) = unbounded_channel();
     let mut runner = Runner::new(sender);
-    runner.set([(shell(&command), Health::Unknown)].into());
+    runner.set([(shell(&command), Health::Unknown.into())].into());
     while ids(&file).len() < 2 {
         tokio::time::sleep(LOOK).await;
     }

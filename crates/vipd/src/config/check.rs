@@ -5,6 +5,7 @@ mod agent;
 mod dns;
 mod grpc;
 mod http;
+mod pace;
 mod ping;
 mod script;
 mod smtp;
@@ -17,15 +18,20 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, Route, Start};
+use health::{CheckKind, CheckSpec, Flap, Route, Start};
 
+pub(super) use self::pace::INTERVAL;
+use self::pace::Pace;
 use super::section::Section;
 use super::text;
 use super::value::Value;
 
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<u32> = 1..=1000;
+
+const FALL: u32 = 2;
+/// One datagram may be lost, and so may the next.
+const FALL_OF_DATAGRAMS: u32 = 3;
 
 /// The types, in the order in which they are listed to a user.
 const TYPES: [&Type; 11] = [
@@ -44,19 +50,23 @@ const TYPES: [&Type; 11] = [
 
 const NONE: Type = Type {
     name: "none",
+    fall: FALL,
     keys: &[],
     read: |_| Some(CheckKind::None),
 };
 
 const TCP: Type = Type {
     name: "tcp",
+    fall: FALL,
     keys: &[],
     read: |_| Some(CheckKind::Tcp),
 };
 
-/// A type of check: the word for it, its own keys, and what makes a check of them.
+/// A type of check: the word for it, its default, its own keys, and what makes a check of them.
 struct Type {
     name: &'static str,
+    /// Failures in a row that take a target out, by default.
+    fall: u32,
     keys: &'static [&'static str],
     read: fn(&mut Section<'_>) -> Option<CheckKind>,
 }
@@ -66,11 +76,12 @@ struct Type {
 pub(super) struct Template<'a> {
     written: Value<'a>,
     kind: CheckKind,
-    interval: Duration,
+    pace: Pace,
     timeout: Duration,
     rise: u32,
     fall: u32,
     start: Start,
+    flap: Option<Box<Flap>>,
     address: Option<IpAddr>,
     port: Option<u16>,
     route: Route,
@@ -117,13 +128,16 @@ impl<'a> Template<'a> {
             }
             v.choice(&TYPES.map(|kind| (kind.name, kind)), &[])
         });
-        let interval = s.or("interval", Duration::from_secs(5), |v| v.duration(INTERVAL));
+        let pace = Pace::read(&mut s);
         let timeout = s.or("timeout", Duration::from_secs(3), |v| v.duration(TIMEOUT));
         let rise = s.or("rise", 1, |v| v.integer(COUNT));
-        let fall = s.or("fall", 2, |v| v.integer(COUNT));
+        let fall = s.or("fall", kind.map_or(FALL, |kind| kind.fall), |v| {
+            v.integer(COUNT)
+        });
         let start = s.or("start", Start::Down, |v| {
             v.choice(&[("down", Start::Down), ("up", Start::Up)], &[])
         });
+        let flap = s.maybe("flap", pace::flap);
         let address = s.maybe("address", |v| v.parse(text::host_address));
         let port = s.maybe("port", |v| v.integer(1..=u16::MAX));
         s.maybe("via", |v| v.only(v.text(), "direct", "\"direct\""));
@@ -139,11 +153,12 @@ impl<'a> Template<'a> {
         Some(Some(Template {
             written: written.clone(),
             kind: read?,
-            interval: interval?,
+            pace: pace?,
             timeout: timeout?,
             rise: rise?,
             fall: fall?,
             start: start?,
+            flap: flap?,
             address: address?,
             port: port?,
             route: route?,
@@ -187,11 +202,14 @@ impl<'a> Template<'a> {
             route: self.route.clone(),
             target: SocketAddr::new(address, port),
             kind: self.kind.clone(),
-            interval: self.interval,
+            interval: self.pace.interval,
+            fast_interval: self.pace.fast,
+            down_interval: self.pace.down,
             timeout: self.timeout,
             rise: self.rise,
             fall: self.fall,
             start: self.start,
+            flap: self.flap.clone(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ipvs::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, ServiceKey};
 
-use super::{Config, VirtualServer};
+use super::{Config, Tracked, VirtualServer, When};
 
 impl Config {
     /// Families whose packets this host must forward: those that it translates.
@@ -25,7 +25,30 @@ impl Config {
             let told = warnings_of(server).into_iter();
             told.map(|what| format!("virtual_server {:?}: {what}", server.name))
         });
-        each.chain(self.shadowed()).collect()
+        each.chain(self.shadowed()).chain(self.blind()).collect()
+    }
+
+    /// Virtual routers that a lost quorum would keep in fault for ever.
+    fn blind(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for vrrp in &self.vrrp {
+            for track in &vrrp.track {
+                if let Tracked::VirtualServer(name) = &track.what
+                    && let Some(server) = self.virtual_server(name)
+                    && server.when
+                        == (When::Master {
+                            backup_interval: None,
+                        })
+                {
+                    found.push(format!(
+                        "vrrp {:?}: tracks virtual_server {name:?}, which is not checked while this \
+                         director is backup: a lost quorum is never found again; give it a backup_interval",
+                        vrrp.name
+                    ));
+                }
+            }
+        }
+        found
     }
 
     /// Services that never see a client, because a mark catches them.

@@ -9,7 +9,7 @@ use super::check::Template;
 use super::forwarding::{self, Kind};
 use super::section::{Section, Seen};
 use super::value::Value;
-use super::{Method, RealServer, SorryServer, text};
+use super::{Method, RealServer, Require, SorryServer, text};
 
 /// The kernel refuses a weight that is negative as an `int`.
 const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
@@ -23,6 +23,7 @@ pub(super) struct Defaults<'a> {
     pub(super) kind: Option<Kind>,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) checks: Option<Vec<Template<'a>>>,
+    pub(super) require: Option<Require>,
 }
 
 /// A real server as written.
@@ -34,6 +35,7 @@ pub(super) struct Written<'a> {
     kind: Option<Option<Kind>>,
     tunnel: Option<Option<(Value<'a>, Tunnel)>>,
     checks: Option<Option<Vec<Template<'a>>>>,
+    require: Option<Option<Require>>,
 }
 
 /// An address as written, its port still open.
@@ -100,6 +102,7 @@ impl<'a> Written<'a> {
         let kind = s.maybe("forwarding", Kind::read);
         let tunnel = s.maybe("tunnel", |v| Some((v.clone(), forwarding::tunnel(v)?)));
         let checks = Template::read(&mut s);
+        let require = Require::read(&mut s);
         s.finish();
         Written {
             address,
@@ -108,6 +111,7 @@ impl<'a> Written<'a> {
             kind,
             tunnel,
             checks,
+            require,
         }
     }
 
@@ -131,6 +135,7 @@ impl<'a> Written<'a> {
         let checks = self
             .checks
             .and_then(|own| own.or_else(|| defaults.checks.clone()));
+        let require = self.require.and_then(|own| own.or(defaults.require));
         let address = self.address?;
         let Method {
             forwarding,
@@ -149,6 +154,7 @@ impl<'a> Written<'a> {
                 lower_threshold,
             },
             checks: checks.into_iter().collect::<Option<Vec<_>>>()?,
+            require: require?,
         })
     }
 }

@@ -16,7 +16,7 @@ use super::pool_policy::PoolPolicy;
 use super::real_server::{self, Address, Defaults, Written};
 use super::section::{Section, Seen};
 use super::value::Value;
-use super::{Active, VirtualServer, text};
+use super::{Active, Require, VirtualServer, When, text};
 
 /// The upper end is keepalived's; the kernel's own counter of jiffies overflows after 49 days.
 const PERSISTENCE_TIMEOUT: RangeInclusive<Duration> =
@@ -54,8 +54,10 @@ impl<'r> Reader<'r> {
         let front = Front::read(&mut s, &mut self.taken);
         let vrrp = s.maybe("vrrp", |v| v.named(self.routers, "vrrp", "`vrrp`"));
         let active = active(&mut s);
+        let when = When::read(&mut s);
         let kind = s.or("forwarding", Kind::DirectRouting, Kind::read);
         let checks = Template::read(&mut s);
+        let require = Require::read(&mut s);
         let sorry = s.maybe("sorry_server", Address::read);
         let written: Vec<Written<'_>> = s
             .sections("real_server", "virtual_server.real_server", "address")
@@ -81,6 +83,7 @@ impl<'r> Reader<'r> {
             kind,
             tunnel,
             checks: checks.map(Option::unwrap_or_default),
+            require: require.map(Option::unwrap_or_default),
         };
         let mut seen = Seen::new();
         let real_servers: Vec<_> = written
@@ -100,6 +103,7 @@ impl<'r> Reader<'r> {
             marks: front?.into_marks(),
             vrrp: vrrp?,
             active: active?,
+            when: when?,
             method: kind?.method(tunnel)?,
             quorum: pool.quorum,
             hysteresis: pool.hysteresis,

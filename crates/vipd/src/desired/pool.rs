@@ -14,7 +14,7 @@ use health::Health;
 use ipvs::{Destination, DestinationKey};
 
 use super::slow_start::Ramp;
-use super::{HealthTable, asked_weight, state};
+use super::{HealthTable, asked_weight, believed};
 use crate::config::{OnFailure, RealServer, VirtualServer};
 use crate::overrides::{Out, Override, Overrides};
 
@@ -60,11 +60,16 @@ struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    fn new(real: &'a RealServer, health: &HealthTable, ordered: Override) -> Standing<'a> {
+    fn new(
+        server: &VirtualServer,
+        real: &'a RealServer,
+        health: &HealthTable,
+        ordered: Override,
+    ) -> Standing<'a> {
         let own = asked_weight(real, health).unwrap_or(real.destination.weight);
         Standing {
             real,
-            health: state(real, health),
+            health: believed(server, real, health),
             out: ordered.out,
             weight: ordered.weight.map_or(own, |weight| weight.ordered),
         }
@@ -100,7 +105,7 @@ impl PoolState {
         let servers: Vec<Standing<'_>> = server
             .real_servers
             .iter()
-            .map(|real| Standing::new(real, health, overrides.of(&server.name, real.key)))
+            .map(|real| Standing::new(server, real, health, overrides.of(&server.name, real.key)))
             .collect();
         let keys = |wanted: &dyn Fn(&Standing<'_>) -> bool| -> Keys {
             let found = servers.iter().filter(|one| wanted(one));

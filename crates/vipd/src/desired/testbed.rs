@@ -10,8 +10,8 @@ use ipvs::{
 };
 
 use crate::config::{
-    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
-    VirtualServer,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require,
+    SorryServer, VirtualServer, When,
 };
 
 /// One virtual server, `web`, with three real servers, told apart by their ports 1, 2 and 3.
@@ -28,6 +28,7 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
         },
         vrrp: None,
         active: Active::Always,
+        when: When::Always,
         method: Method::plain(Forwarding::Nat),
         quorum: 1,
         hysteresis: 0,
@@ -65,6 +66,7 @@ pub(crate) fn real(n: u16) -> RealServer {
         destination: destination(),
         masquerade: false,
         checks: vec![spec(n)],
+        require: Require::All,
     }
 }
 
@@ -103,9 +105,12 @@ pub(crate) fn spec(n: u16) -> CheckSpec {
         target: key(n).0,
         kind: CheckKind::Tcp,
         interval: Duration::from_secs(5),
+        fast_interval: None,
+        down_interval: None,
         timeout: Duration::from_secs(3),
         rise: 1,
         fall: 2,
         start: Start::Down,
+        flap: None,
     }
 }

@@ -11,7 +11,7 @@ use super::pool::SORRY_LINGERS;
 use super::state as desired_state;
 use super::testbed::{config, key, real, service_key, sorry, spec};
 use super::*;
-use crate::config::{MinimumUp, OnFailure};
+use crate::config::{MinimumUp, OnFailure, Require, VirtualServer, When};
 use crate::overrides::{Change, Out};
 
 const SORRY: u16 = 99;
@@ -144,6 +144,53 @@ fn all_checks_of_a_real_server_must_pass() {
     assert_eq!(state(real, &health), Down);
     health.insert(second, Up.into());
     assert_eq!(state(real, &health), Up);
+}
+
+#[test]
+fn one_check_of_a_real_server_suffices_where_it_is_said() {
+    let mut config = config(|_| {});
+    let second = CheckSpec {
+        timeout: Duration::from_secs(7),
+        ..spec(1)
+    };
+    let real = &mut config.virtual_servers[0].real_servers[0];
+    real.checks.push(second.clone());
+    real.require = Require::Any;
+    for (first, other, whole) in [
+        (Up, Down, Up),
+        (Down, Up, Up),
+        (Up, Unknown, Up),
+        (Unknown, Down, Unknown),
+        (Down, Unknown, Unknown),
+        (Unknown, Unknown, Unknown),
+        (Down, Down, Down),
+    ] {
+        let health: HealthTable = [(spec(1), first.into()), (second.clone(), other.into())].into();
+        assert_eq!(state(real, &health), whole, "{first} {other}");
+    }
+    // What fails has no say in the weight.
+    let asks = |health, weight| Found {
+        health,
+        weight: Some(Absolute(weight)),
+    };
+    let health: HealthTable = [(spec(1), asks(Down, 0)), (second, asks(Up, 7))].into();
+    assert_eq!(asked_weight(real, &health), Some(7));
+    real.checks.clear();
+    assert_eq!(state(real, &health), Up, "without checks");
+}
+
+#[test]
+fn where_only_the_master_checks_what_was_never_checked_is_in_the_pool() {
+    let only_master = |server: &mut VirtualServer| {
+        server.vrrp = Some("router".to_owned());
+        server.when = When::Master {
+            backup_interval: None,
+        };
+    };
+    let mut pool = World::new(only_master);
+    pool.is(&[(1, 1), (2, 1), (3, 1)]);
+    pool.found(2, Down).is(&[(1, 1), (3, 1)]);
+    pool.found(2, Up).is(&[(1, 1), (2, 1), (3, 1)]);
 }
 
 #[test]

@@ -1,19 +1,135 @@
-//! Verdicts of checks.
+//! Checks: which run, their verdicts, and what they say of this host.
 
-use health::Health;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::Director;
-use crate::desired::Found;
+use health::{CheckKind, CheckSpec, Failure, Health, Plan, Start};
+
+use super::alarms::{self, Failing, Shortage};
+use super::schedule::{self, Pace};
+use super::{Director, Roles};
+use crate::config::{RealServer, VirtualServer};
+use crate::desired::{self, Found};
 use crate::director_status::{health_name, real_server_name};
 use crate::events::Kind;
 
+/// What is known of a check beside its verdict.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CheckDetail {
+    pub(crate) last_error: Option<String>,
+    pub(crate) last_latency: Option<Duration>,
+    pub(crate) failures: BTreeMap<&'static str, u64>,
+    pub(crate) pace: Pace,
+    /// Stays down because it came and went too often.
+    pub(crate) flapping: bool,
+    /// Since the first failure in a row.
+    failing_since: Option<Instant>,
+    /// Whose it is: positions of virtual servers and of their real servers.
+    users: Box<[(usize, usize)]>,
+}
+
+/// What checks say of this host.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    pub(crate) shortage: Shortage,
+    /// Since when every one of so many targets fails.
+    pub(crate) all_failing: Option<(SystemTime, usize)>,
+    /// Checks that run.
+    checked: usize,
+    /// Those of them that fail.
+    failing: usize,
+    /// Those routers of which the last schedule knew that they are master.
+    masters: BTreeSet<String>,
+}
+
 impl Director {
+    /// Makes the checks of `self.config` those that there are. `before` says what is known of a real
+    /// server whose check is new, so that the check does not begin at nothing.
+    pub(super) fn configure_checks(
+        &mut self,
+        before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>,
+    ) {
+        let mut checks: BTreeMap<CheckSpec, (Health, Vec<(usize, usize)>)> = BTreeMap::new();
+        for (position, server) in self.config.virtual_servers.iter().enumerate() {
+            for (real_position, real) in server.real_servers.iter().enumerate() {
+                for spec in &real.checks {
+                    let known = self.health.get(spec).map(|found| found.health);
+                    let begin = known.unwrap_or_else(|| match before(server, real) {
+                        Some(known @ (Health::Up | Health::Down)) => known,
+                        Some(Health::Unknown) | None if spec.start == Start::Up => Health::Up,
+                        Some(Health::Unknown) | None => Health::Unknown,
+                    });
+                    // The same check of two virtual servers is one: the better beginning counts.
+                    let new = || (begin, Vec::new());
+                    let (health, users) = checks.entry(spec.clone()).or_insert_with(new);
+                    if begin == Health::Up {
+                        *health = Health::Up;
+                    }
+                    users.push((position, real_position));
+                }
+            }
+        }
+        self.details.retain(|spec, _| checks.contains_key(spec));
+        let mut found = desired::HealthTable::new();
+        for (spec, (health, users)) in checks {
+            let detail = self.details.entry(spec.clone()).or_default();
+            detail.users = users.into();
+            let weight = self.health.get(&spec).and_then(|found| found.weight);
+            found.insert(spec, Found { health, weight });
+        }
+        self.health = found;
+        self.schedule_checks();
+    }
+
+    /// Starts, slows and stops checks, if the roles ask for other ones than before.
+    pub(super) fn follow_roles(&mut self, roles: &Roles) {
+        if masters(&self.config, roles) != self.alarms.masters {
+            self.schedule_checks();
+        }
+    }
+
+    fn schedule_checks(&mut self) {
+        let roles = self.roles();
+        self.alarms.masters = masters(&self.config, &roles);
+        let paces = schedule::paces(&self.config, &self.alarms.masters);
+        let mut plans = BTreeMap::new();
+        for (spec, pace) in paces {
+            if let Some(detail) = self.details.get_mut(spec)
+                && detail.pace != pace
+            {
+                // It begins anew with the verdict that it has.
+                detail.pace = pace;
+                detail.failing_since = None;
+                detail.flapping = false;
+            }
+            let begin = self
+                .health
+                .get(spec)
+                .map_or(Health::Unknown, |found| found.health);
+            let slowed = match pace {
+                Pace::Own => None,
+                Pace::Slow(interval) => Some(interval),
+                Pace::Stopped => continue,
+            };
+            plans.insert(spec.clone(), Plan { begin, slowed });
+        }
+        self.runner.set(plans);
+        let runs = |detail: &&CheckDetail| detail.pace != Pace::Stopped;
+        let running = || self.details.values().filter(runs);
+        self.alarms.checked = running().count();
+        self.alarms.failing = running().filter(|one| one.failing_since.is_some()).count();
+        if self.alarms.checked == 0 {
+            self.alarms.all_failing = None;
+        }
+    }
+
     pub(super) fn take_checks(&mut self, first: health::Report) {
         let mut news = false;
-        news |= self.take_check(first);
+        news |= self.take_check(&first);
         // A wave of verdicts is one new table.
         while let Ok(report) = self.checks.try_recv() {
-            news |= self.take_check(report);
+            news |= self.take_check(&report);
         }
         if news {
             self.publish_table();
@@ -21,13 +137,16 @@ impl Director {
     }
 
     /// Returns whether the table may have to be another one.
-    pub(super) fn take_check(&mut self, report: health::Report) -> bool {
+    fn take_check(&mut self, report: &health::Report) -> bool {
         // A probe that was on its way when its check was dropped by a reload has no say any more.
-        let Some(known) = self.health.get_mut(&*report.spec) else {
+        let (Some(known), Some(detail)) = (
+            self.health.get_mut(&*report.spec),
+            self.details.get_mut(&*report.spec),
+        ) else {
             return false;
         };
         let before = *known;
-        *known = Found {
+        let now = Found {
             health: report.health,
             // A failure says nothing of the weight.
             weight: match &report.outcome {
@@ -35,36 +154,157 @@ impl Director {
                 Err(_) => before.weight,
             },
         };
-        let other_weight = known.weight != before.weight;
-        let detail = self.details.entry((*report.spec).clone()).or_default();
         detail.last_latency = Some(report.latency);
         detail.last_error = report.outcome.as_ref().err().map(ToString::to_string);
         if let Err(failure) = &report.outcome {
             *detail.failures.entry(failure.reason()).or_insert(0) += 1;
         }
-        if before.health == report.health {
-            return other_weight;
+        let flaps = report.flapping && !detail.flapping;
+        detail.flapping = report.flapping;
+        if before.health == now.health && !flaps {
+            *known = now;
+            self.judge_host(report);
+            return now.weight != before.weight;
         }
-        let why = match &report.outcome {
-            Ok(_) => format!("passed after {} ms", report.latency.as_millis()),
-            Err(failure) => failure.to_string(),
-        };
-        for server in &self.config.virtual_servers {
-            for real in server
-                .real_servers
-                .iter()
-                .filter(|r| r.checks.contains(&report.spec))
-            {
-                let kind = match report.health {
-                    Health::Up => Kind::RealServerUp,
-                    Health::Down => Kind::RealServerDown,
-                    Health::Unknown => continue,
-                };
-                let object = format!("{}/{}", server.name, real_server_name(real.key));
-                let message = format!("{}: {} {why}", health_name(report.health), report.spec);
-                self.events.record(kind, object, message);
-            }
+        let users = detail.users.clone();
+        let stood = self.states(&users);
+        self.health.insert((*report.spec).clone(), now);
+        self.judge_host(report);
+        for ((user, was), is) in users.iter().zip(stood).zip(self.states(&users)) {
+            self.tell_verdict(report, *user, (was, is), before.health != now.health, flaps);
         }
         true
     }
+
+    fn user(&self, (server, real): (usize, usize)) -> Option<(&VirtualServer, &RealServer)> {
+        let server = self.config.virtual_servers.get(server)?;
+        Some((server, server.real_servers.get(real)?))
+    }
+
+    /// How the real servers of a check stand.
+    fn states(&self, users: &[(usize, usize)]) -> Vec<Health> {
+        let state = |user: &(usize, usize)| {
+            let real = self.user(*user).map(|(_, real)| real);
+            real.map_or(Health::Unknown, |real| desired::state(real, &self.health))
+        };
+        users.iter().map(state).collect()
+    }
+
+    /// Says what the verdict of a check means for one of its real servers.
+    fn tell_verdict(
+        &self,
+        report: &health::Report,
+        user: (usize, usize),
+        (was, is): (Health, Health),
+        turned: bool,
+        flaps: bool,
+    ) {
+        let Some((server, real)) = self.user(user) else {
+            return;
+        };
+        let object = format!("{}/{}", server.name, real_server_name(real.key));
+        if turned {
+            let (kind, what) = match (is, report.health) {
+                (Health::Up, _) if was != is => (Kind::RealServerUp, is),
+                (Health::Down, _) if was != is => (Kind::RealServerDown, is),
+                // Its other checks decide.
+                (_, Health::Up) => (Kind::CheckUp, Health::Up),
+                (_, Health::Down) => (Kind::CheckDown, Health::Down),
+                (_, Health::Unknown) => return,
+            };
+            let message = format!("{}: {report}", health_name(what));
+            self.events.record(kind, &object, message);
+        }
+        if let Some(flap) = report.spec.flap.as_deref().filter(|_| flaps) {
+            let message = format!("{}: {report}", flap_words(flap));
+            self.events
+                .record(Kind::RealServerFlapping, &object, message);
+        }
+    }
+
+    /// What an outcome says of this host.
+    fn judge_host(&mut self, report: &health::Report) {
+        let (now, name) = (Instant::now(), &self.config.global.name);
+        let Some(detail) = self.details.get_mut(&*report.spec) else {
+            return;
+        };
+        if detail.pace == Pace::Stopped || report.spec.kind == CheckKind::None {
+            return;
+        }
+        match &report.outcome {
+            Ok(_) => {
+                if detail.failing_since.take().is_some() {
+                    self.alarms.failing = self.alarms.failing.saturating_sub(1);
+                }
+                if self.alarms.all_failing.take().is_some() {
+                    let message = format!("no longer does everything fail: {report}");
+                    self.events
+                        .record(Kind::ChecksAllFailingGone, name, message);
+                }
+            }
+            Err(Failure::Resource(why)) => {
+                if let Some(count) = self.alarms.shortage.note(why, now, report.at) {
+                    let message = format!(
+                        "{count} probes could not be made, this host ran out of something: {why}; \
+                         no real server is taken down for it"
+                    );
+                    self.events.record(Kind::ChecksResources, name, message);
+                }
+            }
+            Err(_) if detail.failing_since.is_some() => {}
+            Err(_) => {
+                detail.failing_since = Some(now);
+                self.alarms.failing += 1;
+                if self.alarms.failing == self.alarms.checked && self.alarms.all_failing.is_none() {
+                    self.look_whether_all_fail(report);
+                }
+            }
+        }
+    }
+
+    fn look_whether_all_fail(&mut self, report: &health::Report) {
+        let running = self.details.iter();
+        let running = running.filter(|(_, detail)| detail.pace != Pace::Stopped);
+        let failing = running.map(|(spec, detail)| {
+            let interval = match detail.pace {
+                Pace::Slow(interval) => interval.max(spec.interval),
+                Pace::Own | Pace::Stopped => {
+                    spec.interval.max(spec.down_interval.unwrap_or_default())
+                }
+            };
+            let target: IpAddr = spec.target.ip();
+            detail.failing_since.map(|since| Failing {
+                target,
+                since,
+                round: interval.saturating_add(spec.timeout),
+            })
+        });
+        if let Some(targets) = alarms::all_failing(failing) {
+            self.alarms.all_failing = Some((report.at, targets));
+            let message = format!(
+                "every one of {targets} targets fails: this host's own network may be gone (last: \
+                 {report})"
+            );
+            let name = &self.config.global.name;
+            self.events.record(Kind::ChecksAllFailing, name, message);
+        }
+    }
+}
+
+/// Those virtual routers that are master, and on which the pace of a check depends.
+fn masters(config: &crate::config::Config, roles: &Roles) -> BTreeSet<String> {
+    let holds = |name: &&str| roles.get(*name).copied().unwrap_or(false);
+    let routers = schedule::routers(config).into_iter();
+    routers.filter(holds).map(str::to_owned).collect()
+}
+
+/// What flapping means, for people.
+pub(crate) fn flap_words(flap: &health::Flap) -> String {
+    let time = |time| humantime::format_duration(time).to_string();
+    format!(
+        "flapping: {} changes in {}, stays out until it has passed for {}",
+        flap.count,
+        time(flap.within),
+        time(flap.stable)
+    )
 }

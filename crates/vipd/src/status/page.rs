@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
 use super::{
-    AskedStatus, CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus,
+    AskedStatus, CheckStatus, ChecksStatus, RealServerStatus, ReloadStatus, Status, SyncStatus,
     VirtualServerStatus, VrrpStatus, difference,
 };
 
@@ -88,6 +88,7 @@ fn problems(status: &Status, now: SystemTime) -> Vec<String> {
     };
     each(&split_brain, &mut found);
     each(&|router| router.faults.clone(), &mut found);
+    found.extend(host_problems(&status.checks));
     for server in &status.virtual_servers {
         found.extend(server_problems(server));
     }
@@ -177,6 +178,24 @@ fn failing_trackers(router: &VrrpStatus) -> Vec<String> {
         .collect()
 }
 
+/// What checks say of this host.
+fn host_problems(checks: &ChecksStatus) -> Vec<String> {
+    let all_failing = checks.all_failing.iter().map(|all| {
+        format!(
+            "every one of {} targets fails since {}: this host's own network may be gone",
+            all.targets, all.since
+        )
+    });
+    let shortage = checks.shortage.iter().map(|shortage| {
+        format!(
+            "{} probes could not be made since the start, the last at {}: this host ran out of \
+             something: {}",
+            shortage.probes, shortage.last, shortage.why
+        )
+    });
+    all_failing.chain(shortage).collect()
+}
+
 fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
     let mut found = Vec::new();
     if server.missing {
@@ -194,6 +213,16 @@ fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
             server.name,
             kept.join(", ")
         ));
+    }
+    for real in &server.real_servers {
+        let flapping = real.checks.iter().filter_map(|check| {
+            let words = check.flapping.as_ref()?;
+            Some(format!(
+                "virtual server {}: {} {} {words}",
+                server.name, real.address, check.kind
+            ))
+        });
+        found.extend(flapping);
     }
     if !server.quorum.up {
         let instead = if server.sorry {
@@ -447,13 +476,19 @@ fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
 }
 
 fn check(check: &CheckStatus) -> String {
-    match (&check.last_error, check.last_latency_ms) {
+    let found = match (&check.last_error, check.last_latency_ms) {
         (Some(error), _) => format!("{}: {error}", check.kind),
         (None, Some(latency)) => {
             let asks = check.asks_for.map(asked).unwrap_or_default();
             format!("{} ok, {latency} ms{asks}", check.kind)
         }
+        (None, None) if check.runs == "not" => check.kind.clone(),
         (None, None) => format!("{} waiting", check.kind),
+    };
+    if check.runs == "not" {
+        format!("{found} (not checked while backup)")
+    } else {
+        found
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipvs::{Family, Forwarding, Protocol, ServiceKey, Tunnel, TunnelChecksum};
-use vipd::config::{Config, MarkRule, VirtualServer};
+use vipd::config::{Config, MarkRule, Require, VirtualServer};
 
 use super::parse;
 
@@ -197,6 +197,67 @@ fn what_is_hardly_meant_is_a_warning() {
     let marked = server("fwmark = 1\nmark = [{ address = '192.0.2.1', ports = ['1-99'] }]");
     let marked = format!("{marked}[[virtual_server]]\nname = 'b'\naddress = '192.0.2.1:80'");
     assert!(warnings(&marked).contains("firewall mark of \"a\", which takes its clients"));
+    let tracked = format!(
+        "[[vrrp]]\nname = 'w'\ninterface = 'eth0'\nvrid = 1\nvirtual_addresses = ['192.0.2.1/24']\n\
+         track = [{{ virtual_server = 'a' }}]\n{}",
+        server("address = '192.0.2.1:80'\nvrrp = 'w'\nwhen = 'master'")
+    );
+    assert!(warnings(&tracked).contains("a lost quorum is never found again"));
+    let slowly = tracked.replace("when = 'master'", "when = 'master'\nbackup_interval = '1m'");
+    assert_eq!(warnings(&slowly), "");
+}
+
+#[test]
+fn keys_of_checks_that_contradict_each_other_are_problems() {
+    let problem = |text: &str, words: &str| {
+        let text = format!("[[virtual_server]]\nname = 'a'\naddress = '192.0.2.1:80'\n{text}");
+        let problems = parse(&text).unwrap_err().to_string();
+        assert!(problems.contains(words), "{problems}");
+    };
+    problem("when = 'master'", "needs to know of which virtual router");
+    problem(
+        "backup_interval = '1m'",
+        "at their own pace on a backup, too",
+    );
+    problem("require = 'most'", "is not one of the values");
+    problem(
+        "check = { type = 'tcp', fast_interval = '6s' }",
+        "is longer than interval, 5s",
+    );
+    problem(
+        "check = { type = 'tcp', flap = { count = 1 } }",
+        "flap.count",
+    );
+    problem("check = { type = 'tcp', flap = { times = 3 } }", "times");
+}
+
+#[test]
+fn a_real_server_may_need_one_of_its_checks_only_and_says_so_or_its_virtual_server_does() {
+    let server = one(r#"
+        [[virtual_server]]
+        name = "http"
+        address = "192.0.2.1:80"
+        require = "any"
+        checks = [{ type = "tcp" }, { type = "ping" }]
+          [[virtual_server.real_server]]
+          address = "10.0.0.21"
+          [[virtual_server.real_server]]
+          address = "10.0.0.22"
+          require = "all"
+        "#);
+    let found: Vec<Require> = server
+        .real_servers
+        .iter()
+        .map(|real| real.require)
+        .collect();
+    assert_eq!(found, [Require::Any, Require::All]);
+    // A lost datagram says less than a refused connection.
+    let falls: Vec<u32> = server.real_servers[0]
+        .checks
+        .iter()
+        .map(|it| it.fall)
+        .collect();
+    assert_eq!(falls, [2, 3]);
 }
 
 fn one(text: &str) -> VirtualServer {

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use health::{
-    CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route, SmtpSpec,
-    Start, TlsSpec,
+    CheckKind, CheckSpec, Flap, GrpcSpec, HttpSpec, HttpVersion, Identity, Pattern, Route,
+    SmtpSpec, Start, TlsSpec,
 };
 use ipvs::{
     Destination, DestinationKey, Family, Forwarding, Persistence, Protocol, Scheduler,
     SchedulerName, Service, ServiceFlags, ServiceKey, Timeouts, Tunnel,
 };
 use vipd::config::{
-    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, SorryServer,
-    VirtualServer,
+    Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require,
+    SorryServer, VirtualServer, When,
 };
 
 use super::{parse, secs};
@@ -118,6 +118,7 @@ fn a_virtual_server_needs_a_name_and_an_address() {
             marks: vec![],
             vrrp: None,
             active: Active::Always,
+            when: When::Always,
             method: Method::plain(Forwarding::DirectRouting),
             quorum: 1,
             hysteresis: 0,
@@ -146,6 +147,8 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
         protocol = "udp"
         vrrp = "dns"
         active = "master"
+        when = "master"
+        backup_interval = "60s"
         scheduler = "mh"
         scheduler_flags = ["mh-port"]
         forwarding = "nat"
@@ -168,6 +171,7 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
           [[virtual_server.real_server]]
           address = "[2001:db8::22]"
           forwarding = "tun"
+          require = "any"
         "#,
     );
     let service = Service {
@@ -196,6 +200,9 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
             marks: vec![],
             vrrp: Some("dns".into()),
             active: Active::Master,
+            when: When::Master {
+                backup_interval: Some(secs(60)),
+            },
             method: Method::plain(Forwarding::Nat),
             quorum: 3,
             hysteresis: 2,
@@ -218,12 +225,14 @@ fn every_key_of_a_virtual_server_ends_in_its_value() {
                     },
                     masquerade: false,
                     checks: vec![],
+                    require: Require::All,
                 },
                 RealServer {
                     key: DestinationKey(socket("[2001:db8::22]:53")),
                     destination: destination(Forwarding::Tunnel(Tunnel::Ipip)),
                     masquerade: false,
                     checks: vec![],
+                    require: Require::Any,
                 },
             ],
         }]
@@ -286,10 +295,13 @@ fn every_key_of_a_check_ends_in_its_value() {
         target: socket("10.0.0.21:80"),
         kind: CheckKind::Tcp,
         interval: secs(5),
+        fast_interval: None,
+        down_interval: None,
         timeout: secs(3),
         rise: 1,
         fall: 2,
         start: Start::Down,
+        flap: None,
     };
     let http = HttpSpec {
         method: "GET".into(),
@@ -326,6 +338,26 @@ fn every_key_of_a_check_ends_in_its_value() {
             start: Start::Up,
             ..tcp.clone()
         }],
+    );
+    check(
+        "check = { type = 'tcp', interval = '10s', fast_interval = '1s', down_interval = '30s', \
+         flap = { count = 4, within = '5m', stable = '1m' } }",
+        &[CheckSpec {
+            interval: secs(10),
+            fast_interval: Some(secs(1)),
+            down_interval: Some(secs(30)),
+            flap: Some(Box::new(Flap {
+                count: 4,
+                within: secs(300),
+                stable: secs(60),
+            })),
+            ..tcp.clone()
+        }],
+    );
+    // What is the same as the default is the same check.
+    check(
+        "check = { type = 'tcp', fast_interval = '5s', down_interval = '5s' }",
+        std::slice::from_ref(&tcp),
     );
     check(
         "checks = [{ type = 'tcp' }, { type = 'none' }, { type = 'http' }]",

@@ -8,6 +8,7 @@ use super::Type;
 
 pub(super) const TYPE: Type = Type {
     name: "agent",
+    fall: super::FALL,
     keys: &["send"],
     read,
 };

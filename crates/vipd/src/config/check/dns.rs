@@ -14,6 +14,7 @@ const LABEL_MAX: usize = 63;
 
 pub(super) const TYPE: Type = Type {
     name: "dns",
+    fall: super::FALL_OF_DATAGRAMS,
     keys: &["name", "record", "expect", "tcp"],
     read,
 };

@@ -8,6 +8,7 @@ use super::{Type, tls};
 
 pub(super) const TYPE: Type = Type {
     name: "grpc",
+    fall: super::FALL,
     keys: &[
         "service",
         "host",

@@ -9,6 +9,7 @@ use super::{Type, tls};
 
 pub(super) const TYPE: Type = Type {
     name: "http",
+    fall: super::FALL,
     keys: &[
         "path",
         "method",

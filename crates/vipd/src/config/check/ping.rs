@@ -7,6 +7,7 @@ use super::Type;
 
 pub(super) const TYPE: Type = Type {
     name: "ping",
+    fall: super::FALL_OF_DATAGRAMS,
     keys: &[],
     read,
 };

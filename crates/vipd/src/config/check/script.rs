@@ -9,6 +9,7 @@ use super::Type;
 
 pub(super) const TYPE: Type = Type {
     name: "script",
+    fall: super::FALL,
     keys: &["command", "user"],
     read,
 };

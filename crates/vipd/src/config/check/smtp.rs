@@ -8,6 +8,7 @@ use super::{Type, tls};
 
 pub(super) const TYPE: Type = Type {
     name: "smtp",
+    fall: super::FALL,
     keys: &[
         "helo",
         "starttls",

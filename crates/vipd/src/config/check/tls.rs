@@ -24,6 +24,7 @@ const KEYS: [&str; 6] = [
 
 pub(super) const TYPE: Type = Type {
     name: "tls",
+    fall: super::FALL,
     keys: &KEYS,
     read: |s| policy(s).map(CheckKind::Tls),
 };

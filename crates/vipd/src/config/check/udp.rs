@@ -12,6 +12,7 @@ const LENGTH_MAX: usize = 1200;
 
 pub(super) const TYPE: Type = Type {
     name: "udp",
+    fall: super::FALL_OF_DATAGRAMS,
     keys: &["send", "send_hex", "expect", "expect_hex"],
     read,
 };

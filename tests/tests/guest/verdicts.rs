@@ -1,0 +1,94 @@
+//! Checks and the host that makes them: for the master only, and a network of its own that is gone.
+
+use anyhow::{Result, ensure};
+use lab::cluster::{Cluster, config};
+use lab::director::Director;
+use lab::nginx::Nginx;
+use lab::wait_until;
+use serde_json::json;
+
+use super::PATIENCE;
+
+#[test]
+fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (rs1, _rs2) = cluster.start_real_servers()?;
+    let only_master = |name, priority, further: &str| {
+        let keys = format!("vrrp = \"web\"\nwhen = \"master\"\n{further}");
+        config(name, priority, 1).replace("vrrp = \"web\"\n", &keys)
+    };
+    let lb1 = Director::start(&cluster.lb1, &only_master("lb1", 150, ""))?;
+    lb1.wait_for_state("master")?;
+    let lb2 = Director::start(&cluster.lb2, &only_master("lb2", 100, ""))?;
+    let checks = |index| format!("/virtual_servers/0/real_servers/{index}/checks/0");
+    let state = |index| checks(index) + "/state";
+    for index in 0..2 {
+        lb1.wait_for_status(&state(index), &json!("up"))?;
+    }
+    // Never checked, and in the pool: the takeover does not begin with an empty one.
+    lb2.wait_for_status("/checks/running", &json!(0))?;
+    lb2.wait_for_status("/checks/stopped", &json!(2))?;
+    lb2.wait_for_status(&state(0), &json!("unknown"))?;
+    wait_until(PATIENCE, "both are in the pool of the backup", || {
+        let weights = cluster.lb2.weights()?;
+        Ok(weights.len() == 2 && weights.values().all(|weight| *weight == 1))
+    })?;
+    let page = lb2.status_text()?;
+    ensure!(page.contains("http (not checked while backup)"), "{page}");
+
+    lb1.stop()?;
+    lb2.wait_for_state("master")?;
+    for index in 0..2 {
+        lb2.wait_for_status(&state(index), &json!("up"))?;
+        lb2.wait_for_status(&(checks(index) + "/runs"), &json!("normally"))?;
+    }
+    drop(rs1);
+    let words = [
+        "real_server.down http/10.77.0.21:80",
+        "http GET /health at",
+        "refused, after",
+    ];
+    lb2.wait_for_event(&words)?;
+
+    // What the master found is not forgotten by the backup.
+    let lb1 = Director::start(&cluster.lb1, &only_master("lb1", 150, ""))?;
+    lb1.wait_for_state("master")?;
+    lb2.wait_for_state("backup")?;
+    lb2.wait_for_status("/checks/running", &json!(0))?;
+    lb2.wait_for_status(&state(0), &json!("down"))?;
+    let page = lb2.status_text()?;
+    ensure!(
+        page.contains("refused (not checked while backup)"),
+        "{page}"
+    );
+
+    // Checked slowly it comes back.
+    let _rs1 = Nginx::start(&cluster.rs1)?;
+    lb2.reload(&only_master("lb2", 100, "backup_interval = \"2s\"\n"))?;
+    lb2.wait_for_status("/checks/running", &json!(2))?;
+    lb2.wait_for_status(&(checks(0) + "/runs"), &json!("slowly"))?;
+    lb2.wait_for_status(&state(0), &json!("up"))?;
+    lb1.stop()
+}
+
+#[test]
+fn a_director_whose_network_is_gone_says_so_until_the_first_answer() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (_rs1, _rs2) = cluster.start_real_servers()?;
+    let lb1 = Director::start(&cluster.lb1, &config("lb1", 150, 1))?;
+    let up = |index| format!("/virtual_servers/0/real_servers/{index}/checks/0/state");
+    for index in 0..2 {
+        lb1.wait_for_status(&up(index), &json!("up"))?;
+    }
+    cluster.lab.pull_cable(&cluster.lb1)?;
+    lb1.wait_for_event(&["checks.all_failing lb1", "every one of 2 targets fails"])?;
+    let page = lb1.status_text()?;
+    ensure!(
+        page.contains("this host's own network may be gone"),
+        "{page}"
+    );
+    cluster.lab.plug_cable(&cluster.lb1)?;
+    lb1.wait_for_event(&["checks.all_failing_gone lb1", "passed after"])?;
+    lb1.wait_for_status("/checks/all_failing", &json!(null))?;
+    lb1.stop()
+}
