@@ -1,6 +1,7 @@
-//! The benchmark of the advert path and of large IPVS tables: vipd and keepalived, side by side in one
+//! The benchmark of the advert path, of many health checks and of large IPVS tables: vipd and keepalived, side by side in one
 //! run, on namespaces of this machine. What counts is the ratio; figures of two machines do not compare.
 
+mod checks;
 mod failover;
 mod handover;
 mod ipvs;
@@ -23,7 +24,7 @@ pub(crate) struct Line {
 
 type Bench = fn() -> Result<Vec<Line>>;
 
-const BENCHES: [(&str, &str, Bench); 6] = [
+const BENCHES: [(&str, &str, Bench); 7] = [
     (
         "failover",
         "the master's cable is pulled: silence until the other one advertises",
@@ -48,6 +49,11 @@ const BENCHES: [(&str, &str, Bench); 6] = [
         "routers",
         "1,000 virtual routers at 1 s on four interfaces",
         load::many_routers,
+    ),
+    (
+        "checks",
+        "ten thousand health checks, and six thousand beside keepalived (that needs IPVS)",
+        checks::run,
     ),
     (
         "ipvs",

@@ -6,6 +6,7 @@ pub mod advert;
 pub mod answer;
 pub mod bench;
 pub mod capture;
+pub mod checker;
 pub mod cluster;
 pub mod connections;
 pub mod demo;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
-use lab::{advert, bench, connections, demo, load};
+use lab::{advert, bench, checker, connections, demo, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -34,6 +34,16 @@ enum Command {
     /// Sends adverts as fast as the kernel takes them (for the benchmark).
     #[command(hide = true)]
     RawSend,
+    /// Checks very many targets (for the benchmark).
+    #[command(hide = true)]
+    CheckMany {
+        /// What kind of check.
+        kind: checker::Kind,
+        /// How many targets.
+        count: u32,
+        /// Seconds from one probe to the next.
+        interval: u64,
+    },
     /// Sends a whole IP packet out of eth0 (for tests).
     #[command(hide = true)]
     Packet {
@@ -118,6 +128,11 @@ fn main() -> ExitCode {
         Command::Open => demo::open().map(|()| true),
         Command::Bench { names } => bench::run(&names).map(|()| true),
         Command::RawSend => bench::raw_send().map(|()| true),
+        Command::CheckMany {
+            kind,
+            count,
+            interval,
+        } => checker::run(kind, count, Duration::from_secs(interval)).map(|()| true),
         Command::Packet { hex, count, every } => {
             advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
         }

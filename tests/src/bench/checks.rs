@@ -1,0 +1,202 @@
+//! Thousands of health checks: what they cost, and how soon what dies is known. Beside keepalived only
+//! where the kernel has IPVS, without which it checks nothing.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::{Line, milliseconds};
+use crate::checker::{Kind, TIMEOUT};
+use crate::host::Host;
+use crate::process::Process;
+use crate::{Lab, binary, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long processor time is counted.
+const WINDOW: Duration = Duration::from_secs(20);
+/// All targets are addresses of one host.
+const TARGETS: &str = "10.128.0.0/16";
+
+pub(super) fn run() -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    lines.extend(many(Kind::Tcp, Duration::from_secs(3))?);
+    lines.extend(many(Kind::Http, Duration::from_secs(5))?);
+    if super::ipvs::is_possible() {
+        lines.push(beside_keepalived()?);
+    }
+    Ok(lines)
+}
+
+/// Ten thousand checks by the runner alone: what they cost once they are at it, and the death of all.
+fn many(kind: Kind, interval: Duration) -> Result<Vec<Line>> {
+    let (lab, host, servers, nginx) = scene()?;
+    let lab_itself = std::env::current_exe().context("this program")?;
+    let seconds = interval.as_secs().to_string();
+    let arguments = ["check-many", kind.name(), "10000", &seconds];
+    let checker = host.spawn("checker", &lab_itself, &arguments)?;
+    checker.wait_for_output(PATIENCE, "all are up")?;
+    checker.wait_for_output(PATIENCE, "measured")?;
+    let mut lines: Vec<Line> = checker
+        .output()
+        .lines()
+        .filter_map(|line| Some((line.split_once(": ")?, kind)))
+        .filter_map(|((what, value), kind)| {
+            let what = format!("10,000 {} every {seconds} s: {what}", kind.name());
+            Some(line(what, "", value.parse().ok()?, None))
+        })
+        .collect();
+    let begin = Instant::now();
+    servers.drop_incoming("tcp dport 80 drop")?;
+    checker.wait_for_output(PATIENCE, "all are down")?;
+    let what = format!(
+        "10,000 {} dead at once: all marked, beyond timeout",
+        kind.name()
+    );
+    let beyond = begin.elapsed().saturating_sub(TIMEOUT);
+    lines.push(line(what, "ms", milliseconds(beyond), None));
+    drop((nginx, lab));
+    Ok(lines)
+}
+
+/// Six thousand TCP checks in five seconds by both daemons, with their tables.
+fn beside_keepalived() -> Result<Line> {
+    let (_lab, host, _servers, _nginx) = scene()?;
+    let socket = host.folder().join("vipd.sock");
+    let (mut ours, mut theirs) = (String::new(), String::new());
+    writeln!(ours, "[global]\ncontrol_socket = {socket:?}")?;
+    for service in 0..300_u32 {
+        let vip = std::net::Ipv4Addr::from(0x0a40_0001 + service);
+        writeln!(
+            ours,
+            "[[virtual_server]]\nname = \"s{service}\"\naddress = \"{vip}:80\"\nforwarding = \"dr\"\n\
+             check = {{ type = \"tcp\", interval = \"5s\", timeout = \"{}s\" }}",
+            TIMEOUT.as_secs()
+        )?;
+        writeln!(
+            theirs,
+            "virtual_server {vip} 80 {{\n delay_loop 5\n lb_algo wlc\n lb_kind DR\n protocol TCP"
+        )?;
+        for server in 0..20 {
+            let real = std::net::Ipv4Addr::from(0x0a80_0001 + service * 20 + server);
+            writeln!(
+                ours,
+                "[[virtual_server.real_server]]\naddress = \"{real}:80\""
+            )?;
+            writeln!(
+                theirs,
+                " real_server {real} 80 {{\n weight 1\n TCP_CHECK {{\n connect_timeout {}\n }}\n }}",
+                TIMEOUT.as_secs()
+            )?;
+        }
+        writeln!(theirs, "}}")?;
+    }
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = host.folder().join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let vipd = {
+        let config = file("vipd.toml", &ours)?;
+        let mut vipd = host.spawn("vipd", &binary("vipd")?, &["run", "-c", &config])?;
+        let used = once_settled(&host, &[vipd.id()])?;
+        vipd.signal("TERM")?;
+        vipd.wait(PATIENCE)?;
+        used
+    };
+    let keepalived = {
+        let config = file("keepalived.conf", &theirs)?;
+        let pid = |name: &str| host.folder().join(name).display().to_string();
+        let (main, checkers) = (pid("keepalived.pid"), pid("checkers.pid"));
+        let arguments = [
+            "-n", "-l", "-C", "-f", &config, "-p", &main, "-c", &checkers,
+        ];
+        let mut process =
+            host.spawn("keepalived", Path::new("/usr/sbin/keepalived"), &arguments)?;
+        wait_until(PATIENCE, "keepalived's checkers", || {
+            Ok(fs::read_to_string(&checkers).is_ok_and(|text| !text.trim().is_empty()))
+        })?;
+        let child = fs::read_to_string(&checkers)?.trim().parse()?;
+        let used = once_settled(&host, &[process.id(), child])?;
+        process.signal("TERM")?;
+        process.wait(PATIENCE)?;
+        used
+    };
+    Ok(line(
+        "6,000 tcp every 5 s: share of a core".to_owned(),
+        "%",
+        vipd * 100.0,
+        Some(keepalived * 100.0),
+    ))
+}
+
+/// The part of a core that these processes take once every real server is in the table.
+fn once_settled(host: &Host, processes: &[u32]) -> Result<f64> {
+    wait_until(PATIENCE, "every real server in the table", || {
+        let table = host.run("cat /proc/net/ip_vs")?;
+        let servers = table.lines().filter(|line| line.starts_with("  -> 10."));
+        Ok(servers.count() == 6000)
+    })?;
+    std::thread::sleep(Duration::from_secs(10));
+    let begin = Instant::now();
+    let before = processor_time(processes)?;
+    std::thread::sleep(WINDOW);
+    let used = processor_time(processes)?.saturating_sub(before);
+    Ok(used.as_secs_f64() / begin.elapsed().as_secs_f64())
+}
+
+fn processor_time(processes: &[u32]) -> Result<Duration> {
+    let mut sum = 0;
+    for process in processes {
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let used = text.split(' ').next().unwrap_or_default();
+            sum += used.parse::<u64>()?;
+        }
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// A host that checks, and one that is every target.
+fn scene() -> Result<(Lab, Host, Host, Process)> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb", "10.77.0.11/24")?;
+    let servers = lab.host("rs", "10.77.0.21/24")?;
+    servers.ip(&format!("route add local {TARGETS} dev lo"))?;
+    host.ip(&format!("route add {TARGETS} via 10.77.0.21"))?;
+    let folder = host.folder().join("nginx");
+    fs::create_dir_all(&folder)?;
+    let prefix = folder.display();
+    let config = format!(
+        "daemon off; master_process off; pid {prefix}/pid; error_log stderr;
+         worker_rlimit_nofile 30000;
+         events {{ worker_connections 20000; }}
+         http {{
+             access_log off;
+             client_body_temp_path {prefix}; proxy_temp_path {prefix}; uwsgi_temp_path {prefix};
+             fastcgi_temp_path {prefix}; scgi_temp_path {prefix};
+             server {{ listen 80 backlog=4096; location / {{ return 200 \"ok\"; }} }}
+         }}\n"
+    );
+    let file = folder.join("nginx.conf");
+    fs::write(&file, config)?;
+    let (prefix, file) = (folder.to_string_lossy(), file.to_string_lossy());
+    let arguments = ["-p", &prefix, "-e", "stderr", "-c", &file];
+    let nginx = servers.spawn("nginx", Path::new("/usr/sbin/nginx"), &arguments)?;
+    wait_until(Duration::from_secs(20), "nginx answers", || {
+        Ok(host.get("http://10.128.0.1/").is_some())
+    })?;
+    Ok((lab, host, servers, nginx))
+}
+
+fn line(what: String, unit: &'static str, vipd: f64, keepalived: Option<f64>) -> Line {
+    Line {
+        what,
+        unit,
+        vipd,
+        keepalived,
+        floor: None,
+    }
+}
