@@ -36,7 +36,7 @@ fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over(
     let page = lb2.status_text()?;
     ensure!(page.contains("http (not checked while backup)"), "{page}");
 
-    lb1.stop()?;
+    lb1.vipctl(&["maintenance", "on"])?;
     lb2.wait_for_state("master")?;
     for index in 0..2 {
         lb2.wait_for_status(&state(index), &json!("up"))?;
@@ -51,8 +51,7 @@ fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over(
     lb2.wait_for_event(&words)?;
 
     // What the master found is not forgotten by the backup.
-    let lb1 = Director::start(&cluster.lb1, &only_master("lb1", 150, ""))?;
-    lb1.wait_for_state("master")?;
+    lb1.vipctl(&["maintenance", "off"])?;
     lb2.wait_for_state("backup")?;
     lb2.wait_for_status("/checks/running", &json!(0))?;
     lb2.wait_for_status(&state(0), &json!("down"))?;
@@ -68,18 +67,32 @@ fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over(
     lb2.wait_for_status("/checks/running", &json!(2))?;
     lb2.wait_for_status(&(checks(0) + "/runs"), &json!("slowly"))?;
     lb2.wait_for_status(&state(0), &json!("up"))?;
-    lb1.stop()
+    Ok(())
 }
 
 #[test]
-fn a_director_whose_network_is_gone_says_so_until_the_first_answer() -> Result<()> {
+fn a_director_whose_network_is_gone_says_so_and_who_comes_back_too_often_waits() -> Result<()> {
     let cluster = Cluster::new()?;
     let (_rs1, _rs2) = cluster.start_real_servers()?;
-    let lb1 = Director::start(&cluster.lb1, &config("lb1", 150, 1))?;
-    let up = |index| format!("/virtual_servers/0/real_servers/{index}/checks/0/state");
+    let second = "address = \"10.77.0.22\"";
+    let any = format!(
+        "{second}\nrequire = \"any\"\nchecks = [{{ type = \"tcp\", interval = \"1s\" }}, {{ type = \
+         \"tcp\", port = 9, interval = \"1s\" }}]"
+    );
+    let flap = "fall = 2, flap = { count = 2, within = \"10m\", stable = \"3s\" }";
+    let text = config("lb1", 150, 1)
+        .replace(second, &any)
+        .replace("fall = 2", flap);
+    let lb1 = Director::start(&cluster.lb1, &text)?;
+    let up = |index| format!("/virtual_servers/0/real_servers/{index}/state");
     for index in 0..2 {
         lb1.wait_for_status(&up(index), &json!("up"))?;
     }
+    lb1.wait_for_event(&[
+        "check.down http/10.77.0.22:80",
+        "tcp 10.77.0.22:9: connection refused",
+    ])?;
+
     cluster.lab.pull_cable(&cluster.lb1)?;
     lb1.wait_for_event(&["checks.all_failing lb1", "every one of 2 targets fails"])?;
     let page = lb1.status_text()?;
@@ -87,8 +100,19 @@ fn a_director_whose_network_is_gone_says_so_until_the_first_answer() -> Result<(
         page.contains("this host's own network may be gone"),
         "{page}"
     );
+    for server in ["10.77.0.21", "10.77.0.22"] {
+        lb1.wait_for_event(&["real_server.down http/", server])?;
+    }
+
     cluster.lab.plug_cable(&cluster.lb1)?;
     lb1.wait_for_event(&["checks.all_failing_gone lb1", "passed after"])?;
     lb1.wait_for_status("/checks/all_failing", &json!(null))?;
-    lb1.stop()
+    lb1.wait_for_event(&[
+        "real_server.flapping http/10.77.0.21:80",
+        "flapping: 2 changes in 10m, stays out until it has passed for 3s",
+    ])?;
+    for index in 0..2 {
+        lb1.wait_for_status(&up(index), &json!("up"))?;
+    }
+    Ok(())
 }
