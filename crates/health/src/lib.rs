@@ -13,7 +13,7 @@ mod verdict;
 
 pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
-    TlsSpec,
+    TlsSpec, address_toward,
 };
 pub use failure::{BodyWanted, Failure, Phase};
 pub use pattern::Pattern;

@@ -7,6 +7,7 @@ mod forwarding;
 mod ipvsctl;
 mod pool;
 mod sync;
+mod via_vip;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,11 +1,32 @@
-//! Verdicts of checks.
+//! Verdicts of checks, and which checks there are to run.
 
-use health::Health;
+use health::{CheckSpec, Health};
 
 use super::Director;
-use crate::desired::Found;
+use crate::desired::{self, Found};
 use crate::director_status::{health_name, real_server_name};
 use crate::events::Kind;
+
+/// Why a check through a real server waits.
+const NO_WAY: &str = "its service is not in the kernel's IPVS yet";
+
+/// A real server and its checks, as the director has them.
+#[derive(Debug, Clone)]
+pub struct CheckTarget {
+    /// The real server, as `status` names it.
+    pub real_server: String,
+    /// Its checks.
+    pub checks: Vec<PlannedCheck>,
+}
+
+/// One check.
+#[derive(Debug, Clone)]
+pub struct PlannedCheck {
+    /// The check.
+    pub spec: CheckSpec,
+    /// Why it would say nothing of the real server if it ran now.
+    pub hindered: Option<String>,
+}
 
 impl Director {
     pub(super) fn take_checks(&mut self, first: health::Report) {
@@ -66,5 +87,36 @@ impl Director {
             }
         }
         true
+    }
+
+    /// The checks of a virtual server; none where it is gone.
+    pub(super) fn checks_of(&self, virtual_server: &str) -> Vec<CheckTarget> {
+        let server = self.config.virtual_server(virtual_server);
+        let servers = server.iter().flat_map(|server| &server.real_servers);
+        let planned = |spec: &CheckSpec| PlannedCheck {
+            spec: spec.clone(),
+            hindered: (!self.has_way(spec)).then(|| NO_WAY.to_owned()),
+        };
+        servers
+            .map(|real| CheckTarget {
+                real_server: real_server_name(real.key),
+                checks: real.checks.iter().map(planned).collect(),
+            })
+            .collect()
+    }
+
+    /// Whether a check through a real server would go through that one: without the service of its
+    /// mark, IPVS would choose one as for a client.
+    fn has_way(&self, spec: &CheckSpec) -> bool {
+        desired::way_of(spec).is_none_or(|service| self.ways.contains(&service))
+    }
+
+    /// Runs those checks whose way is there; the others begin when it is.
+    pub(super) fn start_checks(&mut self) {
+        let all = self.health.iter();
+        let ready = all.filter(|(spec, _)| self.has_way(spec));
+        let ready = ready.map(|(spec, found)| (spec.clone(), found.health));
+        let ready = ready.collect();
+        self.runner.set(ready);
     }
 }

@@ -443,7 +443,7 @@ impl Director {
             }
             ipvs_sysctl::Report::Missing { name } => {
                 warn!(
-                    "this kernel has no net.ipv4.vs.{name}: what the configuration says of it has no effect"
+                    "this kernel has no {name}: what the configuration says of it has no effect"
                 );
             }
             ipvs_sysctl::Report::Refused { name, error } => {

@@ -55,6 +55,7 @@ impl Director {
                     | Wake::Holdings(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
+                    | Wake::Checks { .. }
                     | Wake::Track(_)
                     | Wake::Metrics(_)
                     | Wake::Names(_) => self.wake(wake).await,
@@ -82,8 +83,10 @@ impl Director {
         if !unfinished.is_empty() {
             self.release_holdings(&unfinished.join(", ")).await;
         }
-        if self.config.ipvs.on_stop == OnStop::Remove {
-            self.want_nothing();
+        match self.config.ipvs.on_stop {
+            OnStop::Remove => self.want_nothing(),
+            // Nobody checks any more.
+            OnStop::Keep => self.want_no_ways(),
         }
         let (done, waiting) = oneshot::channel();
         self.reconciler.stop(move || {
