@@ -269,6 +269,9 @@ impl fmt::Display for Phase {
                 "status {status} came, then {received} bytes of a body that goes on"
             ),
             Phase::Asked { others: 0 } => f.write_str("asked, and nothing came"),
+            Phase::Asked { others: 1 } => {
+                f.write_str("asked, and a datagram came that is no answer")
+            }
             Phase::Asked { others } => {
                 write!(f, "asked, and {others} datagrams came that are no answer")
             }
@@ -288,9 +291,9 @@ impl From<&io::Error> for Failure {
             return Failure::Resource(error.to_string());
         }
         let kind = error.kind();
-        // connect(2) says EADDRNOTAVAIL where every ephemeral port is taken, in words that would
-        // send the operator looking at addresses.
-        if kind == io::ErrorKind::AddrNotAvailable {
+        // connect(2) says EADDRNOTAVAIL and bind(2) EADDRINUSE where every ephemeral port is taken, in
+        // words that would send the operator looking at addresses.
+        if [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse].contains(&kind) {
             return Failure::Resource(format!(
                 "no free local port or no usable local address ({error})"
             ));
@@ -480,6 +483,7 @@ mod tests {
             libc::ENOBUFS,
             libc::ENOMEM,
             libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
         ] {
             check_errno(errno, "resource");
         }

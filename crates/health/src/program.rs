@@ -256,21 +256,23 @@ impl Output {
         let text = String::from_utf8_lossy(&self.kept);
         let line = text.lines().next().unwrap_or_default();
         let plain = |c: char| if c.is_control() { ' ' } else { c };
-        line.chars().map(plain).collect::<String>().trim().to_owned()
+        line.chars()
+            .map(plain)
+            .collect::<String>()
+            .trim()
+            .to_owned()
     }
 }
 
 fn not_started(path: &str, user: &str, error: &io::Error) -> End {
     // fork(2), and execve(2) where the user has too many processes.
-    let ours = [
-        libc::EAGAIN,
-        libc::ENOMEM,
-        libc::EMFILE,
-        libc::ENFILE,
-    ];
+    let ours = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     // Whether it is allowed depends on who does it.
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    let who = denied.then(|| format!(" as {user}")).unwrap_or_default();
+    let who = if error.kind() == io::ErrorKind::PermissionDenied {
+        format!(" as {user}")
+    } else {
+        String::new()
+    };
     let words = format!("cannot run {path}{who}: {}", words(error));
     match error.raw_os_error() {
         Some(errno) if ours.contains(&errno) => End::NoResources(words),

@@ -162,7 +162,10 @@ pub fn state(real: &RealServer, health: &HealthTable) -> Health {
 #[must_use]
 pub fn asked_weight(real: &RealServer, health: &HealthTable) -> Option<u32> {
     let configured = real.destination.weight;
-    let asked = real.checks.iter().filter_map(|check| health.get(check)?.weight);
+    let asked = real
+        .checks
+        .iter()
+        .filter_map(|check| health.get(check)?.weight);
     asked
         .map(|weight| match weight {
             Weight::Absolute(weight) => weight.min(WEIGHT_MAX),

@@ -14,8 +14,8 @@ use crate::net::routes::Item;
 use crate::net::sys::mac_text;
 use crate::overrides::Out;
 use crate::status::{
-    AskedStatus, CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus, IpvsStatus,
-    MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
+    AskedStatus, CheckStatus, ConfigStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus,
+    IpvsStatus, MasterStatus, PriorityStatus, QuorumStatus, RealServerStatus, ReloadStatus, Status,
     TrackStatus, TrafficStatus, VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus,
     rfc3339,
 };

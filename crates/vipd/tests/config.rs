@@ -198,8 +198,13 @@ fn the_reference_and_the_default_file_have_every_key() {
         &format!("{server}check = {{ type = 'dns', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'udp', qqqqqqqq = 1 }}"),
         &format!("{server}check = {{ type = 'ping', qqqqqqqq = 1 }}"),
-        &format!("{server}check = {{ type = 'script', command = ['/usr/bin/true'], qqqqqqqq = 1 }}"),
+        &format!(
+            "{server}check = {{ type = 'script', command = ['/usr/bin/true'], qqqqqqqq = 1 }}"
+        ),
         &format!("{server}check = {{ type = 'agent', port = 1, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'tls', qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'smtp', starttls = true, qqqqqqqq = 1 }}"),
+        &format!("{server}check = {{ type = 'grpc', tls = true, qqqqqqqq = 1 }}"),
     ] {
         let problems = parse(section).unwrap_err();
         let unknown = problems.iter().find(|p| p.key.ends_with("qqqqqqqq"));

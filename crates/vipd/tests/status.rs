@@ -10,8 +10,8 @@ mod fixture;
 use std::time::Duration;
 
 use vipd::status::{
-    ConflictStatus, IncompatibleStatus, Look, MasterStatus, QuorumStatus, ReloadStatus, Status,
-    TrackStatus, render, rfc3339,
+    AskedStatus, ConflictStatus, IncompatibleStatus, Look, MasterStatus, QuorumStatus,
+    ReloadStatus, Status, TrackStatus, render, rfc3339,
 };
 
 use self::fixture::{healthy, now};
@@ -352,6 +352,25 @@ fn the_json_names_are_those_users_were_promised() {
             json.pointer(pointer).is_some(),
             "{pointer} is missing in {json:#}"
         );
+    }
+}
+
+#[test]
+fn a_check_that_asks_for_a_weight_says_so() {
+    let mut status = healthy();
+    let real = &mut status.virtual_servers[0].real_servers[0];
+    real.weight.configured = 40;
+    real.weight.effective = 30;
+    for (asks_for, words) in [
+        (AskedStatus::Percent(75), "http ok, 3 ms, asks for 75 %"),
+        (
+            AskedStatus::Absolute(30),
+            "http ok, 3 ms, asks for weight 30",
+        ),
+    ] {
+        status.virtual_servers[0].real_servers[0].checks[0].asks_for = Some(asks_for);
+        let page = render(&status, now(), PIPE);
+        assert!(page.contains(words) && page.contains("30/40"), "{page}");
     }
 }
 

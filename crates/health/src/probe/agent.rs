@@ -165,7 +165,10 @@ mod tests {
         for (line, words) in [
             ("down", "the agent says down"),
             ("failed#disk full", "the agent says failed: disk full"),
-            ("stopped # for the night", "the agent says stopped: for the night"),
+            (
+                "stopped # for the night",
+                "the agent says stopped: for the night",
+            ),
             ("maint", "the agent says maint"),
             ("75% down", "the agent says down"),
             ("up down", "the agent says down"),
@@ -178,7 +181,18 @@ mod tests {
 
     #[test]
     fn what_is_no_word_of_the_protocol_fails_with_the_word() {
-        for line in ["", " ", "#up", "hello", "75", "%", "-5%", "maxconn:", "upp", "HTTP/1.1 400"] {
+        for line in [
+            "",
+            " ",
+            "#up",
+            "hello",
+            "75",
+            "%",
+            "-5%",
+            "maxconn:",
+            "upp",
+            "HTTP/1.1 400",
+        ] {
             let failure = judge(line).unwrap_err();
             assert_eq!(failure.reason(), "protocol", "{line:?}: {failure}");
         }

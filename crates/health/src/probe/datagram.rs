@@ -48,6 +48,11 @@ impl Datagrams {
         socket.connect(&target.into()).map_err(from)?;
         // To the runtime a raw socket is one that is connected and has datagrams, as UDP's are.
         let socket = UdpSocket::from_std(socket.into()).map_err(from)?;
+        // Where the target is this machine and its port an ephemeral one that nobody has, the kernel
+        // may pick that very port as the source, and the socket answers itself.
+        if carries == Carries::Udp && socket.local_addr().map_err(from)? == target {
+            return Err(Failure::Refused);
+        }
         Ok(Datagrams(socket))
     }
 
@@ -79,9 +84,9 @@ fn open(carries: Carries, target: SocketAddr) -> Result<Socket, Failure> {
     };
     let opened = Socket::new(domain, kind.nonblocking(), Some(protocol));
     let socket = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => Failure::Local(
-            "a ping cannot be sent without the capability CAP_NET_RAW".to_owned(),
-        ),
+        Some(libc::EPERM) => {
+            Failure::Local("a ping cannot be sent without the capability CAP_NET_RAW".to_owned())
+        }
         Some(_) | None => Failure::from(&error),
     })?;
     let hears = match target {

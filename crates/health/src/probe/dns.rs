@@ -198,7 +198,10 @@ impl DnsProbe {
         message.metadata.recursion_desired = true;
         message.add_query(self.question.clone());
         let bytes = message.to_vec();
-        Ok((id, bytes.map_err(|error| Failure::Invalid(error.to_string()))?))
+        Ok((
+            id,
+            bytes.map_err(|error| Failure::Invalid(error.to_string()))?,
+        ))
     }
 
     /// The answer to that question, or why it is none.
@@ -264,12 +267,11 @@ impl DnsProbe {
 
 /// As a zone file has it; a text without quotes, its parts together.
 fn text(data: &RData) -> String {
-    let text = match data {
-        RData::TXT(parts) => {
-            let parts = parts.txt_data.iter();
-            parts.map(|part| String::from_utf8_lossy(part)).collect()
-        }
-        other => other.to_string(),
+    let text = if let RData::TXT(parts) = data {
+        let parts = parts.txt_data.iter();
+        parts.map(|part| String::from_utf8_lossy(part)).collect()
+    } else {
+        data.to_string()
     };
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).collect()

@@ -104,6 +104,9 @@ impl GrpcProbe {
         // An answer without a message has its status where headers stand.
         if response.headers().contains_key("grpc-status") {
             self.judge_status(response.headers())?;
+            return Err(Failure::Protocol(
+                "gRPC: an answer without a message".into(),
+            ));
         }
         let (message, trailers) = read(response.into_body()).await?;
         self.judge_status(&trailers)?;

@@ -12,8 +12,10 @@ use super::{Passed, progress, stream};
 use crate::check::{CheckSpec, Route, TlsSpec};
 use crate::failure::{Failure, Phase};
 
-/// How long a server has to refuse a finished handshake.
+/// How long a server has to refuse a finished handshake, ...
 const REFUSAL_WITHIN: Duration = Duration::from_millis(250);
+/// ... and at most this part of the check's timeout, which its silence must not use up.
+const REFUSAL_PART: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct TlsProbe {
@@ -44,7 +46,8 @@ impl TlsProbe {
             what: "the server's consent",
             connected_after,
         });
-        consent(opened.stream).await?;
+        let patience = REFUSAL_WITHIN.min(self.timeout / REFUSAL_PART);
+        consent(opened.stream, patience).await?;
         Ok(Passed {
             warning: opened.warning,
             weight: None,
@@ -55,12 +58,12 @@ impl TlsProbe {
 /// With TLS 1.3 the client is done before the server has judged the client's certificate, and one
 /// that misses it says so only afterwards (RFC 8446 §4.4.2.4). So the client says goodbye and listens:
 /// an alert is a refusal, anything else, silence too, is none.
-async fn consent(mut stream: Stream) -> Result<(), Failure> {
+async fn consent(mut stream: Stream, patience: Duration) -> Result<(), Failure> {
     let answer = async {
         stream.shutdown().await?;
         stream.read(&mut [0; 1]).await
     };
-    let Ok(Err(error)) = tokio::time::timeout(REFUSAL_WITHIN, answer).await else {
+    let Ok(Err(error)) = tokio::time::timeout(patience, answer).await else {
         return Ok(());
     };
     match error.get_ref().map(|cause| cause as &(dyn Error + 'static)) {

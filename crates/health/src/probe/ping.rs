@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pnet_packet::util::checksum;
 
-use super::{Passed, progress};
 use super::datagram::{Carries, Datagrams, random};
+use super::{Passed, progress};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
 

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Passed, Weight};
+use super::{Passed, Weight, progress};
 use crate::check::CheckSpec;
 use crate::failure::{Failure, Phase};
 use crate::program::{self, End, Program, Surroundings};
@@ -34,6 +34,12 @@ impl ScriptProbe {
     }
 
     pub(super) async fn run(&self) -> Result<Passed, Failure> {
+        // Only for the steps: it keeps the time itself, and has ended long before.
+        let longer = self.timeout.saturating_add(Duration::from_secs(60));
+        progress::within(longer, Phase::Queued, self.run_alone()).await
+    }
+
+    async fn run_alone(&self) -> Result<Passed, Failure> {
         // The run itself keeps the time: at its end it has to be killed, not left.
         let deadline = Instant::now() + self.timeout;
         let late = |phase| Failure::Timeout {
@@ -44,6 +50,7 @@ impl ScriptProbe {
         let Ok(alone) = timeout_at(deadline, alone).await else {
             return Err(late(Phase::Queued));
         };
+        progress::enter(|_| Phase::Running);
         let (program, surroundings) = (self.program.clone(), self.surroundings());
         let (conclude, conclusion) = oneshot::channel();
         let task = tokio::spawn(async move {

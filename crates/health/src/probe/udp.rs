@@ -8,8 +8,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Passed, progress};
 use super::datagram::{Carries, Datagrams};
+use super::{Passed, progress};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
 

@@ -17,7 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 async fn every_type_of_record_is_asked_for_and_compared() {
     let nsd = Nsd::start();
     for (record, name, expect) in [
-        (DnsRecord::Soa, "example.org", "ns.example.org. admin.example.org. 7 3600 600 86400 60"),
+        (
+            DnsRecord::Soa,
+            "example.org",
+            "ns.example.org. admin.example.org. 7 3600 600 86400 60",
+        ),
         (DnsRecord::Ns, "example.org.", "NS.example.org"),
         (DnsRecord::Mx, "example.org", "10 mail.example.org"),
         (DnsRecord::Txt, "example.org", "v=spf1 -all"),
@@ -26,18 +30,34 @@ async fn every_type_of_record_is_asked_for_and_compared() {
         (DnsRecord::Aaaa, "www.example.org", "2001:db8::1"),
         (DnsRecord::Cname, "alias.example.org", "www.example.org."),
         (DnsRecord::A, "alias.example.org", "192.0.2.1"),
-        (DnsRecord::Srv, "_sip._tcp.example.org", "5 10 5060 sip.example.org"),
+        (
+            DnsRecord::Srv,
+            "_sip._tcp.example.org",
+            "5 10 5060 sip.example.org",
+        ),
         (DnsRecord::Ptr, "ptr.example.org", "host.example.net"),
     ] {
         for tcp in [false, true] {
-            let asked = ask(nsd.address, DnsSpec { tcp, ..dns(record, name, Some(expect)) }).await;
+            let asked = ask(
+                nsd.address,
+                DnsSpec {
+                    tcp,
+                    ..dns(record, name, Some(expect))
+                },
+            )
+            .await;
             assert_eq!(asked, Ok(()), "{record} {name}, tcp {tcp}");
         }
         assert_eq!(ask(nsd.address, dns(record, name, None)).await, Ok(()));
-        let failure = ask(nsd.address, dns(record, name, Some("other"))).await.unwrap_err();
+        let failure = ask(nsd.address, dns(record, name, Some("other")))
+            .await
+            .unwrap_err();
         assert_eq!(failure.reason(), "answer", "{failure}");
         let words = failure.to_string();
-        assert!(words.starts_with("answers ") && words.ends_with(", wanted other"), "{words}");
+        assert!(
+            words.starts_with("answers ") && words.ends_with(", wanted other"),
+            "{words}"
+        );
     }
 }
 
@@ -45,13 +65,35 @@ async fn every_type_of_record_is_asked_for_and_compared() {
 async fn what_the_server_says_instead_of_an_answer_is_in_the_words() {
     let nsd = Nsd::start();
     for (record, name, expect, words) in [
-        (DnsRecord::A, "nobody.example.org", None, "the server answers NXDOMAIN"),
+        (
+            DnsRecord::A,
+            "nobody.example.org",
+            None,
+            "the server answers NXDOMAIN",
+        ),
         (DnsRecord::Soa, ".", None, "the server answers REFUSED"),
-        (DnsRecord::Aaaa, "ns.example.org", None, "no answer of type AAAA"),
-        (DnsRecord::A, "ns.example.org", Some("10.0.0.2"), "answers 192.0.2.53, wanted 10.0.0.2"),
+        (
+            DnsRecord::Aaaa,
+            "ns.example.org",
+            None,
+            "no answer of type AAAA",
+        ),
+        (
+            DnsRecord::A,
+            "ns.example.org",
+            Some("10.0.0.2"),
+            "answers 192.0.2.53, wanted 10.0.0.2",
+        ),
     ] {
         for tcp in [false, true] {
-            let failure = ask(nsd.address, DnsSpec { tcp, ..dns(record, name, expect) }).await;
+            let failure = ask(
+                nsd.address,
+                DnsSpec {
+                    tcp,
+                    ..dns(record, name, expect)
+                },
+            )
+            .await;
             assert_eq!(failure, Err(Failure::Answer(words.to_owned())), "tcp {tcp}");
         }
     }
@@ -74,7 +116,10 @@ async fn a_server_on_ipv6_is_asked() {
     let port = free_address().port();
     let nsd = Nsd::at(SocketAddr::new("::1".parse().unwrap(), port));
     for tcp in [false, true] {
-        let www = DnsSpec { tcp, ..dns(DnsRecord::A, "www.example.org", Some("192.0.2.1")) };
+        let www = DnsSpec {
+            tcp,
+            ..dns(DnsRecord::A, "www.example.org", Some("192.0.2.1"))
+        };
         assert_eq!(ask(nsd.address, www).await, Ok(()));
     }
 }
@@ -82,7 +127,10 @@ async fn a_server_on_ipv6_is_asked() {
 #[tokio::test]
 async fn where_nobody_listens_it_is_refused_at_once() {
     for tcp in [false, true] {
-        let root = DnsSpec { tcp, ..dns(DnsRecord::Soa, ".", None) };
+        let root = DnsSpec {
+            tcp,
+            ..dns(DnsRecord::Soa, ".", None)
+        };
         assert_eq!(ask(free_address(), root).await, Err(Failure::Refused));
     }
 }
@@ -93,14 +141,30 @@ async fn silence_is_a_timeout_that_says_how_far_it_came() {
     let (_listener, mute) = listen().await;
     let (hole, _open) = black_hole().await;
     for (address, tcp, words) in [
-        (silent, false, "no answer within 200ms (asked, and nothing came)"),
+        (
+            silent,
+            false,
+            "no answer within 200ms (asked, and nothing came)",
+        ),
         (hole, true, "no answer within 200ms (still connecting)"),
     ] {
-        let check = hasty(address, DnsSpec { tcp, ..dns(DnsRecord::Soa, ".", None) });
+        let check = hasty(
+            address,
+            DnsSpec {
+                tcp,
+                ..dns(DnsRecord::Soa, ".", None)
+            },
+        );
         let failure = probe(&check).await.unwrap_err();
         assert_eq!(failure.to_string(), words);
     }
-    let check = hasty(mute, DnsSpec { tcp: true, ..dns(DnsRecord::Soa, ".", None) });
+    let check = hasty(
+        mute,
+        DnsSpec {
+            tcp: true,
+            ..dns(DnsRecord::Soa, ".", None)
+        },
+    );
     let words = probe(&check).await.unwrap_err().to_string();
     assert!(words.contains("waiting for the response"), "{words}");
 }
@@ -126,8 +190,11 @@ async fn what_is_no_answer_to_the_question_is_left_aside() {
     for (position, forge) in forgeries.into_iter().enumerate() {
         let check = dns(DnsRecord::A, "www.example.org", Some("10.0.0.7"));
         let forged = serve_udp(move |request| Some(forge(request))).await;
-        let words = probe(&hasty(forged, check.clone())).await.unwrap_err().to_string();
-        let expected = "no answer within 200ms (asked, and 1 datagrams came that are no answer)";
+        let words = probe(&hasty(forged, check.clone()))
+            .await
+            .unwrap_err()
+            .to_string();
+        let expected = "no answer within 200ms (asked, and a datagram came that is no answer)";
         assert_eq!(words, expected, "forgery {position}");
 
         // The good one after it is taken.
@@ -161,7 +228,10 @@ async fn over_tcp_what_is_no_answer_is_a_failure_at_once() {
             let _length = stream.read(&mut request).await.unwrap();
             stream.write_all(&sent).await.unwrap();
         });
-        let check = DnsSpec { tcp: true, ..dns(DnsRecord::Soa, ".", None) };
+        let check = DnsSpec {
+            tcp: true,
+            ..dns(DnsRecord::Soa, ".", None)
+        };
         let failure = ask(address, check).await.unwrap_err();
         assert_eq!(failure.reason(), reason, "{reply:?}: {failure}");
     }
@@ -175,7 +245,10 @@ async fn a_slow_answer_within_the_timeout_passes() {
         let mut buffer = [0; 512];
         let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        socket.send_to(&good(&buffer[..length]), from).await.unwrap();
+        socket
+            .send_to(&good(&buffer[..length]), from)
+            .await
+            .unwrap();
     });
     let check = dns(DnsRecord::A, "www.example.org", Some("10.0.0.7"));
     assert_eq!(ask(address, check).await, Ok(()));

@@ -116,6 +116,48 @@ async fn what_is_not_grpc_is_told_what_it_is() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_the_health_services_is_told_what_it_lacks() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("huge"), vec![b'.'; 1 << 20]).unwrap();
+    self_signed(scratch.path(), "CA:FALSE");
+    let answers = "types { } default_type application/grpc;
+        if ($host = busy) { return 463; }
+        if ($host = hollow) { return 460; }
+        if ($host = mute) { return 461; }
+        if ($host = huge) { return 462; }
+        error_page 460 = @hollow; error_page 461 = @mute; error_page 462 = @huge;
+        error_page 463 = @busy;
+        location @hollow { add_header grpc-status 0; return 200; }
+        location @mute { return 200 hello; }
+        location @busy { add_header grpc-status 14; add_header grpc-message busy; return 200; }
+        location @huge { proxy_method GET; proxy_pass http://unix:FILES; }";
+    // A POST gets no file of nginx's, so the huge one comes from a second server.
+    let files = scratch.path().join("files.sock");
+    let files = files.display().to_string();
+    let second = format!(
+        "}} server {{ listen unix:{files}; root .; types {{ }} default_type application/grpc;
+         location / {{ try_files /huge =404; }}"
+    );
+    let answers = answers.replace("FILES", &files) + &second;
+    let nginx = Nginx::https(scratch, &answers);
+    for (host, words) in [
+        (
+            "hollow",
+            "not a valid answer: gRPC: an answer without a message",
+        ),
+        ("mute", "not a valid answer: gRPC: no grpc-status"),
+        ("busy", r#"the call failed with UNAVAILABLE: "busy""#),
+        (
+            "huge",
+            "not a valid answer: gRPC: an answer of more than 65536 bytes",
+        ),
+    ] {
+        let host = Some(host.to_owned());
+        check(nginx.h2c, GrpcSpec { host, ..of("") }, words).await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_or_goes_away_is_told_as_for_every_check() {
     check(free_address(), of(""), "connection refused").await;
     let reset = serve(|stream, _| async move {
@@ -136,7 +178,7 @@ async fn a_server_that_is_not_there_or_goes_away_is_told_as_for_every_check() {
 async fn a_server_that_hangs_is_a_timeout_that_says_where() {
     let (hole, _open) = black_hole().await;
     let said = hasty(hole, of("")).await.to_string();
-    assert_eq!(said, "no answer within 200ms (still connecting)");
+    assert_eq!(said, "no answer within 400ms (still connecting)");
     let failure = hasty(serve_silence().await, of("")).await;
     assert!(
         matches!(
@@ -222,7 +264,7 @@ async fn check(target: SocketAddr, grpc: GrpcSpec, expected: &str) {
 
 async fn hasty(target: SocketAddr, grpc: GrpcSpec) -> Failure {
     let check = CheckSpec {
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_millis(400),
         ..spec(target, CheckKind::Grpc(grpc))
     };
     Probe::new(&check).unwrap().run().await.unwrap_err()

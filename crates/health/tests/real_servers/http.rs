@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::nginx::Nginx;
 use crate::socket::{black_hole, free_address, listen, serve, serve_pieces, serve_silence};
-use crate::{get, probe, spec};
+use crate::{both_ways, get, probe, spec};
 
 const LOCATIONS: &str = r#"
     location = /health { return 200 "all is well\n"; }
@@ -94,16 +94,17 @@ async fn the_request_is_plain_http_1_1_and_asks_the_server_to_close() {
         }
     })
     .await;
-    let outcome = probe(&spec(address, CheckKind::Http(get("/a?b=c")))).await;
-    assert_eq!(outcome, Ok(()));
-    assert_eq!(
-        request.recv().await.unwrap(),
-        format!(
-            "GET /a?b=c HTTP/1.1\r\nhost: {address}\r\nuser-agent: vipd/{}\r\n\
-             connection: close\r\naccept: */*\r\n\r\n",
-            env!("CARGO_PKG_VERSION")
-        )
-    );
+    for check in both_ways(spec(address, CheckKind::Http(get("/a?b=c")))) {
+        assert_eq!(probe(&check).await, Ok(()));
+        assert_eq!(
+            request.recv().await.unwrap(),
+            format!(
+                "GET /a?b=c HTTP/1.1\r\nhost: {address}\r\nuser-agent: vipd/{}\r\n\
+                 connection: close\r\naccept: */*\r\n\r\n",
+                env!("CARGO_PKG_VERSION")
+            )
+        );
+    }
 }
 
 #[tokio::test]
@@ -289,21 +290,27 @@ fn containing(path: &str, text: &str) -> HttpSpec {
 }
 
 async fn check(nginx: &Nginx, http: HttpSpec, expected: &str) {
-    let outcome = probe(&spec(nginx.http, CheckKind::Http(http.clone()))).await;
-    assert_eq!(words(outcome), expected, "{http:?}");
+    for check in both_ways(spec(nginx.http, CheckKind::Http(http))) {
+        assert_eq!(words(probe(&check).await), expected, "{check:?}");
+    }
+}
+
+fn hasty_spec(target: std::net::SocketAddr, http: HttpSpec) -> CheckSpec {
+    CheckSpec {
+        timeout: Duration::from_millis(200),
+        ..spec(target, CheckKind::Http(http))
+    }
 }
 
 /// A probe with a timeout of 200 ms.
 async fn hasty(target: std::net::SocketAddr, http: HttpSpec) -> Result<(), Failure> {
-    let check = CheckSpec {
-        timeout: Duration::from_millis(200),
-        ..spec(target, CheckKind::Http(http))
-    };
-    probe(&check).await
+    probe(&hasty_spec(target, http)).await
 }
 
 async fn check_hasty(target: std::net::SocketAddr, http: HttpSpec, expected: &str) {
-    assert_eq!(words(hasty(target, http).await), expected);
+    for check in both_ways(hasty_spec(target, http)) {
+        assert_eq!(words(probe(&check).await), expected, "{check:?}");
+    }
 }
 
 fn words(outcome: Result<(), Failure>) -> String {

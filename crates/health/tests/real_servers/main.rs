@@ -32,12 +32,12 @@ mod udp;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use health::{CheckKind, CheckSpec, Failure, HttpSpec, HttpVersion, Probe, Start, TlsSpec};
+use health::{CheckKind, CheckSpec, Failure, HttpSpec, HttpVersion, Probe, Route, Start, TlsSpec};
 
 /// A check that is patient enough for a busy machine; each test narrows what it is about.
 fn spec(target: SocketAddr, kind: CheckKind) -> CheckSpec {
     CheckSpec {
-        route: health::Route::default(),
+        route: Route::default(),
         target,
         kind,
         interval: Duration::from_secs(1),
@@ -81,6 +81,19 @@ fn tls_policy(verify: bool, sni: Option<&str>) -> TlsSpec {
         identity: None,
         expires_within: Duration::ZERO,
     }
+}
+
+/// The check as it goes through reqwest, and over a socket of our own: with a source address, the one
+/// that the routing table would choose too.
+fn both_ways(check: CheckSpec) -> [CheckSpec; 2] {
+    let own = CheckSpec {
+        route: Route {
+            source: Some("127.0.0.1".parse().unwrap()),
+            ..Route::default()
+        },
+        ..check.clone()
+    };
+    [check, own]
 }
 
 async fn probe(spec: &CheckSpec) -> Result<(), Failure> {

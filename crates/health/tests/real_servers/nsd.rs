@@ -63,7 +63,9 @@ zone:
         );
         // More than fits into a datagram.
         let long = "x".repeat(200);
-        let long: String = (0..10).map(|n| format!("long TXT \"{n} {long}\"\n")).collect();
+        let long: String = (0..10)
+            .map(|n| format!("long TXT \"{n} {long}\"\n"))
+            .collect();
         std::fs::write(dir.join("nsd.conf"), config).unwrap();
         std::fs::write(dir.join("zone"), format!("{ZONE}{long}")).unwrap();
         let child = Command::new("/usr/sbin/nsd")
@@ -95,11 +97,15 @@ zone:
 impl Drop for Nsd {
     fn drop(&mut self) {
         // It has children, which go with it when it is asked, and not when it is killed.
-        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(id) = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _gone = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         let _gone_already = self.child.kill();

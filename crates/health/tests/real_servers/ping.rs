@@ -99,7 +99,10 @@ fn a_ping_takes_the_route_of_the_check() {
             ..ping("10.99.0.2")
         };
         let failure = probe(&elsewhere).await.unwrap_err();
-        assert_eq!(failure.to_string(), "the target was not probed: no interface nowhere");
+        assert_eq!(
+            failure.to_string(),
+            "the target was not probed: no interface nowhere"
+        );
     });
 }
 

@@ -13,7 +13,8 @@ pub(crate) fn rerun(test: &str, env: Option<(&str, &Path)>, open_files: Option<u
     again(test, env, &format!(r#"{limit} exec "$0" "$@""#))
 }
 
-/// The same in a network namespace of its own, made ready by `setup`, shell commands.
+/// The same in a network namespace of its own, made ready by `setup`: shell commands
+/// without single quotes.
 pub(crate) fn rerun_in_namespace(test: &str, setup: &str) -> bool {
     let script = format!(
         r#"exec unshare --net sh -ec 'ip link set lo up

@@ -10,7 +10,7 @@ use crate::certificates::self_signed;
 use crate::nginx::Nginx;
 use crate::rerun::rerun_in_namespace;
 use crate::scratch::Scratch;
-use crate::socket::listen;
+use crate::socket::{listen, serve_silence};
 use crate::{get, get_tls, probe, spec, tls_policy};
 
 const LOCATIONS: &str = "location = /from { return 200 from=$remote_addr; }";
@@ -158,6 +158,39 @@ fn a_firewall_mark_is_on_every_connection_of_every_type() {
             };
             let failure = probe(&check).await.unwrap_err().to_string();
             assert!(failure.contains("(connected after "), "{failure}");
+        }
+    });
+}
+
+#[test]
+fn one_source_address_has_all_its_ports_for_each_target() {
+    if rerun_in_namespace(
+        "route::one_source_address_has_all_its_ports_for_each_target",
+        r#"sysctl -qw net.ipv4.ip_local_port_range="40000 40001""#,
+    ) {
+        return;
+    }
+    block_on(async {
+        let (one, two, three) = (
+            serve_silence().await,
+            serve_silence().await,
+            serve_silence().await,
+        );
+        let from = |target| {
+            let check = CheckSpec {
+                route: Route {
+                    source: Some("127.9.8.7".parse().unwrap()),
+                    ..Route::default()
+                },
+                timeout: Duration::from_millis(500),
+                ..spec(target, CheckKind::Http(get("/")))
+            };
+            async move { probe(&check).await.unwrap_err() }
+        };
+        let (one, two, three) = tokio::join!(from(one), from(two), from(three));
+        for failure in [one, two, three] {
+            let words = failure.to_string();
+            assert!(words.contains("(connected after "), "{words}");
         }
     });
 }

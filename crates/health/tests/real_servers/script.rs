@@ -30,8 +30,14 @@ async fn the_exit_status_is_the_outcome_and_may_be_a_weight() {
         ("exit 3", weight(1)),
         ("exit 255", weight(253)),
         ("exit 1", failed("exit status 1")),
-        ("echo disk full; echo more; exit 1", failed("exit status 1: disk full")),
-        ("printf 'no end of line'; exit 1", failed("exit status 1: no end of line")),
+        (
+            "echo disk full; echo more; exit 1",
+            failed("exit status 1: disk full"),
+        ),
+        (
+            "printf 'no end of line'; exit 1",
+            failed("exit status 1: no end of line"),
+        ),
         ("kill -9 $$", failed("killed by signal 9")),
     ] {
         assert_eq!(run(&shell(command)).await, outcome, "{command}");
@@ -41,9 +47,21 @@ async fn the_exit_status_is_the_outcome_and_may_be_a_weight() {
 #[tokio::test]
 async fn a_program_that_cannot_be_run_is_a_failure_with_its_name() {
     for (command, user, words) in [
-        (vec!["/no/such"], "nobody", "cannot run /no/such: No such file or directory"),
-        (vec!["/etc/passwd"], "nobody", "cannot run /etc/passwd as nobody: Permission denied"),
-        (vec!["/bin/true"], "no-such-user", "user no-such-user does not exist in /etc/passwd"),
+        (
+            vec!["/no/such"],
+            "nobody",
+            "cannot run /no/such: No such file or directory",
+        ),
+        (
+            vec!["/etc/passwd"],
+            "nobody",
+            "cannot run /etc/passwd as nobody: Permission denied",
+        ),
+        (
+            vec!["/bin/true"],
+            "no-such-user",
+            "user no-such-user does not exist in /etc/passwd",
+        ),
         (vec![], "nobody", "the command is empty"),
     ] {
         let check = script(&command, user);
@@ -58,6 +76,14 @@ async fn a_script_is_told_the_target_and_is_its_user() {
     let outcome = run(&script(&["/bin/sh", "-c", command], "nobody")).await;
     let words = "exit status 1: 10.0.0.21 80 nobody /";
     assert_eq!(outcome, Err(Failure::Script(words.to_owned())));
+}
+
+#[tokio::test]
+async fn a_traced_script_tells_how_long_it_ran() {
+    let (steps, outcome) = Probe::trace(&shell("sleep 0.2")).await;
+    assert_eq!(outcome, Ok(Passed::default()));
+    let run = steps.iter().find(|step| step.name == "run").unwrap();
+    assert!(run.took >= Duration::from_millis(200), "{steps:?}");
 }
 
 #[tokio::test]
@@ -76,7 +102,10 @@ async fn what_a_script_leaves_behind_goes_with_it_and_is_not_waited_for() {
     // The child holds the pipe open.
     let command = format!("sleep 60 & echo $! > {}; echo done; exit 1", file.display());
     let outcome = run(&shell(&command)).await;
-    assert_eq!(outcome, Err(Failure::Script("exit status 1: done".to_owned())));
+    assert_eq!(
+        outcome,
+        Err(Failure::Script("exit status 1: done".to_owned()))
+    );
     assert!(begin.elapsed() < Duration::from_secs(30));
     all_gone(&file).await;
 }
@@ -116,7 +145,10 @@ async fn who_ignores_sigterm_is_killed_and_the_next_run_waits_for_its_end() {
 async fn a_check_that_is_dropped_takes_its_script_along() {
     let folder = Folder::new("dropped");
     let file = folder.writable("ids");
-    let command = format!("trap '' TERM; sleep 60 & echo $! $$ > {}; wait; sleep 60", file.display());
+    let command = format!(
+        "trap '' TERM; sleep 60 & echo $! $$ > {}; wait; sleep 60",
+        file.display()
+    );
     let (sender, mut reports) = unbounded_channel();
     let mut runner = Runner::new(sender);
     runner.set([(shell(&command), Health::Unknown)].into());

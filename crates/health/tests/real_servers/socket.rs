@@ -17,6 +17,14 @@ pub(crate) fn free_address() -> SocketAddr {
         .unwrap()
 }
 
+/// The same over IPv6, where there is only one address for all.
+pub(crate) fn free_address_v6() -> SocketAddr {
+    std::net::TcpListener::bind("[::1]:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
 /// A listener on an address of its own.
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((own_ip(), 0)).await.unwrap();

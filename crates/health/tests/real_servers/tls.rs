@@ -11,7 +11,7 @@ use crate::nginx::Nginx;
 use crate::rerun::rerun;
 use crate::scratch::Scratch;
 use crate::socket::{serve_pieces, serve_silence};
-use crate::{get, get_tls, probe, spec};
+use crate::{both_ways, get, get_tls, probe, spec};
 
 const LOCATIONS: &str = r#"
     location = /health { return 200 "all is well\n"; }
@@ -255,9 +255,11 @@ async fn outcome(target: SocketAddr, http: HttpSpec) -> Result<(), Failure> {
 }
 
 async fn check(target: SocketAddr, http: HttpSpec, expected: &str) {
-    let words = match outcome(target, http.clone()).await {
-        Ok(()) => "ok".into(),
-        Err(failure) => failure.to_string(),
-    };
-    assert_eq!(words, expected, "{http:?}");
+    for check in both_ways(spec(target, CheckKind::Http(http))) {
+        let words = match probe(&check).await {
+            Ok(()) => "ok".into(),
+            Err(failure) => failure.to_string(),
+        };
+        assert_eq!(words, expected, "{check:?}");
+    }
 }

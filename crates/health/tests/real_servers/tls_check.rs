@@ -3,14 +3,20 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use health::{CheckKind, CheckSpec, Failure, Identity, Phase, Probe, TlsSpec};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::{Validity, authority, issue};
 use crate::nginx::Nginx;
 use crate::scratch::Scratch;
-use crate::socket::{black_hole, free_address, serve, serve_pieces, serve_silence};
+use crate::socket::{
+    black_hole, free_address, free_address_v6, listen, serve, serve_pieces, serve_silence,
+};
 use crate::{get, probe, spec, tls_policy};
 
 #[tokio::test]
@@ -31,8 +37,7 @@ async fn a_certificate_is_verified_with_the_checks_own_roots_over_ipv4_and_ipv6(
     let failure = outcome(server.address, unknown).await.unwrap_err();
     assert_eq!(failure.reason(), "tls", "{failure}");
 
-    let address = SocketAddr::new("::1".parse().unwrap(), free_address().port());
-    let server = SServer::start(&files, "server", address, &[]);
+    let server = SServer::start(&files, "server", free_address_v6(), &[]);
     let by_address = TlsSpec {
         sni: None,
         ..files.policy("")
@@ -210,7 +215,7 @@ async fn a_server_that_hangs_is_a_timeout_that_says_where() {
     let failure = hasty(hole).await;
     assert_eq!(
         failure.to_string(),
-        "no answer within 200ms (still connecting)"
+        "no answer within 400ms (still connecting)"
     );
     // The head of a record (a handshake of 1024 bytes), then its bytes one by one.
     let head = [0x16, 3, 3, 4, 0].into_iter().chain([2; 1000]);
@@ -247,6 +252,40 @@ pub(crate) fn assert_ends_soon(warning: Option<&str>) {
     );
 }
 
+#[tokio::test]
+async fn a_server_that_says_nothing_after_the_handshake_has_accepted_it() {
+    let files = Files::new();
+    issue(files.dir(), "server", "DNS:web.test", Validity::Now);
+    let acceptor = acceptor(&files);
+    for resets in [false, true] {
+        let (listener, address) = listen().await;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            if resets {
+                stream.get_ref().0.set_zero_linger().unwrap();
+            } else {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        });
+        check(address, files.policy("web.test"), "ok").await;
+    }
+}
+
+fn acceptor(files: &Files) -> TlsAcceptor {
+    let file = |name| std::fs::read(files.dir().join(name)).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&file("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&file("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
+}
+
 fn assert_refused(version: &str, outcome: Result<(), Failure>) {
     let failure = outcome.expect_err(version);
     assert_eq!(failure.reason(), "tls", "{version}: {failure}");
@@ -276,7 +315,7 @@ async fn warning(target: SocketAddr, tls: TlsSpec) -> Option<String> {
 
 async fn hasty(target: SocketAddr) -> Failure {
     let check = CheckSpec {
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_millis(400),
         ..spec(target, CheckKind::Tls(tls_policy(false, None)))
     };
     probe(&check).await.unwrap_err()

@@ -35,8 +35,14 @@ async fn a_real_server_is_asked_in_its_own_protocol() {
 async fn the_reply_must_begin_with_what_is_expected() {
     let (_task, address) = serve(Some(b"pong 1".as_slice())).await;
     assert_eq!(probe(&asking(address, "ping", Some("pong"))).await, Ok(()));
-    assert_eq!(probe(&asking(address, "ping", None)).await, Ok(()), "any reply");
-    let failure = probe(&asking(address, "ping", Some("ready"))).await.unwrap_err();
+    assert_eq!(
+        probe(&asking(address, "ping", None)).await,
+        Ok(()),
+        "any reply"
+    );
+    let failure = probe(&asking(address, "ping", Some("ready")))
+        .await
+        .unwrap_err();
     let words = r#"answers "pong 1", wanted "ready" at its beginning"#;
     assert_eq!(failure, Failure::Answer(words.to_owned()));
 }
@@ -45,8 +51,13 @@ async fn the_reply_must_begin_with_what_is_expected() {
 async fn an_empty_reply_is_one_and_an_expected_text_is_not_in_it() {
     let (_task, address) = serve(Some(b"".as_slice())).await;
     assert_eq!(probe(&asking(address, "ping", None)).await, Ok(()));
-    let failure = probe(&asking(address, "ping", Some("x"))).await.unwrap_err();
-    assert!(failure.to_string().contains("an empty datagram"), "{failure}");
+    let failure = probe(&asking(address, "ping", Some("x")))
+        .await
+        .unwrap_err();
+    assert!(
+        failure.to_string().contains("an empty datagram"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
@@ -67,7 +78,11 @@ async fn where_nobody_listens_the_failure_comes_at_once_whatever_is_expected() {
         let begin = Instant::now();
         let outcome = probe(&asking(free_address(), send, expect)).await;
         assert_eq!(outcome, Err(Failure::Refused));
-        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 }
 
@@ -82,7 +97,9 @@ async fn silence_passes_only_where_nothing_is_asked() {
     assert_eq!(probe(&hasty(asking(address, "", None))).await, Ok(()));
     assert!(begin.elapsed() >= Duration::from_millis(200));
     for (send, expect) in [("ping", None), ("", Some("pong"))] {
-        let failure = probe(&hasty(asking(address, send, expect))).await.unwrap_err();
+        let failure = probe(&hasty(asking(address, send, expect)))
+            .await
+            .unwrap_err();
         let words = "no answer within 200ms (asked, and nothing came)";
         assert_eq!(failure.to_string(), words);
     }

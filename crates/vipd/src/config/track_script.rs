@@ -17,9 +17,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new() -> Reader {
-        Reader {
-            names: Seen::new(),
-        }
+        Reader { names: Seen::new() }
     }
 
     pub(super) fn read(&mut self, mut s: Section<'_>) -> Option<TrackScript> {

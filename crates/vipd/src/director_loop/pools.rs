@@ -312,10 +312,13 @@ impl Director {
                 let words = format!("weight {weight} instead of {configured}{but}{sorry}");
                 (Kind::RealServerWeight, words)
             }
-            Change::Reset => (
-                Kind::RealServerWeight,
-                format!("weight {configured}, that of the configuration{sorry}"),
-            ),
+            Change::Reset => {
+                let words = match desired::asked_weight(real, &self.health) {
+                    Some(asked) => format!("weight {asked}, which it asks for itself{sorry}"),
+                    None => format!("weight {configured}, that of the configuration{sorry}"),
+                };
+                (Kind::RealServerWeight, words)
+            }
         }
     }
 

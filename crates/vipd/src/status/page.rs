@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use self::layout::{cut, table};
 use super::{
-    AskedStatus, CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus, VirtualServerStatus,
-    VrrpStatus, difference,
+    AskedStatus, CheckStatus, RealServerStatus, ReloadStatus, Status, SyncStatus,
+    VirtualServerStatus, VrrpStatus, difference,
 };
 
 pub use self::layout::Look;

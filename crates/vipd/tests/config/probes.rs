@@ -29,7 +29,10 @@ fn each_key_of_a_check_ends_in_its_value() {
             record,
             ..root.clone()
         };
-        check(&format!("type = 'dns', record = '{}'", record.key()), dns(asked));
+        check(
+            &format!("type = 'dns', record = '{}'", record.key()),
+            dns(asked),
+        );
     }
 
     let udp = |send: &[u8], expect: Option<&[Option<u8>]>| {
@@ -58,7 +61,10 @@ fn each_key_of_a_check_ends_in_its_value() {
         };
         (CheckKind::Script(program), 80)
     };
-    check("type = 'script', command = ['/usr/bin/true', 'a b']", script("nobody"));
+    check(
+        "type = 'script', command = ['/usr/bin/true', 'a b']",
+        script("nobody"),
+    );
     check(
         "type = 'script', command = ['/usr/bin/true', 'a b'], user = 'root'",
         script("root"),
@@ -69,7 +75,10 @@ fn each_key_of_a_check_ends_in_its_value() {
         (CheckKind::Agent(AgentSpec { send }), 9999)
     };
     check("type = 'agent', port = 9999", agent(""));
-    check(r#"type = "agent", port = 9999, send = "web\n""#, agent("web\n"));
+    check(
+        r#"type = "agent", port = 9999, send = "web\n""#,
+        agent("web\n"),
+    );
 }
 
 #[test]
@@ -82,7 +91,10 @@ fn pings_and_scripts_need_no_port() {
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     let checks = &config.virtual_servers[0].real_servers[0].checks;
     let words: Vec<String> = checks.iter().map(ToString::to_string).collect();
-    assert_eq!(words, ["ping 10.0.0.21", "script /usr/bin/true for 10.0.0.21"]);
+    assert_eq!(
+        words,
+        ["ping 10.0.0.21", "script /usr/bin/true for 10.0.0.21"]
+    );
 }
 
 /// The kind and the port of the check of a real server 10.0.0.21:80 that has these keys.

@@ -1,8 +1,8 @@
 //! What good files become: every key ends in its value, and what is not written in its default.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use health::{CheckKind, Identity, TlsSpec};
 
 use super::super::section::Section;
-use super::super::text;
+use super::super::text::{self, Complaint};
 use super::Type;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -71,8 +71,8 @@ fn policy(s: &mut Section<'_>) -> Option<TlsSpec> {
 
 /// `certificate` and `key`: both or neither.
 fn identity(s: &mut Section<'_>) -> Option<Option<Identity>> {
-    let mut file = |key| s.maybe(key, |v| v.parse(text::path));
-    let (certificate, key): (Option<Option<PathBuf>>, _) = (file("certificate"), file("key"));
+    let certificate = s.maybe("certificate", |v| v.parse(text::path));
+    let key = s.maybe("key", |v| v.parse(key_path));
     match (certificate?, key?) {
         (None, None) => Some(None),
         (Some(certificate), Some(key)) => Some(Some(Identity { certificate, key })),
@@ -88,4 +88,12 @@ fn identity(s: &mut Section<'_>) -> Option<Option<Identity>> {
             None
         }
     }
+}
+
+/// Where a key is. Who pastes the key itself does not find it in the log.
+fn key_path(written: &str) -> Result<PathBuf, Complaint> {
+    text::path(written).map_err(|complaint| Complaint {
+        message: "is not an absolute path".to_owned(),
+        ..complaint
+    })
 }

@@ -52,10 +52,7 @@ fn text_or_hex<'a, B: From<u8>>(
     let both = s.has(text_key) && s.has(hex_key);
     let hex = s.maybe(hex_key, |v| {
         if both {
-            v.report(
-                format!("`{text_key}` is there too"),
-                "write one of the two",
-            );
+            v.report(format!("`{text_key}` is there too"), "write one of the two");
             return None;
         }
         hex(v)

@@ -40,7 +40,11 @@ fn of_several_asked_weights_the_smallest_counts_and_checks_that_ask_for_none_do_
         (2, None, Some(40)),
     ] {
         health.insert(check(timeout), Found { health: Up, weight });
-        assert_eq!(asked_weight(real, &health), smallest, "{timeout} {weight:?}");
+        assert_eq!(
+            asked_weight(real, &health),
+            smallest,
+            "{timeout} {weight:?}"
+        );
     }
 }
 
@@ -71,7 +75,8 @@ fn slow_start_goes_up_to_the_weight_that_is_asked_for() {
         server.slow_start = Duration::from_secs(10);
         server.real_servers[1].destination.weight = 100;
     });
-    pool.asks(2, Some(Percent(50))).is(&[(1, 1), (2, 50), (3, 1)]);
+    pool.asks(2, Some(Percent(50)))
+        .is(&[(1, 1), (2, 50), (3, 1)]);
     pool.found(2, Down).found(2, Up).asks(2, Some(Percent(50)));
     assert!(pool.weight(2) < 25, "{}", pool.weight(2));
     pool.after(Duration::from_secs(5));
