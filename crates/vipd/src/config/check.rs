@@ -148,13 +148,10 @@ impl<'a> Template<'a> {
         let read = (kind.read)(&mut s);
         of_other_types(&mut s, kind);
         s.finish();
-        if through == Some(true) && matches!(read, Some(CheckKind::Ping | CheckKind::Script(_) | CheckKind::Agent(_))) {
-            let name = kind.name;
-            written.report(
-                format!("a check of type {name:?} cannot go through the virtual address"),
-                "write via = \"direct\", or a check of the service itself, such as type = \"tcp\"",
-            );
-            return None;
+        if through == Some(true)
+            && let Some(kind) = &read
+        {
+            can_go_through(kind, written)?;
         }
         if matches!(read, Some(CheckKind::None)) {
             return Some(None);
@@ -301,6 +298,37 @@ impl<'a> Template<'a> {
             fall: self.fall,
             start: self.start,
         }
+    }
+}
+
+/// Whether a check can go through the virtual address, and would find anything there.
+fn can_go_through(kind: &CheckKind, written: &Value<'_>) -> Option<()> {
+    match kind {
+        CheckKind::Ping | CheckKind::Script(_) | CheckKind::Agent(_) => {
+            written.report(
+                format!(
+                    "a check of type {:?} cannot go through the virtual address",
+                    kind.name()
+                ),
+                "write via = \"direct\", or a check of the service itself, such as type = \"tcp\"",
+            );
+            None
+        }
+        CheckKind::Udp(udp) if udp.send.is_empty() && udp.expect.is_none() => {
+            written.report(
+                "silence would pass, also that of a real server without the virtual address",
+                "add `send = \"...\"`, to which the real server replies",
+            );
+            None
+        }
+        CheckKind::None
+        | CheckKind::Tcp
+        | CheckKind::Http(_)
+        | CheckKind::Tls(_)
+        | CheckKind::Smtp(_)
+        | CheckKind::Grpc(_)
+        | CheckKind::Dns(_)
+        | CheckKind::Udp(_) => Some(()),
     }
 }
 
