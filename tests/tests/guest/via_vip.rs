@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lab::director::Director;
 use lab::nginx::Nginx;
-use lab::{Host, Lab, wait_until};
+use lab::{Host, Lab, wait_for, wait_until};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
@@ -11,7 +11,7 @@ use super::PATIENCE;
 /// The virtual servers, by the way to their real server.
 const SERVERS: [&str; 5] = ["dr", "tun", "nat", "dr6", "tun6"];
 /// Each has this check, and the same with `via = "vip"` after it.
-const CHECK: &str = "type = \"tcp\", interval = \"1s\", timeout = \"4s\", fall = 1";
+const CHECK: &str = "type = \"tcp\", interval = \"1s\", timeout = \"3s\", fall = 1";
 
 #[test]
 fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -> Result<()> {
@@ -40,19 +40,17 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
     let _nginx = Nginx::start(&real)?;
     let master = Director::start(&lb1, &config(150))?;
     let backup = Director::start(&lb2, &config(100))?;
-    master.wait_for_state("master")?;
-    backup.wait_for_state("backup")?;
-    for director in [&master, &backup] {
-        for server in SERVERS {
-            is(director, server, "direct", "up")?;
-            is(director, server, "vip", "down")?;
-        }
+    for (director, role) in [(&master, "master"), (&backup, "backup")] {
+        let status = all_are(director, role, ["up", "down"])?;
+        let real = &status["virtual_servers"][0]["real_servers"][0];
+        ensure!(real["state"] == json!("down"), "{real}");
         let events = director.events()?;
         let passed = |event: &&String| event.contains("real_server.up") && event.contains("through");
         let early = events.iter().find(passed);
         ensure!(early.is_none(), "went another way: {early:?}");
     }
-    not_ready(&master)?;
+    // Its exit code is 1.
+    master.refused(&["check", "dr"])?;
 
     real.sh(
         "ip addr add 10.77.0.10/32 dev lo
@@ -61,12 +59,10 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
          ip link set ip6tnl1 up",
     )?;
     real.drop_nothing()?;
-    for director in [&master, &backup] {
-        for server in SERVERS {
-            is(director, server, "vip", "up")?;
-        }
-    }
-    hidden_but_not_from_ipvsadm(&lb1, &master)?;
+    all_are(&backup, "backup", ["up", "up"])?;
+    let status = all_are(&master, "master", ["up", "up"])?;
+    hidden_but_not_from_ipvsadm(&lb1, &status)?;
+    the_way_is_told(&master)?;
 
     // Whoever takes them away finds them back, and nothing is left in the end.
     let table = sorted(&lb1)?;
@@ -82,41 +78,39 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
     Ok(())
 }
 
-/// Waits for the state of the check of a virtual server that goes that way.
-fn is(director: &Director, server: &str, via: &str, state: &str) -> Result<()> {
-    let index = SERVERS.iter().position(|name| *name == server);
-    let index = index.with_context(|| server.to_owned())?;
-    let check = usize::from(via == "vip");
-    let pointer = format!("/virtual_servers/{index}/real_servers/0/checks/{check}/state");
-    let waited = director.wait_for_status(&pointer, &json!(state));
-    waited.map(|_| ()).with_context(|| format!("{server} via {via}"))
+/// Waits until a director has that role, and in its eyes all direct checks and all checks via the VIP
+/// have these states. Returns the status that says so.
+fn all_are(director: &Director, role: &str, wanted: [&str; 2]) -> Result<Value> {
+    let wanted = wanted.map(|state| json!(state));
+    let mut last = Value::Null;
+    let found = wait_for(PATIENCE, &format!("{role} with {wanted:?}"), || {
+        last = director.status()?;
+        let all = (0..SERVERS.len()).all(|index| {
+            let checks = &last["virtual_servers"][index]["real_servers"][0]["checks"];
+            [0, 1].map(|check| checks[check]["state"].clone()) == wanted
+        });
+        let there = all && last["vrrp"][0]["state"] == json!(role);
+        Ok(there.then(|| last.clone()))
+    });
+    found.with_context(|| format!("{:#}\n{}", last["virtual_servers"], director.log()))
 }
 
-fn not_ready(director: &Director) -> Result<()> {
-    let words = director.refused(&["check", "dr", "10.77.0.21", "--json"]);
-    ensure!(words.is_ok(), "its exit code is not 1: {words:?}");
-    let status = director.status()?;
-    let real = &status["virtual_servers"][0]["real_servers"][0];
-    ensure!(real["state"] == json!("down"), "{real}");
-    Ok(())
-}
-
-fn hidden_but_not_from_ipvsadm(host: &Host, director: &Director) -> Result<()> {
-    let status = director.status()?;
+fn hidden_but_not_from_ipvsadm(host: &Host, status: &Value) -> Result<()> {
     let names = status["virtual_servers"].as_array().context("no list")?;
     let names: Vec<&Value> = names.iter().map(|server| &server["name"]).collect();
     ensure!(names == SERVERS, "{names:?}");
     let marked = sorted(host)?;
     let marked = marked.iter().filter(|line| line.starts_with("-A -f "));
     ensure!(marked.count() == SERVERS.len(), "{:?}", sorted(host)?);
-    // The way is the same one for both, and told.
+    Ok(())
+}
+
+fn the_way_is_told(director: &Director) -> Result<()> {
     let checked: Value = serde_json::from_str(&director.vipctl(&["check", "tun", "--json"])?)?;
     let check = &checked["real_servers"][0]["checks"][1];
     ensure!(check["via"] == json!("vip"), "{check}");
     ensure!(check["source"] == json!("10.77.0.11"), "{check}");
     ensure!(check["steps"][0]["name"] == json!("connect"), "{check}");
-    let page = director.vipctl(&["check", "dr"])?;
-    ensure!(page.contains("through 10.77.0.21: passed after "), "{page}");
     Ok(())
 }
 

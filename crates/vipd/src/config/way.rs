@@ -117,7 +117,7 @@ mod tests {
     }
 
     /// Marks outlive the version of vipd that chose them.
-    const FIRST: u32 = 0x7670_0000;
+    const FIRST: u32 = 0x767f_115d;
 
     #[test]
     fn real_servers_get_the_addresses_of_their_family_and_tunnels_the_others() {

@@ -142,10 +142,15 @@ pub fn start(
             worker.pass(&now);
             let changed = tokio::time::timeout(LOOK, wanted.changed()).await;
             if matches!(changed, Ok(Err(_))) {
-                let keep = wanted.borrow().keep;
-                if !keep {
-                    worker.pass(&Wanted::default());
-                }
+                // Services that stay need their settings; nobody checks any more.
+                let last = match wanted.borrow().as_ref() {
+                    kept @ Wanted { keep: true, .. } => Wanted {
+                        answering: BTreeSet::new(),
+                        ..kept.clone()
+                    },
+                    Wanted { keep: false, .. } => Wanted::default(),
+                };
+                worker.pass(&last);
                 return;
             }
         }

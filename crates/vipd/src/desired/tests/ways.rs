@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::desired::testbed::destination;
 
 const MARK: u32 = 0x7670_0007;
 
