@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use health::{CheckSpec, Health, Weight};
 use ipvs::{
-    Destination, Family, Forwarding, Pool, Scheduler, SchedulerName, Service, ServiceFlags, ServiceKey, Table,
+    Destination, Family, Forwarding, Pool, Scheduler, SchedulerName, Service, ServiceFlags,
+    ServiceKey, Table,
 };
 
 use crate::config::{Active, Config, RealServer, VirtualServer};

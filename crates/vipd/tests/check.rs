@@ -67,17 +67,28 @@ fn a_refused_and_a_hanging_port_fail_at_their_step_beside_each_other() {
     let silent = (silent.local_addr().unwrap(), silent);
     let daemon = Daemon::start(vec![
         vec![http(refused()), http(silent.0)],
-        vec![http(silent.0), http(silent.0), http(silent.0), http(silent.0)],
+        vec![
+            http(silent.0),
+            http(silent.0),
+            http(silent.0),
+            http(silent.0),
+        ],
         vec![],
     ]);
     let started = Instant::now();
     let (code, page, _) = said(&daemon.vipctl(&["check", "http"]));
-    assert!(started.elapsed() < 4 * TIMEOUT, "one after the other: {page}");
+    assert!(
+        started.elapsed() < 4 * TIMEOUT,
+        "one after the other: {page}"
+    );
     assert_eq!(code, Some(1), "{page}");
     assert!(page.contains("FAILED after "), "{page}");
     assert!(page.contains("    connection refused\n"), "{page}");
     assert!(page.contains("no answer within 700ms"), "{page}");
-    assert!(page.contains("  no check: it always counts as healthy\n"), "{page}");
+    assert!(
+        page.contains("  no check: it always counts as healthy\n"),
+        "{page}"
+    );
     let (_, text, _) = said(&daemon.vipctl(&["check", "http", "--json"]));
     let checked: Value = serde_json::from_str(&text).unwrap();
     let servers = checked["real_servers"].as_array().unwrap();
@@ -156,7 +167,10 @@ fn every_type_of_check_runs_and_says_what_became_of_it() {
         assert_eq!(check["type"], kind.name(), "{check:#}");
         assert_eq!(check["outcome"], "passed", "{check:#}");
     }
-    assert_eq!(servers[1]["checks"][1]["asks_for"], json!({ "absolute": 5 }));
+    assert_eq!(
+        servers[1]["checks"][1]["asks_for"],
+        json!({ "absolute": 5 })
+    );
     let (code, page, _) = said(&daemon.vipctl(&["check", "http", "10.77.0.22"]));
     assert_eq!(code, Some(0), "{page}");
     assert!(page.contains("    asks for weight 5\n"), "{page}");
@@ -183,7 +197,10 @@ fn the_way_of_a_check_is_told_and_one_without_its_way_is_not_run() {
     assert_eq!(check["via"], "vip");
     assert_eq!(check["source"], "127.0.0.1");
     assert_eq!(check["fwmark"], 0x7670_0001);
-    assert_eq!(check["outcome"], "the target was not probed: there is no way");
+    assert_eq!(
+        check["outcome"],
+        "the target was not probed: there is no way"
+    );
     assert_eq!(check["steps"], json!([]));
     let (_, page, _) = said(&daemon.vipctl(&["check", "http"]));
     let words = "    from 127.0.0.1, firewall mark 1987051521\n";
@@ -194,8 +211,14 @@ fn the_way_of_a_check_is_told_and_one_without_its_way_is_not_run() {
 fn what_is_not_there_is_exit_code_2_and_nothing_else_is() {
     let daemon = Daemon::start(vec![vec![]]);
     for (words, complaint) in [
-        (&["check", "htpt"][..], "there is no virtual server htpt; known: http"),
-        (&["check", "http", "10.9.9.9"], "http has no real server 10.9.9.9; known: 10.77.0.21"),
+        (
+            &["check", "htpt"][..],
+            "there is no virtual server htpt; known: http",
+        ),
+        (
+            &["check", "http", "10.9.9.9"],
+            "http has no real server 10.9.9.9; known: 10.77.0.21",
+        ),
         (&["check"], "VIRTUAL_SERVER"),
     ] {
         let (code, _, error) = said(&daemon.vipctl(words));
@@ -246,12 +269,18 @@ fn http(target: SocketAddr) -> CheckSpec {
 
 /// A port of this machine where nobody listens.
 fn refused() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 fn steps(check: &Value) -> Vec<&str> {
     let steps = check["steps"].as_array().unwrap();
-    steps.iter().map(|step| step["name"].as_str().unwrap()).collect()
+    steps
+        .iter()
+        .map(|step| step["name"].as_str().unwrap())
+        .collect()
 }
 
 /// A control socket, and real servers 10.77.0.21, .22 and so on with these checks.
@@ -296,7 +325,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(10));
+        self.runtime
+            .take()
+            .unwrap()
+            .shutdown_timeout(Duration::from_secs(10));
         let _ = fs::remove_file(&self.socket);
     }
 }
@@ -327,16 +359,19 @@ async fn direct(
                 reply,
             } => {
                 assert_eq!(virtual_server, "http");
-                let targets = checks.iter().enumerate().map(|(number, checks)| CheckTarget {
-                    real_server: address(number),
-                    checks: checks
-                        .iter()
-                        .map(|spec| PlannedCheck {
-                            spec: spec.clone(),
-                            hindered: hindered.clone(),
-                        })
-                        .collect(),
-                });
+                let targets = checks
+                    .iter()
+                    .enumerate()
+                    .map(|(number, checks)| CheckTarget {
+                        real_server: address(number),
+                        checks: checks
+                            .iter()
+                            .map(|spec| PlannedCheck {
+                                spec: spec.clone(),
+                                hindered: hindered.clone(),
+                            })
+                            .collect(),
+                    });
                 let _ = reply.send(targets.collect());
             }
             other => panic!("{other:?} was not expected"),
@@ -346,7 +381,12 @@ async fn direct(
 
 fn vipctl(socket: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vipctl"));
-    command.arg("--socket").arg(socket).args(words).output().unwrap()
+    command
+        .arg("--socket")
+        .arg(socket)
+        .args(words)
+        .output()
+        .unwrap()
 }
 
 fn said(output: &Output) -> (Option<i32>, String, String) {

@@ -45,19 +45,18 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
         let real = &status["virtual_servers"][0]["real_servers"][0];
         ensure!(real["state"] == json!("down"), "{real}");
         let events = director.events()?;
-        let passed = |event: &&String| event.contains("real_server.up") && event.contains("through");
+        let passed =
+            |event: &&String| event.contains("real_server.up") && event.contains("through");
         let early = events.iter().find(passed);
         ensure!(early.is_none(), "went another way: {early:?}");
     }
     // Its exit code is 1.
     master.refused(&["check", "dr"])?;
 
-    real.sh(
-        "ip addr add 10.77.0.10/32 dev lo
+    real.sh("ip addr add 10.77.0.10/32 dev lo
          ip addr add fd77:1::10/128 dev lo nodad
          ip link set ipip1 up
-         ip link set ip6tnl1 up",
-    )?;
+         ip link set ip6tnl1 up")?;
     real.drop_nothing()?;
     all_are(&backup, "backup", ["up", "up"])?;
     let status = all_are(&master, "master", ["up", "up"])?;
@@ -138,7 +137,13 @@ fn config(priority: u8) -> String {
         head,
         server("dr", "10.77.0.10:80", "dr", "10.77.0.21", ""),
         server("tun", "10.77.0.41:80", "tun", "10.77.0.21", ""),
-        server("nat", "10.77.0.42:80", "nat", "10.77.0.21:8080", ", port = 80"),
+        server(
+            "nat",
+            "10.77.0.42:80",
+            "nat",
+            "10.77.0.21:8080",
+            ", port = 80",
+        ),
         server("dr6", "[fd77:1::10]:80", "dr", "fd77::21", ""),
         server("tun6", "[fd77:1::41]:80", "tun", "fd77::21", ""),
     ]

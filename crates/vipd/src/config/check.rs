@@ -21,8 +21,8 @@ use ipvs::{DestinationKey, Family, Forwarding};
 
 use super::section::Section;
 use super::text;
-use super::way::{self, Targets, Ways};
 use super::value::Value;
+use super::way::{self, Targets, Ways};
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -129,7 +129,9 @@ impl<'a> Template<'a> {
         });
         let address = s.maybe("address", |v| v.parse(text::host_address));
         let port = s.maybe("port", |v| v.integer(1..=u16::MAX));
-        let through = s.or("via", false, |v| v.choice(&[("direct", false), ("vip", true)], &[]));
+        let through = s.or("via", false, |v| {
+            v.choice(&[("direct", false), ("vip", true)], &[])
+        });
         if through == Some(true) {
             s.pointless(
                 &["address"],
@@ -252,7 +254,10 @@ impl<'a> Template<'a> {
         let (own, wanted) = (Family::of(real.0.ip()), Family::of(target.ip()));
         if own != wanted && self.route.source.is_none() {
             self.written.report(
-                format!("no own address is known for {}: {real} is of another family", target.ip()),
+                format!(
+                    "no own address is known for {}: {real} is of another family",
+                    target.ip()
+                ),
                 "add `source = \"...\"`, an address of this host that is not virtual",
             );
             return None;

@@ -105,8 +105,12 @@ mod tests {
     #[test]
     fn each_way_has_a_mark_of_its_own_and_always_the_same() {
         let mut ways = Ways::default();
-        let marks: Vec<_> = (1..=5000).map(|port| ways.mark(way(port)).unwrap()).collect();
-        let again: Vec<_> = (1..=5000).map(|port| ways.mark(way(port)).unwrap()).collect();
+        let marks: Vec<_> = (1..=5000)
+            .map(|port| ways.mark(way(port)).unwrap())
+            .collect();
+        let again: Vec<_> = (1..=5000)
+            .map(|port| ways.mark(way(port)).unwrap())
+            .collect();
         assert_eq!(marks, again);
         let different: std::collections::BTreeSet<_> = marks.iter().collect();
         assert_eq!(different.len(), marks.len());

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use ipvs::{Change, Client, Dump, Refused, ServiceKey, Table};
 
 use super::backoff::Backoff;
-use crate::config::is_way;
 use super::settings::{Pass, Settings};
 use super::{Report, Request, Wanted, last_server};
+use crate::config::is_way;
 
 /// A dump younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);

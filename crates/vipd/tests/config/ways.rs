@@ -29,7 +29,12 @@ fn a_check_goes_to_each_address_of_the_real_servers_family_with_a_mark_of_the_wa
     let all = |texts: &[&str]| -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     };
-    let v4 = all(&["192.0.2.1:80", "192.0.2.2:80", "192.0.2.1:80", "192.0.2.2:80"]);
+    let v4 = all(&[
+        "192.0.2.1:80",
+        "192.0.2.2:80",
+        "192.0.2.1:80",
+        "192.0.2.2:80",
+    ]);
     assert_eq!(targets[0], v4);
     assert_eq!(targets[1], all(&["[2001:db8::1]:80", "[2001:db8::1]:80"]));
     assert_eq!(targets[2], v4);
@@ -73,7 +78,10 @@ fn a_mark_that_vipd_sets_has_the_address_and_first_port_of_each_rule() {
          mark = [{ address = '192.0.2.1', ports = ['443-500', 80] }, { address = '192.0.2.2' }]\n\
          [[virtual_server.real_server]]\naddress = '10.0.0.21'",
     );
-    let targets: Vec<String> = checks[0].iter().map(|check| check.target.to_string()).collect();
+    let targets: Vec<String> = checks[0]
+        .iter()
+        .map(|check| check.target.to_string())
+        .collect();
     assert_eq!(targets, ["192.0.2.1:443", "192.0.2.2:1"]);
 }
 

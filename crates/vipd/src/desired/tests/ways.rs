@@ -43,7 +43,13 @@ fn each_real_server_has_a_service_alone_with_weight_1_whatever_becomes_of_it() {
             server.real_servers[2].checks = vec![spec(3)];
         });
         let (health, overrides) = (HealthTable::new(), Overrides::default());
-        let states = pools(&config, &health, &overrides, &PoolStates::new(), Instant::now());
+        let states = pools(
+            &config,
+            &health,
+            &overrides,
+            &PoolStates::new(),
+            Instant::now(),
+        );
         let backup: Roles = [("web".to_owned(), false)].into();
         let table = desired(&config, &backup, &states);
         let keys: Vec<ServiceKey> = table.keys().copied().collect();
