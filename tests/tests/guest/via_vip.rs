@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use lab::director::Director;
 use lab::nginx::Nginx;
 use lab::{Host, Lab, wait_for, wait_until};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::PATIENCE;
 
@@ -42,8 +42,8 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
     let backup = Director::start(&lb2, &config(100))?;
     for (director, role) in [(&master, "master"), (&backup, "backup")] {
         let status = all_are(director, role, ["up", "down"])?;
-        let real = &status["virtual_servers"][0]["real_servers"][0];
-        ensure!(real["state"] == json!("down"), "{real}");
+        let state = at(&status, "/virtual_servers/0/real_servers/0/state");
+        ensure!(state == "down", "one failing check of two: {state}");
         let events = director.events()?;
         let passed =
             |event: &&String| event.contains("real_server.up") && event.contains("through");
@@ -80,23 +80,33 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
 /// Waits until a director has that role, and in its eyes all direct checks and all checks via the VIP
 /// have these states. Returns the status that says so.
 fn all_are(director: &Director, role: &str, wanted: [&str; 2]) -> Result<Value> {
-    let wanted = wanted.map(|state| json!(state));
     let mut last = Value::Null;
     let found = wait_for(PATIENCE, &format!("{role} with {wanted:?}"), || {
         last = director.status()?;
-        let all = (0..SERVERS.len()).all(|index| {
-            let checks = &last["virtual_servers"][index]["real_servers"][0]["checks"];
-            [0, 1].map(|check| checks[check]["state"].clone()) == wanted
+        let is = |pointer: &str, value| at(&last, pointer) == value;
+        let all = (0..SERVERS.len()).all(|server| {
+            let checks = format!("/virtual_servers/{server}/real_servers/0/checks");
+            let states = (0..).zip(wanted);
+            let mut states =
+                states.map(|(check, state)| is(&format!("{checks}/{check}/state"), state));
+            states.all(|as_wanted| as_wanted)
         });
-        let there = all && last["vrrp"][0]["state"] == json!(role);
+        let there = all && is("/vrrp/0/state", role);
         Ok(there.then(|| last.clone()))
     });
-    found.with_context(|| format!("{:#}\n{}", last["virtual_servers"], director.log()))
+    found.with_context(|| format!("{last:#}\n{}", director.log()))
+}
+
+/// A text in JSON; empty where there is none.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    let found = value.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_default()
 }
 
 fn hidden_but_not_from_ipvsadm(host: &Host, status: &Value) -> Result<()> {
-    let names = status["virtual_servers"].as_array().context("no list")?;
-    let names: Vec<&Value> = names.iter().map(|server| &server["name"]).collect();
+    let servers = status.pointer("/virtual_servers").and_then(Value::as_array);
+    let servers = servers.context("no list")?.iter();
+    let names: Vec<&str> = servers.map(|server| at(server, "/name")).collect();
     ensure!(names == SERVERS, "{names:?}");
     let marked = sorted(host)?;
     let marked = marked.iter().filter(|line| line.starts_with("-A -f "));
@@ -106,10 +116,15 @@ fn hidden_but_not_from_ipvsadm(host: &Host, status: &Value) -> Result<()> {
 
 fn the_way_is_told(director: &Director) -> Result<()> {
     let checked: Value = serde_json::from_str(&director.vipctl(&["check", "tun", "--json"])?)?;
-    let check = &checked["real_servers"][0]["checks"][1];
-    ensure!(check["via"] == json!("vip"), "{check}");
-    ensure!(check["source"] == json!("10.77.0.11"), "{check}");
-    ensure!(check["steps"][0]["name"] == json!("connect"), "{check}");
+    let check = "/real_servers/0/checks/1";
+    for (key, value) in [
+        ("via", "vip"),
+        ("source", "10.77.0.11"),
+        ("steps/0/name", "connect"),
+    ] {
+        let found = at(&checked, &format!("{check}/{key}"));
+        ensure!(found == value, "{key} is {found:?}: {checked:#}");
+    }
     Ok(())
 }
 
