@@ -2,18 +2,23 @@
 //! check of the same target is one check.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::damping::Flap;
+use crate::failure::Failure;
 use crate::pattern::Pattern;
 use crate::probe::{AgentSpec, DnsSpec, UdpSpec};
 use crate::program::Program;
 
 /// The most that [`CheckKind::descriptors`] says.
 pub(crate) const DESCRIPTORS_MAX: u32 = 6;
+
+/// A route is looked up for some port; nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// One check of one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +58,47 @@ pub struct Route {
     pub interface: Option<String>,
     /// The firewall mark they carry (`SO_MARK`, needs `CAP_NET_ADMIN`).
     pub mark: Option<NonZeroU32>,
+    /// The real server to which the mark leads them, whatever their target (type `ping`, `script` and
+    /// `agent`: never). Without a `source` they come from this machine's address on the way there: the
+    /// target may be an address of this machine, too, and would be its own client.
+    pub through: Option<IpAddr>,
+}
+
+impl Route {
+    /// The address that packets to `target` are bound to; `None`: the kernel chooses one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Local`] where this machine has no address of its own on the way.
+    pub fn source_for(&self, target: SocketAddr) -> Result<Option<IpAddr>, Failure> {
+        let Some(through) = self.through.filter(|_| self.source.is_none()) else {
+            return Ok(self.source);
+        };
+        match address_toward(through).map_err(|error| Failure::from(&error))? {
+            source if source == target.ip() || source.is_ipv4() != target.is_ipv4() => {
+                Err(Failure::Local(format!(
+                    "the only address of this machine on the way to {through} is {source}: write \
+                     another one as `source`"
+                )))
+            }
+            source => Ok(Some(source)),
+        }
+    }
+}
+
+/// The address from which this machine's packets to `target` come; sends none.
+///
+/// # Errors
+///
+/// There is no route.
+pub fn address_toward(target: IpAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match target {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.connect(SocketAddr::new(target, DISCARD))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// The state of a target before it was ever probed.
@@ -213,6 +259,16 @@ impl CheckKind {
 impl fmt::Display for CheckSpec {
     /// As an operator says it: `tcp 10.0.0.21:80`, `http GET /health at 10.0.0.21:80`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_target(f)?;
+        match self.route.through {
+            Some(real) => write!(f, " through {real}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CheckSpec {
+    fn fmt_target(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             CheckKind::None => write!(f, "no check of {}", self.target),
             CheckKind::Tcp => write!(f, "tcp {}", self.target),

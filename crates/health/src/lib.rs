@@ -18,7 +18,7 @@ mod verdict;
 
 pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
-    TlsSpec,
+    TlsSpec, address_toward,
 };
 pub use damping::Flap;
 pub use failure::{BodyWanted, Failure, Phase};

@@ -37,6 +37,7 @@ mod virtual_address;
 mod virtual_route;
 mod virtual_router;
 mod virtual_server;
+mod way;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,6 +54,7 @@ use crate::net::links::Link;
 
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
+pub use way::{MARK_BITS, MARK_MASK, MARKS, is_way};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

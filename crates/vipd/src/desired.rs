@@ -14,10 +14,14 @@ pub(crate) mod testbed;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::time::Instant;
 
 use health::{CheckSpec, Health, Weight};
-use ipvs::{Pool, ServiceKey, Table};
+use ipvs::{
+    Destination, Family, Forwarding, Pool, Scheduler, SchedulerName, Service, ServiceFlags,
+    ServiceKey, Table,
+};
 
 use crate::config::{Active, Config, RealServer, Require, VirtualServer, When};
 use crate::overrides::Overrides;
@@ -86,12 +90,51 @@ pub fn desired(config: &Config, roles: &Roles, pools: &PoolStates) -> Table {
         let services: Vec<_> = server.keys.iter().map(|key| (*key, pool(key))).collect();
         services
     };
-    config
-        .virtual_servers
-        .iter()
-        .filter(in_force)
-        .flat_map(pool)
-        .collect()
+    let servers = || config.virtual_servers.iter();
+    let services = servers().filter(in_force).flat_map(pool);
+    // Checks go on whoever is master.
+    services.chain(servers().flat_map(ways)).collect()
+}
+
+/// The services through which the checks of a virtual server reach its real servers one by one,
+/// whatever these weigh. UDP leaves no connections behind, which would last for minutes each; with NAT
+/// an answer needs one.
+pub fn ways(server: &VirtualServer) -> impl Iterator<Item = (ServiceKey, Pool)> + '_ {
+    let real_servers = server.real_servers.iter();
+    let checks = real_servers.flat_map(|real| real.checks.iter().map(move |check| (real, check)));
+    checks.filter_map(|(real, check)| {
+        let forwarding = real.destination.forwarding;
+        let destination = Destination {
+            forwarding,
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
+        let service = Service {
+            scheduler: SchedulerName::Known(Scheduler::Rr),
+            flags: ServiceFlags {
+                one_packet: forwarding != Forwarding::Nat,
+                ..ServiceFlags::default()
+            },
+            persistence: None,
+        };
+        let destinations = iter::once((real.key, destination)).collect();
+        let pool = Pool {
+            service,
+            destinations,
+        };
+        Some((way_of(check)?, pool))
+    })
+}
+
+/// The service through which a check goes, if it goes through one.
+#[must_use]
+pub fn way_of(check: &CheckSpec) -> Option<ServiceKey> {
+    check.route.through?;
+    Some(ServiceKey::FirewallMark {
+        family: Family::of(check.target.ip()),
+        mark: check.route.mark?.get(),
+    })
 }
 
 /// When time alone changes a pool next.

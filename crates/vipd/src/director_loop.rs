@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, RealServer, VirtualServer};
+use crate::config::{Config, RealServer, VirtualServer, is_way};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Roles};
 use crate::events::{Events, Kind};
@@ -44,6 +44,7 @@ use crate::track::{self, Tracker};
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
 use self::checks::{Alarms, CheckDetail};
+pub use self::checks::{CheckTarget, PlannedCheck};
 use self::pools::Pools;
 pub use self::pools::RealServerOrder;
 use self::reload::Loaded;
@@ -69,6 +70,13 @@ pub enum Wake {
     Metrics(oneshot::Sender<metrics::Snapshot>),
     /// Somebody wants to know which services are which virtual servers'.
     Names(oneshot::Sender<BTreeMap<ServiceKey, String>>),
+    /// Somebody wants to run the checks of that virtual server; none where it is gone.
+    Checks {
+        /// The virtual server.
+        virtual_server: String,
+        /// Its real servers and their checks.
+        reply: oneshot::Sender<Vec<CheckTarget>>,
+    },
     /// Somebody wants another director to be master of that virtual router. The answer comes when it
     /// is known what became of it.
     Switchover {
@@ -215,6 +223,8 @@ pub struct Director {
     stopping: bool,
     /// Every service that was ever configured since the start.
     managed: BTreeSet<ServiceKey>,
+    /// The services of checks through real servers that the kernel has.
+    ways: BTreeSet<ServiceKey>,
     facts: Facts,
     switchovers: Vec<Switchover>,
     pub(crate) runner: Runner,
@@ -288,6 +298,7 @@ impl Director {
             unpublished: None,
             stopping: false,
             managed: BTreeSet::new(),
+            ways: BTreeSet::new(),
             facts: Facts::default(),
             switchovers: Vec::new(),
             runner: Runner::new(reports),
@@ -405,9 +416,17 @@ impl Director {
                 let servers = self.config.virtual_servers.iter();
                 let names = servers.flat_map(|server| {
                     let keys = server.keys.iter();
-                    keys.map(|key| (*key, server.name.clone()))
+                    let named = keys.map(|key| (*key, server.name.clone()));
+                    let name = format!("{} (checks)", server.name);
+                    named.chain(desired::ways(server).map(move |(key, _)| (key, name.clone())))
                 });
                 let _ = reply.send(names.collect());
+            }
+            Wake::Checks {
+                virtual_server,
+                reply,
+            } => {
+                let _ = reply.send(self.checks_of(&virtual_server));
             }
             Wake::Switchover { router, reply } => self.begin_switchover(&router, reply),
             Wake::Handover {
@@ -455,6 +474,10 @@ impl Director {
             self.events.record(Kind::IpvsRefused, "ipvs", refused);
         }
         self.repairs += report.repairs.count;
+        if self.ways != report.ways && !self.stopping {
+            self.ways.clone_from(&report.ways);
+            self.schedule_checks();
+        }
         self.kernel = Some(report);
     }
 
@@ -465,8 +488,11 @@ impl Director {
             warn!("{warning}");
         }
         self.configure_checks(before);
-        self.managed
-            .extend(self.config.virtual_servers.iter().flat_map(|s| &s.keys));
+        let servers = self.config.virtual_servers.iter();
+        self.managed.extend(servers.flat_map(|server| {
+            let ways = desired::ways(server).map(|(key, _)| key);
+            server.keys.iter().copied().chain(ways)
+        }));
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.configure_routers();
@@ -490,6 +516,15 @@ impl Director {
         routers
             .map(|(name, router)| (name.clone(), router.report.hold))
             .collect()
+    }
+
+    /// What a graceful stop with `on_stop = "keep"` leaves: what clients need.
+    fn want_no_ways(&mut self) {
+        let mut table = (*self.table).clone();
+        table.retain(|key, _| !is_way(key));
+        if table.len() < self.table.len() {
+            self.want(table);
+        }
     }
 
     /// What a graceful stop with `on_stop = "remove"` leaves.

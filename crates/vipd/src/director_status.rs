@@ -520,7 +520,8 @@ pub fn forwarding_name(forwarding: Forwarding) -> &'static str {
     }
 }
 
-fn asked_status(weight: Weight) -> AskedStatus {
+/// A weight that a real server asks for, in `status`.
+pub(crate) fn asked_status(weight: Weight) -> AskedStatus {
     match weight {
         Weight::Absolute(weight) => AskedStatus::Absolute(weight),
         Weight::Percent(share) => AskedStatus::Percent(share),

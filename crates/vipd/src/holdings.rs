@@ -92,7 +92,9 @@ impl Holdings {
         let filtering = firewall::start(wanted, move |it| says(Report::Firewall(it)));
         let (sysctls, wanted) = watch::channel(Arc::new(ipvs_sysctl::Wanted::of(config)));
         let says = report.clone();
-        let setting = ipvs_sysctl::start(wanted, state_dir, move |it| says(Report::Sysctl(it)));
+        let setting = ipvs_sysctl::start(wanted, links.clone(), state_dir, move |it| {
+            says(Report::Sysctl(it));
+        });
         let (routes, wanted) = watch::channel(Arc::new(routes::Wanted::default()));
         let routing = routes::start(links.clone(), wanted, move |it| report(Report::Routes(it)))
             .map_err(failed("rtnetlink"))?;

@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use ipvs::{Daemon, Dump, ServiceKey, Table, Timeouts};
 
 use self::worker::Worker;
+use crate::config::is_way;
 
 /// How many changes of a pass are told one by one.
 const TOLD: u64 = 100;
@@ -44,6 +45,14 @@ pub struct Wanted {
     pub daemons: Vec<Daemon>,
 }
 
+impl Wanted {
+    /// Whether a service is vipd's to change or remove. The ways of checks are, also those that a
+    /// killed daemon with another configuration has left.
+    fn owns(&self, service: &ServiceKey) -> bool {
+        self.managed.contains(service) || is_way(service)
+    }
+}
+
 /// What a pass did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -60,6 +69,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What the kernel refused, with object and reason, or why it could not be asked.
     pub refused: Vec<String>,
+    /// The services for checks through real servers that the kernel holds as desired.
+    pub ways: BTreeSet<ServiceKey>,
     /// When the kernel was last read, and what it held.
     pub dump: Option<(SystemTime, Arc<Dump>)>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipvs::Table;
 use tokio::net::UnixStream;
 
-use crate::config::{Config, Vrrp};
+use crate::config::{Config, Vrrp, is_way};
 use crate::holdings::{Role, virtual_macs_of};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
@@ -124,6 +124,7 @@ fn release_services(config: &Config) -> Result<Vec<String>, String> {
             .virtual_servers
             .iter()
             .any(|server| server.keys.contains(&key))
+            || is_way(&key)
     };
     let ours: Table = dump
         .table

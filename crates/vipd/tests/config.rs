@@ -28,6 +28,8 @@ mod services;
 mod sync;
 #[path = "config/values.rs"]
 mod values;
+#[path = "config/ways.rs"]
+mod ways;
 
 // What bad files are told.
 

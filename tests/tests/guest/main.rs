@@ -9,6 +9,7 @@ mod pool;
 mod sync;
 mod takeover;
 mod verdicts;
+mod via_vip;
 mod ways;
 
 use std::path::Path;

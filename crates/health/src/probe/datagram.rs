@@ -40,7 +40,7 @@ impl Datagrams {
         let socket = open(carries, target)?;
         let from = |error: io::Error| Failure::from(&error);
         steer(&socket, route)?;
-        if let Some(source) = route.source {
+        if let Some(source) = route.source_for(target)? {
             let bound = socket.bind(&SocketAddr::new(source, 0).into());
             bound.map_err(|error| no_source(source, &error))?;
         }

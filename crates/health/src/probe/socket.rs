@@ -22,7 +22,7 @@ pub(super) async fn connect(target: SocketAddr, route: &Route) -> Result<TcpStre
     .map_err(error)?;
     socket.set_zero_linger().map_err(error)?;
     steer(&socket, route)?;
-    if let Some(source) = route.source {
+    if let Some(source) = route.source_for(target)? {
         // The port is chosen when the target is known, so that one source address has all ports for
         // each target and not for all together.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)

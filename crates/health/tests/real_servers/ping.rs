@@ -86,7 +86,7 @@ fn a_ping_takes_the_route_of_the_check() {
             route: Route {
                 source: Some("10.99.0.9".parse().unwrap()),
                 interface: Some("e0".to_owned()),
-                mark: None,
+                ..Route::default()
             },
             ..ping("10.99.0.2")
         })

@@ -242,6 +242,36 @@ fn without_the_capability_a_mark_is_not_set_and_the_failure_says_so() {
     });
 }
 
+#[tokio::test]
+async fn a_check_through_a_real_server_comes_from_this_machines_own_address_on_the_way_there() {
+    let through = |real: &str| Route {
+        through: Some(real.parse().unwrap()),
+        ..Route::default()
+    };
+    let target = "192.0.2.10:80".parse().unwrap();
+    let source = |route: Route| route.source_for(target);
+    assert_eq!(source(Route::default()), Ok(None));
+    let loopback = Some("127.0.0.1".parse().unwrap());
+    assert_eq!(source(through("127.0.0.1")), Ok(loopback));
+    let written = Route {
+        source: Some("192.0.2.3".parse().unwrap()),
+        ..through("127.0.0.1")
+    };
+    assert_eq!(source(written.clone()), Ok(written.source));
+    // It would be its own client, or is of no use to the target.
+    let own = through("127.0.0.1").source_for("127.0.0.1:80".parse().unwrap());
+    let other_family = source(through("::1"));
+    for failure in [own.unwrap_err(), other_family.unwrap_err()] {
+        assert!(
+            failure
+                .to_string()
+                .contains("write another one as `source`"),
+            "{failure}"
+        );
+        assert!(!failure.counts());
+    }
+}
+
 fn marked() -> Route {
     Route {
         mark: NonZeroU32::new(7),

@@ -115,6 +115,7 @@ async fn the_datagram_takes_the_route_of_the_check() {
             source: Some(source),
             interface: Some("lo".to_owned()),
             mark: NonZeroU32::new(7),
+            ..Route::default()
         },
         ..asking(address, "ping", Some("pong"))
     };

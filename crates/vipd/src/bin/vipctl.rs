@@ -23,7 +23,7 @@ const FOLLOW_FROM: usize = 10;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
-/// on standard error.
+/// on standard error. Only check has another one.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -106,6 +106,17 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Runs checks once, now, and shows what each step of them took; their verdicts do not change.
+    /// Exit code 0: all passed, 1: one failed, 2: there is no such server, or no answer.
+    Check {
+        /// The name of the virtual server.
+        virtual_server: String,
+        /// The address of a real server, with its port where it has several; without it all of them.
+        real_server: Option<String>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows what goes through the director, live; `q` quits.
     Top {
         /// One frame only, which is also what a pipe gets.
@@ -147,16 +158,19 @@ enum Turn {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
         Err(why) => {
             eprintln!("vipctl: {why}");
-            ExitCode::FAILURE
+            // 1 would say that a check failed.
+            let unchecked = matches!(arguments.command, Command::Check { .. });
+            ExitCode::from(if unchecked { 2 } else { 1 })
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), String> {
+fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     // The HTTP client wants a TLS provider even where it never speaks TLS.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -199,12 +213,30 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             let change = weight.map_or(Change::Reset, Change::Weight);
             return runtime.block_on(order(socket, whom, change, *force, None));
         }
-        Command::Top { once } => return runtime.block_on(top::run(socket, *once)),
+        Command::Check {
+            virtual_server,
+            real_server,
+            json,
+        } => {
+            let checked = client::check(socket, virtual_server, real_server.clone());
+            let checked = runtime.block_on(checked)?;
+            let text = if *json {
+                serde_json::to_string_pretty(&checked).map_err(|error| error.to_string())?
+            } else {
+                checked.page()
+            };
+            let _ = writeln!(stdout(), "{}", text.trim_end());
+            return Ok(ExitCode::from(u8::from(!checked.passed())));
+        }
+        Command::Top { once } => {
+            runtime.block_on(top::run(socket, *once))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Ipvs { what } => {
             // As it is, to the last blank: that is how ipvsadm prints it.
             let text = runtime.block_on(what.run(socket))?;
             let _ = write!(stdout(), "{text}");
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         Command::Events {
             follow,
@@ -221,12 +253,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             if print(&page.events, *json)? && *follow {
                 runtime.block_on(follow_events(socket, page.last_id, *json))?;
             }
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
     };
     // Whoever reads may have had enough (`| head`): that is no failure of ours.
     let _ = writeln!(stdout(), "{}", text.trim_end());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Gives an order for a real server, and waits for its end if there is one to wait for.
@@ -236,13 +268,13 @@ async fn order(
     change: Change,
     force: bool,
     end: Option<End>,
-) -> Result<(), String> {
+) -> Result<ExitCode, String> {
     let (server, real) = (&whom.virtual_server, &whom.real_server);
     let order = Order { change, force };
     let say = |words: &str| drop(writeln!(stdout(), "{words}"));
     say(&client::real_server(socket, server, real, order).await?);
     let Some(end) = end else {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     wait::until(socket, server, real, end, &mut |words| say(words)).await?;
     say(&format!(
@@ -253,7 +285,7 @@ async fn order(
             End::Serving => "gets new connections",
         }
     ));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what happens until nobody reads any more. A daemon that is restarted is waited for.

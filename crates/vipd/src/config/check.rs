@@ -14,17 +14,18 @@ mod udp;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use health::{CheckKind, CheckSpec, Flap, Route, Start};
+use ipvs::{DestinationKey, Family, Forwarding};
 
 pub(super) use self::pace::INTERVAL;
 use self::pace::Pace;
 use super::section::Section;
 use super::text;
 use super::value::Value;
+use super::way::{self, Targets, Ways};
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<u32> = 1..=1000;
@@ -85,6 +86,8 @@ pub(super) struct Template<'a> {
     address: Option<IpAddr>,
     port: Option<u16>,
     route: Route,
+    /// `via = "vip"`
+    through: bool,
 }
 
 impl<'a> Template<'a> {
@@ -140,13 +143,32 @@ impl<'a> Template<'a> {
         let flap = s.maybe("flap", pace::flap);
         let address = s.maybe("address", |v| v.parse(text::host_address));
         let port = s.maybe("port", |v| v.integer(1..=u16::MAX));
-        s.maybe("via", |v| v.only(v.text(), "direct", "\"direct\""));
+        let through = s.or("via", false, |v| {
+            v.choice(&[("direct", false), ("vip", true)], &[])
+        });
+        if through == Some(true) {
+            s.pointless(
+                &["address"],
+                "a check with via = \"vip\" goes to the virtual address",
+                "remove it, or write via = \"direct\"",
+            );
+            s.pointless(
+                &["interface", "fwmark"],
+                "a check with via = \"vip\" goes the way that IPVS sends it, by a mark of vipd's own",
+                "remove it, or write via = \"direct\"",
+            );
+        }
         let route = route(&mut s);
         // Which of the other keys it knows depends on the type.
         let kind = kind?;
         let read = (kind.read)(&mut s);
         of_other_types(&mut s, kind);
         s.finish();
+        if through == Some(true)
+            && let Some(kind) = &read
+        {
+            can_go_through(kind, written)?;
+        }
         if matches!(read, Some(CheckKind::None)) {
             return Some(None);
         }
@@ -162,6 +184,7 @@ impl<'a> Template<'a> {
             address: address?,
             port: port?,
             route: route?,
+            through: through?,
         }))
     }
 
@@ -189,6 +212,89 @@ impl<'a> Template<'a> {
             return None;
         }
         let address = self.address.unwrap_or(server.ip());
+        self.check_source(address)?;
+        Some(self.aimed_at(SocketAddr::new(address, port), self.route.clone()))
+    }
+
+    /// Whether it goes the clients' way (`via = "vip"`).
+    pub(super) fn goes_through(&self) -> bool {
+        self.through
+    }
+
+    /// The checks that go the clients' way to one real server: one for each address that they connect
+    /// to.
+    pub(super) fn specs_through(
+        &self,
+        targets: &Targets,
+        real: DestinationKey,
+        forwarding: Forwarding,
+        ways: &mut Ways,
+    ) -> Option<Vec<CheckSpec>> {
+        let targets = targets.of(Family::of(real.0.ip()));
+        if targets.is_empty() {
+            self.written.report(
+                "there is no address to connect to: somebody else sets the firewall mark",
+                "write via = \"direct\", or let vipd set the mark with `mark = [...]`",
+            );
+            return None;
+        }
+        let specs = targets.into_iter();
+        specs
+            .map(|target| self.spec_through(target, real, forwarding, ways))
+            .collect()
+    }
+
+    fn spec_through(
+        &self,
+        target: SocketAddr,
+        real: DestinationKey,
+        forwarding: Forwarding,
+        ways: &mut Ways,
+    ) -> Option<CheckSpec> {
+        let port = self.port.unwrap_or(target.port());
+        if port == 0 {
+            self.written.report(
+                "has no port to connect to",
+                "add `port = ...` to the check: the virtual server has every port",
+            );
+            return None;
+        }
+        if forwarding == Forwarding::Nat && real.0.port() != 0 && port != target.port() {
+            self.written.report(
+                format!("port {port} would become {}: NAT changes the port of everything that goes to {real}", real.0.port()),
+                "remove the check's `port`, or write via = \"direct\"",
+            );
+            return None;
+        }
+        let (own, wanted) = (Family::of(real.0.ip()), Family::of(target.ip()));
+        if own != wanted && self.route.source.is_none() {
+            self.written.report(
+                format!(
+                    "no own address is known for {}: {real} is of another family",
+                    target.ip()
+                ),
+                "add `source = \"...\"`, an address of this host that is not virtual",
+            );
+            return None;
+        }
+        self.check_source(target.ip())?;
+        let Some(mark) = ways.mark((wanted, forwarding, real)) else {
+            self.written.report(
+                "more than a million real servers are checked with via = \"vip\"",
+                "write via = \"direct\"",
+            );
+            return None;
+        };
+        let route = Route {
+            mark: Some(mark),
+            through: Some(real.0.ip()),
+            ..self.route.clone()
+        };
+        Some(self.aimed_at(SocketAddr::new(target.ip(), port), route))
+    }
+
+    /// `source` has the family of what the check goes to.
+    fn check_source(&self, address: IpAddr) -> Option<()> {
         if let Some(source) = self.route.source
             && source.is_ipv4() != address.is_ipv4()
         {
@@ -198,9 +304,13 @@ impl<'a> Template<'a> {
             );
             return None;
         }
-        Some(CheckSpec {
-            route: self.route.clone(),
-            target: SocketAddr::new(address, port),
+        Some(())
+    }
+
+    fn aimed_at(&self, target: SocketAddr, route: Route) -> CheckSpec {
+        CheckSpec {
+            target,
+            route,
             kind: self.kind.clone(),
             interval: self.pace.interval,
             fast_interval: self.pace.fast,
@@ -210,7 +320,38 @@ impl<'a> Template<'a> {
             fall: self.fall,
             start: self.start,
             flap: self.flap.clone(),
-        })
+        }
+    }
+}
+
+/// Whether a check can go through the virtual address, and would find anything there.
+fn can_go_through(kind: &CheckKind, written: &Value<'_>) -> Option<()> {
+    match kind {
+        CheckKind::Ping | CheckKind::Script(_) | CheckKind::Agent(_) => {
+            written.report(
+                format!(
+                    "a check of type {:?} cannot go through the virtual address",
+                    kind.name()
+                ),
+                "write via = \"direct\", or a check of the service itself, such as type = \"tcp\"",
+            );
+            None
+        }
+        CheckKind::Udp(udp) if udp.send.is_empty() && udp.expect.is_none() => {
+            written.report(
+                "silence would pass, also that of a real server without the virtual address",
+                "add `send = \"...\"`, to which the real server replies",
+            );
+            None
+        }
+        CheckKind::None
+        | CheckKind::Tcp
+        | CheckKind::Http(_)
+        | CheckKind::Tls(_)
+        | CheckKind::Smtp(_)
+        | CheckKind::Grpc(_)
+        | CheckKind::Dns(_)
+        | CheckKind::Udp(_) => Some(()),
     }
 }
 
@@ -218,13 +359,12 @@ impl<'a> Template<'a> {
 fn route(s: &mut Section<'_>) -> Option<Route> {
     let source = s.maybe("source", |v| v.parse(text::host_address));
     let interface = s.maybe("interface", |v| v.parse(text::interface));
-    let mark = s.maybe("fwmark", |v| {
-        v.integer(1..=u32::MAX).and_then(NonZeroU32::new)
-    });
+    let mark = s.maybe("fwmark", way::others_mark);
     Some(Route {
         source: source?,
         interface: interface?,
         mark: mark?,
+        through: None,
     })
 }
 

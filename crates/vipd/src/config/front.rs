@@ -10,6 +10,7 @@ use ipvs::{Family, Protocol, ServiceKey};
 use super::real_server::Written;
 use super::section::{Section, Seen};
 use super::value::Value;
+use super::way::{self, Targets};
 use super::{MarkRule, text};
 
 /// What a virtual server stands for. With a mark alone, the family is still open.
@@ -76,7 +77,7 @@ impl<'a> Front<'a> {
                     "a firewall mark stands for every protocol",
                     "remove it, and match the protocol where the mark is set",
                 );
-                let mark_number = value.integer(1..=u32::MAX)?;
+                let mark_number = way::others_mark(&value)?.get();
                 Some(Front::Mark {
                     value,
                     mark: mark_number,
@@ -186,6 +187,23 @@ impl<'a> Front<'a> {
             );
         }
         Some(keys.into_iter().map(|(_, key)| key).collect())
+    }
+
+    /// Where clients connect to, as far as is known: with a mark to the first port of each of its
+    /// rules.
+    pub(super) fn targets(&self) -> Targets {
+        Targets(match self {
+            Front::Addresses { addresses, .. } => {
+                addresses.iter().map(|(_, address)| *address).collect()
+            }
+            Front::Mark { rules, .. } => {
+                let first = |rule: &MarkRule| {
+                    let port = *rule.ports.first()?.start();
+                    Some(SocketAddr::new(rule.address, port))
+                };
+                rules.iter().filter_map(first).collect()
+            }
+        })
     }
 
     /// Which packets vipd gives the mark.

@@ -9,6 +9,7 @@ use super::check::Template;
 use super::forwarding::{self, Kind};
 use super::section::{Section, Seen};
 use super::value::Value;
+use super::way::{Targets, Ways};
 use super::{Method, RealServer, Require, SorryServer, text};
 
 /// The kernel refuses a weight that is negative as an `int`.
@@ -19,6 +20,8 @@ const WEIGHT_MAX: u32 = i32::MAX.unsigned_abs();
 pub(super) struct Defaults<'a> {
     /// The virtual server's port; 0: it has none (every port, or a firewall mark).
     pub(super) port: Option<u16>,
+    /// What its clients connect to.
+    pub(super) targets: Option<Targets>,
     pub(super) families: Option<BTreeSet<Family>>,
     pub(super) kind: Option<Kind>,
     pub(super) tunnel: Option<Tunnel>,
@@ -130,6 +133,7 @@ impl<'a> Written<'a> {
         self,
         defaults: &Defaults<'a>,
         seen: &mut Seen<DestinationKey>,
+        ways: &mut Ways,
     ) -> Option<RealServer> {
         let method = self.method(defaults);
         let checks = self
@@ -142,7 +146,18 @@ impl<'a> Written<'a> {
             masquerade,
         } = method?;
         let key = address.key(forwarding, defaults, seen)?;
-        let checks: Vec<_> = checks?.iter().map(|check| check.spec(key.0)).collect();
+        let checks = checks?;
+        let checks = checks.iter().map(|check| {
+            if check.goes_through() {
+                let targets = defaults.targets.as_ref()?;
+                check.specs_through(targets, key, forwarding, ways)
+            } else {
+                check.spec(key.0).map(|spec| vec![spec])
+            }
+        });
+        // Collected twice, so that a bad check does not hide the next.
+        let checks: Vec<Option<Vec<_>>> = checks.collect();
+        let checks: Option<Vec<Vec<_>>> = checks.into_iter().collect();
         let (upper_threshold, lower_threshold) = self.thresholds?;
         Some(RealServer {
             key,
@@ -153,7 +168,7 @@ impl<'a> Written<'a> {
                 upper_threshold,
                 lower_threshold,
             },
-            checks: checks.into_iter().collect::<Option<Vec<_>>>()?,
+            checks: checks?.concat(),
             require: require?,
         })
     }

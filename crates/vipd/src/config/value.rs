@@ -214,24 +214,6 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// A key that has only one value so far.
-    pub(super) fn only<T: Copy + PartialEq>(
-        &self,
-        read: Option<T>,
-        only: T,
-        written: &str,
-    ) -> Option<()> {
-        let value = read?;
-        if value != only {
-            self.report(
-                "not supported by this version",
-                format!("write {written}, or leave the key out"),
-            );
-            return None;
-        }
-        Some(())
-    }
-
     pub(super) fn list(&self) -> Option<Vec<Value<'a>>> {
         let Some(array) = self.raw.as_array() else {
             self.wrong_type("a list", "write it in brackets: [...]");

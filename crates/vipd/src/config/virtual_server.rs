@@ -16,6 +16,7 @@ use super::pool_policy::PoolPolicy;
 use super::real_server::{self, Address, Defaults, Written};
 use super::section::{Section, Seen};
 use super::value::Value;
+use super::way::Ways;
 use super::{Active, Require, VirtualServer, When, text};
 
 /// The upper end is keepalived's; the kernel's own counter of jiffies overflows after 49 days.
@@ -28,6 +29,7 @@ pub(super) struct Reader<'r> {
     routers: &'r [String],
     names: Seen<String>,
     taken: Taken,
+    ways: Ways,
 }
 
 impl<'r> Reader<'r> {
@@ -37,6 +39,7 @@ impl<'r> Reader<'r> {
             routers,
             names: Seen::new(),
             taken: Taken::new(),
+            ways: Ways::default(),
         }
     }
 
@@ -79,6 +82,7 @@ impl<'r> Reader<'r> {
             .and_then(|(front, families)| front.keys(families, &mut self.taken));
         let defaults = Defaults {
             port: front.as_ref().map(Front::port),
+            targets: front.as_ref().map(Front::targets),
             families,
             kind,
             tunnel,
@@ -88,7 +92,7 @@ impl<'r> Reader<'r> {
         let mut seen = Seen::new();
         let real_servers: Vec<_> = written
             .into_iter()
-            .map(|server| server.resolve(&defaults, &mut seen))
+            .map(|server| server.resolve(&defaults, &mut seen, &mut self.ways))
             .collect();
         let sorry_server = sorry.and_then(|sorry| match sorry {
             None => Some(None),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
+use super::checks::{Checked, Wanted};
 use super::real_servers::Order;
 use super::server::ipvs::{Restore, Zero};
 use super::server::{Done, Maintenance, WAIT_MAX};
@@ -18,6 +19,8 @@ use crate::status::Status;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a table of tens of thousands of real servers may take.
 const IPVS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long checks may take: the longest timeout is an hour, and a large pool takes turns.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How long a handover may take: two master-down intervals of the slowest usual adverts.
 const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -111,6 +114,23 @@ pub async fn real_server(
     ])?;
     let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// Has the checks of a virtual server, or of one of its real servers, run once and now.
+///
+/// # Errors
+///
+/// As [`status`], or there is no such server.
+pub async fn check(
+    socket: &Path,
+    virtual_server: &str,
+    real_server: Option<String>,
+) -> Result<Checked, String> {
+    let wanted = Wanted { real_server };
+    let body = serde_json::to_string(&wanted).map_err(|error| error.to_string())?;
+    let url = url(&["v1", "virtual_servers", virtual_server, "check"])?;
+    let answer = request(socket, Method::POST, url, Some(body), CHECK_TIMEOUT).await?;
+    understand(&answer)
 }
 
 /// What the kernel's IPVS holds.

@@ -75,24 +75,7 @@ pub(super) async fn order(
 ///
 /// There is none, or more than one.
 pub fn find(status: &Status, name: &str, address: &str) -> Result<String, NotOne> {
-    let Some(server) = status.virtual_servers.iter().find(|vs| vs.name == name) else {
-        let known: Vec<&str> = status
-            .virtual_servers
-            .iter()
-            .map(|known| known.name.as_str())
-            .collect();
-        let message = match known.as_slice() {
-            [] => "this director has no virtual servers".to_owned(),
-            known => format!(
-                "there is no virtual server {name}; known: {}",
-                known.join(", ")
-            ),
-        };
-        return Err(NotOne {
-            code: "unknown_virtual_server",
-            message,
-        });
-    };
+    let server = virtual_server(status, name)?;
     match fitting(server, address).as_slice() {
         [one] => Ok((*one).to_owned()),
         [] => {
@@ -118,6 +101,29 @@ pub fn find(status: &Status, name: &str, address: &str) -> Result<String, NotOne
             ),
         }),
     }
+}
+
+/// The virtual server of that name.
+pub(super) fn virtual_server<'a>(
+    status: &'a Status,
+    name: &str,
+) -> Result<&'a VirtualServerStatus, NotOne> {
+    let mut servers = status.virtual_servers.iter();
+    servers.find(|known| known.name == name).ok_or_else(|| {
+        let known = status.virtual_servers.iter();
+        let known: Vec<&str> = known.map(|known| known.name.as_str()).collect();
+        let message = match known.as_slice() {
+            [] => "this director has no virtual servers".to_owned(),
+            known => format!(
+                "there is no virtual server {name}; known: {}",
+                known.join(", ")
+            ),
+        };
+        NotOne {
+            code: "unknown_virtual_server",
+            message,
+        }
+    })
 }
 
 fn fitting<'a>(server: &'a VirtualServerStatus, address: &str) -> Vec<&'a str> {

@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::real_servers;
+use super::{checks, real_servers};
 use crate::director_loop::Wake;
 use crate::events::{self, Events};
 use crate::reconcile::Reconciler;
@@ -68,6 +68,7 @@ pub fn control(api: Api) -> Router {
             "/v1/virtual_servers/{name}/real_servers/{address}",
             post(real_servers::order),
         )
+        .route("/v1/virtual_servers/{name}/check", post(checks::check))
         .route("/v1/ipvs/sync", post(send_connections))
         .merge(ipvs::routes())
         .with_state(api)
@@ -240,7 +241,7 @@ impl Refusal {
     }
 
     /// Nothing that the client could do better.
-    fn failed(why: impl Into<String>) -> Refusal {
+    pub(super) fn failed(why: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", why)
     }
 

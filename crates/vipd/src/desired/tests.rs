@@ -1,4 +1,5 @@
 mod asked;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -43,6 +43,27 @@ pub(crate) struct Alarms {
     masters: BTreeSet<String>,
 }
 
+/// Why a check through a real server waits.
+const NO_WAY: &str = "its service is not in the kernel's IPVS yet";
+
+/// A real server and its checks, as the director has them.
+#[derive(Debug, Clone)]
+pub struct CheckTarget {
+    /// The real server, as `status` names it.
+    pub real_server: String,
+    /// Its checks.
+    pub checks: Vec<PlannedCheck>,
+}
+
+/// One check.
+#[derive(Debug, Clone)]
+pub struct PlannedCheck {
+    /// The check.
+    pub spec: CheckSpec,
+    /// Why it would say nothing of the real server if it ran now.
+    pub hindered: Option<String>,
+}
+
 impl Director {
     /// Makes the checks of `self.config` those that there are. `before` says what is known of a real
     /// server whose check is new, so that the check does not begin at nothing.
@@ -89,12 +110,17 @@ impl Director {
         }
     }
 
-    fn schedule_checks(&mut self) {
+    /// Runs the checks that the roles ask for.
+    pub(super) fn schedule_checks(&mut self) {
         let roles = self.roles();
         self.alarms.masters = masters(&self.config, &roles);
         let paces = schedule::paces(&self.config, &self.alarms.masters);
         let mut plans = BTreeMap::new();
         for (spec, pace) in paces {
+            // It begins when its way is there.
+            if !self.has_way(spec) {
+                continue;
+            }
             if let Some(detail) = self.details.get_mut(spec)
                 && detail.pace != pace
             {
@@ -288,6 +314,28 @@ impl Director {
             let name = &self.config.global.name;
             self.events.record(Kind::ChecksAllFailing, name, message);
         }
+    }
+
+    /// The checks of a virtual server; none where it is gone.
+    pub(super) fn checks_of(&self, virtual_server: &str) -> Vec<CheckTarget> {
+        let server = self.config.virtual_server(virtual_server);
+        let servers = server.iter().flat_map(|server| &server.real_servers);
+        let planned = |spec: &CheckSpec| PlannedCheck {
+            spec: spec.clone(),
+            hindered: (!self.has_way(spec)).then(|| NO_WAY.to_owned()),
+        };
+        servers
+            .map(|real| CheckTarget {
+                real_server: real_server_name(real.key),
+                checks: real.checks.iter().map(planned).collect(),
+            })
+            .collect()
+    }
+
+    /// Whether a check through a real server would go through that one: without the service of its
+    /// mark, IPVS would choose one as for a client.
+    fn has_way(&self, spec: &CheckSpec) -> bool {
+        desired::way_of(spec).is_none_or(|service| self.ways.contains(&service))
     }
 }
 

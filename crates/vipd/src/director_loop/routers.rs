@@ -445,9 +445,7 @@ impl Director {
                 self.events.record(Kind::IpvsRepaired, name, message);
             }
             ipvs_sysctl::Report::Missing { name } => {
-                warn!(
-                    "this kernel has no net.ipv4.vs.{name}: what the configuration says of it has no effect"
-                );
+                warn!("this kernel has no {name}: what the configuration says of it has no effect");
             }
             ipvs_sysctl::Report::Refused { name, error } => {
                 self.events.record(Kind::IpvsRefused, name.as_str(), &error);

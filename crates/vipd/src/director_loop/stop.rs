@@ -56,6 +56,7 @@ impl Director {
                     | Wake::ConnectionSync(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
+                    | Wake::Checks { .. }
                     | Wake::Track(_)
                     | Wake::Metrics(_)
                     | Wake::Names(_) => self.wake(wake).await,
@@ -85,8 +86,10 @@ impl Director {
         }
         // The kernel's own daemon loses what it has not told yet.
         self.send_rest_before_end().await;
-        if self.config.ipvs.on_stop == OnStop::Remove {
-            self.want_nothing();
+        match self.config.ipvs.on_stop {
+            OnStop::Remove => self.want_nothing(),
+            // Nobody checks any more.
+            OnStop::Keep => self.want_no_ways(),
         }
         let (done, waiting) = oneshot::channel();
         self.reconciler.stop(move || {

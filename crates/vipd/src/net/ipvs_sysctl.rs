@@ -1,4 +1,13 @@
-//! The settings under `net.ipv4.vs`, and whether this host forwards packets at all.
+//! The settings under `net.ipv4.vs`, what checks through real servers need of interfaces, and whether
+//! this host forwards packets at all.
+//!
+//! A check with `via = "vip"` of a real server by direct routing or through a tunnel is answered by the
+//! virtual address. On the master that is an address of this host itself, and the kernel takes no such
+//! packet from an interface whose `accept_local` is 0 (IPv6 has no such rule). Measured on Linux 6.1:
+//! nothing else stands in the way of a marked packet to an address of this host, neither `rp_filter` (but
+//! where the virtual address is on another interface, a macvlan, strict `rp_filter = 1` is; 2 is not) nor
+//! `net.ipv4.vs.conntrack`; with NAT the answer comes from the real server's address, and IPVS puts the
+//! virtual one in when that has been let in.
 //!
 //! What IPVS had before is remembered in memory and in `ipvs-sysctl.json` in the state directory, and
 //! given back on a graceful stop, by `vipd release`, or when the configuration no longer wants it. A
@@ -9,15 +18,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipvs::Family;
+use ipvs::{Family, Forwarding};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::links::Links;
 use super::sysctl::{boot_id, replace_file};
 use crate::config::{Config, OnStop};
 
@@ -25,13 +36,19 @@ use crate::config::{Config, OnStop};
 pub const LOOK: Duration = Duration::from_secs(2);
 /// The file in the state directory.
 const FILE: &str = "ipvs-sysctl.json";
-const SETTINGS: &str = "/proc/sys/net/ipv4/vs";
+const SETTINGS: &str = "/proc/sys/net/ipv4";
+/// The settings of IPVS begin with this below [`SETTINGS`].
+const IPVS: &str = "vs/";
+/// After so many looks without news the way to each real server is looked up again.
+const ROUTES_EVERY: u32 = 15;
 
 /// What should be so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// Values by name, as the kernel takes them.
+    /// Values by name, as the kernel takes them, of settings of IPVS.
     pub values: BTreeMap<String, String>,
+    /// Real servers that answer checks with a virtual address.
+    pub answering: BTreeSet<Ipv4Addr>,
     /// Families of which this host must forward packets.
     pub forwards: BTreeSet<Family>,
     /// Whether the settings stay after a graceful stop, for the services that stay, too.
@@ -48,10 +65,28 @@ impl Wanted {
         let values = config.ipvs.sysctl.iter();
         Wanted {
             values: values.map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+            answering: answering(config),
             forwards: config.translated_families(),
             keep: config.ipvs.on_stop == OnStop::Keep,
         }
     }
+}
+
+fn answering(config: &Config) -> BTreeSet<Ipv4Addr> {
+    let servers = config.virtual_servers.iter();
+    let real_servers = servers.flat_map(|server| &server.real_servers);
+    let themselves = real_servers.filter(|real| real.destination.forwarding != Forwarding::Nat);
+    let answering = themselves.flat_map(|real| {
+        let through = real.checks.iter().filter(|check| check.target.is_ipv4());
+        through.filter_map(|check| check.route.through)
+    });
+    answering
+        .filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip),
+            // Their packets come out of an IPv6 tunnel, but the answers are IPv4's.
+            IpAddr::V6(_) => None,
+        })
+        .collect()
 }
 
 /// What was found or done.
@@ -87,11 +122,14 @@ pub enum Report {
 #[must_use]
 pub fn start(
     wanted: watch::Receiver<Arc<Wanted>>,
+    links: watch::Receiver<Arc<Links>>,
     state_dir: &Path,
     reports: impl Fn(Report) + Send + Sync + 'static,
 ) -> JoinHandle<()> {
     let mut worker = Worker {
         memory: Memory::open(state_dir),
+        links,
+        hearing: Hearing::default(),
         settled: BTreeMap::new(),
         missing: BTreeSet::new(),
         refused: BTreeMap::new(),
@@ -104,10 +142,15 @@ pub fn start(
             worker.pass(&now);
             let changed = tokio::time::timeout(LOOK, wanted.changed()).await;
             if matches!(changed, Ok(Err(_))) {
-                let keep = wanted.borrow().keep;
-                if !keep {
-                    worker.pass(&Wanted::default());
-                }
+                // Services that stay need their settings; nobody checks any more.
+                let last = match wanted.borrow().as_ref() {
+                    kept @ Wanted { keep: true, .. } => Wanted {
+                        answering: BTreeSet::new(),
+                        ..kept.clone()
+                    },
+                    Wanted { keep: false, .. } => Wanted::default(),
+                };
+                worker.pass(&last);
                 return;
             }
         }
@@ -125,7 +168,7 @@ pub fn release(state_dir: &Path) -> Result<Vec<String>, String> {
     let mut done = Vec::new();
     for name in names {
         if let Some(value) = memory.give_back(&name).map_err(|e| e.to_string())? {
-            done.push(format!("net.ipv4.vs.{name} = {value}"));
+            done.push(format!("{} = {value}", shown(&name)));
         }
     }
     Ok(done)
@@ -133,6 +176,8 @@ pub fn release(state_dir: &Path) -> Result<Vec<String>, String> {
 
 struct Worker {
     memory: Memory,
+    links: watch::Receiver<Arc<Links>>,
+    hearing: Hearing,
     /// What was seen to be in force.
     settled: BTreeMap<String, String>,
     missing: BTreeSet<String>,
@@ -142,21 +187,29 @@ struct Worker {
 
 impl Worker {
     fn pass(&mut self, wanted: &Wanted) {
-        if Path::new(SETTINGS).is_dir() {
-            for (name, value) in &wanted.values {
-                let result = self.make(name, value);
-                self.tell(&format!("net.ipv4.vs.{name}"), result);
-            }
-            let gone: Vec<String> = self.memory.values.keys().cloned().collect();
-            for name in gone
-                .iter()
-                .filter(|name| !wanted.values.contains_key(*name))
-            {
-                self.settled.remove(name);
-                let result = self.memory.give_back(name);
-                let result = result.map(|_| ()).map_err(|error| error.to_string());
-                self.tell(&format!("net.ipv4.vs.{name}"), result);
-            }
+        let loaded = Path::new(SETTINGS).join(IPVS).is_dir();
+        let links = Arc::clone(&self.links.borrow());
+        let interfaces = self.hearing.interfaces(wanted, links).iter();
+        let accept = interfaces.map(|name| (format!("conf/{name}/accept_local"), "1".to_owned()));
+        let mut values: BTreeMap<String, String> = accept.collect();
+        if loaded {
+            let of_ipvs = wanted.values.iter();
+            values.extend(of_ipvs.map(|(name, value)| (format!("{IPVS}{name}"), value.clone())));
+        }
+        for (name, value) in &values {
+            let result = self.make(name, value);
+            self.tell(&shown(name), result);
+        }
+        let gone: Vec<String> = self.memory.values.keys().cloned().collect();
+        let gone = gone.iter().filter(|name| {
+            let readable = loaded || !name.starts_with(IPVS);
+            readable && !values.contains_key(*name)
+        });
+        for name in gone {
+            self.settled.remove(name);
+            let result = self.memory.give_back(name);
+            let result = result.map(|_| ()).map_err(|error| error.to_string());
+            self.tell(&shown(name), result);
         }
         for family in [Family::V4, Family::V6] {
             let (setting, name) = match family {
@@ -183,10 +236,9 @@ impl Worker {
         let found = match read(name) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.missing.insert(name.to_owned()) {
-                    (self.reports)(Report::Missing {
-                        name: name.to_owned(),
-                    });
+                // An interface may be gone.
+                if name.starts_with(IPVS) && self.missing.insert(name.to_owned()) {
+                    (self.reports)(Report::Missing { name: shown(name) });
                 }
                 return Ok(());
             }
@@ -196,7 +248,7 @@ impl Worker {
             let set = self.memory.set(name, &found, value);
             set.map_err(|error| format!("cannot be set to {value}: {error}"))?;
             if self.settled.get(name).is_some_and(|known| known == value) {
-                let name = format!("net.ipv4.vs.{name}");
+                let name = shown(name);
                 (self.reports)(Report::Repaired { name, found });
             }
         }
@@ -221,6 +273,40 @@ impl Worker {
             }
         }
     }
+}
+
+/// By which interfaces real servers answer that answer with a virtual address.
+#[derive(Default)]
+struct Hearing {
+    real_servers: BTreeSet<Ipv4Addr>,
+    links: Arc<Links>,
+    interfaces: BTreeSet<String>,
+    age: u32,
+}
+
+impl Hearing {
+    fn interfaces(&mut self, wanted: &Wanted, links: Arc<Links>) -> &BTreeSet<String> {
+        self.age += 1;
+        let same = self.real_servers == wanted.answering && Arc::ptr_eq(&self.links, &links);
+        if !same || self.age >= ROUTES_EVERY {
+            self.age = 0;
+            self.links = links;
+            self.real_servers.clone_from(&wanted.answering);
+            let sources = wanted.answering.iter();
+            // Without a route there is no interface.
+            let sources = sources.filter_map(|ip| health::address_toward(IpAddr::V4(*ip)).ok());
+            let sources: BTreeSet<IpAddr> = sources.collect();
+            let links = self.links.iter();
+            let hears = links.filter(|link| sources.iter().any(|source| link.has(*source)));
+            self.interfaces = hears.map(|link| link.name.clone()).collect();
+        }
+        &self.interfaces
+    }
+}
+
+/// The name of a setting as sysctl has it.
+fn shown(name: &str) -> String {
+    format!("net.ipv4.{}", name.replace('/', "."))
 }
 
 /// What settings had before they were changed.

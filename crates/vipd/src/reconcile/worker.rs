@@ -10,6 +10,7 @@ use ipvs::{Change, Client, Dump, Refused, ServiceKey, Table};
 use super::backoff::Backoff;
 use super::settings::{Pass, Settings};
 use super::{Report, Request, Wanted, last_server};
+use crate::config::is_way;
 
 /// A dump younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -165,11 +166,23 @@ impl Worker {
         self.changed_since_dump |= report.has_changes();
         report.in_sync = self.backoff.is_empty();
         report.refused = self.backoff.reasons();
+        report.ways = self.ways();
         report.dump = self
             .dumped
             .as_ref()
             .map(|(_, at, dump)| (*at, Arc::clone(dump)));
         report
+    }
+
+    fn ways(&self) -> BTreeSet<ServiceKey> {
+        let ways = self.wanted.table.iter();
+        let ways = ways.filter(|(key, _)| is_way(key));
+        let there = ways.filter(|(key, pool)| match &self.believed {
+            Some(Believed::AsWanted) => true,
+            Some(Believed::Table(table)) => table.get(key) == Some(pool),
+            None => false,
+        });
+        there.map(|(key, _)| *key).collect()
     }
 
     fn is_idle(&self) -> bool {
@@ -255,7 +268,7 @@ impl Worker {
             }
         };
         let wanted = &self.wanted;
-        let ours = |key: &ServiceKey| wanted.managed.contains(key);
+        let ours = |key: &ServiceKey| wanted.owns(key);
         let mut changes = ipvs::diff_among(current, &wanted.table, ours);
         let all = changes.len();
         let raising = last_server::before_lowering(current, &changes);
@@ -323,8 +336,8 @@ impl Worker {
     ) {
         let mut table: Table = match (dump, believed) {
             (Some(dump), _) => {
-                let managed = &self.wanted.managed;
-                let ours = dump.table.iter().filter(|(key, _)| managed.contains(key));
+                let wanted = &self.wanted;
+                let ours = dump.table.iter().filter(|(key, _)| wanted.owns(key));
                 ours.map(|(key, pool)| (*key, pool.clone())).collect()
             }
             (None, Some(Believed::Table(table))) => table,

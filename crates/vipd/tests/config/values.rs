@@ -455,6 +455,7 @@ fn every_key_of_a_check_ends_in_its_value() {
         "check = { type = 'tcp', source = '10.0.0.5', interface = 'eth1', fwmark = 3 }",
         &[CheckSpec {
             route: Route {
+                through: None,
                 source: Some("10.0.0.5".parse().unwrap()),
                 interface: Some("eth1".into()),
                 mark: NonZeroU32::new(3),

@@ -217,7 +217,8 @@ pub fn render(firewall: &Firewall) -> String {
     // A real server on this very host may refuse a connection, too: its resets wait as long.
     let output = "filter hook output priority 0";
     chain(&mut text, "quiet", output, None, &quiet);
-    // Before IPVS, for clients elsewhere and on this host.
+    // Before IPVS, for clients elsewhere and on this host. A check through one real server has a mark
+    // of its own already (`config::MARKS`).
     for hook in ["prerouting", "output"] {
         let place = format!("filter hook {hook} priority mangle");
         chain(&mut text, &format!("mark_{hook}"), &place, None, &marks);
@@ -365,12 +366,12 @@ fn mark_maps(marks: &BTreeSet<Mark>) -> Vec<Set> {
         Family::V4 => (
             "map mark4",
             "ipv4_addr . inet_proto . inet_service : mark\n\t\tflags interval",
-            "meta mark set ip daddr . meta l4proto . th dport map @mark4",
+            "meta mark & 0xfff00000 != 0x76700000 meta mark set ip daddr . meta l4proto . th dport map @mark4",
         ),
         Family::V6 => (
             "map mark6",
             "ipv6_addr . inet_proto . inet_service : mark\n\t\tflags interval",
-            "meta mark set ip6 daddr . meta l4proto . th dport map @mark6",
+            "meta mark & 0xfff00000 != 0x76700000 meta mark set ip6 daddr . meta l4proto . th dport map @mark6",
         ),
     })
 }
