@@ -368,6 +368,7 @@ impl Director {
                             .filter(|detail| detail.flapping)
                             .and(spec.flap.as_deref())
                             .map(flap_words),
+                        warning: detail.and_then(|detail| detail.warning.clone()),
                     }
                 })
                 .collect(),

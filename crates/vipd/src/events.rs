@@ -92,6 +92,8 @@ pub enum Kind {
     CheckDown,
     /// It passes again.
     CheckUp,
+    /// A check passes, and tells of something to look at.
+    CheckWarning,
     /// Probes cannot be made because this host ran out of something.
     ChecksResources,
     /// Every target fails at once: this host's own network may be gone.
@@ -130,7 +132,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 39] = [
+    pub const ALL: [Kind; 40] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -153,6 +155,7 @@ impl Kind {
         Kind::RealServerFlapping,
         Kind::CheckDown,
         Kind::CheckUp,
+        Kind::CheckWarning,
         Kind::ChecksResources,
         Kind::ChecksAllFailing,
         Kind::ChecksAllFailingGone,
@@ -198,6 +201,7 @@ impl Kind {
             Kind::RealServerFlapping => "real_server.flapping",
             Kind::CheckDown => "check.down",
             Kind::CheckUp => "check.up",
+            Kind::CheckWarning => "check.warning",
             Kind::ChecksResources => "checks.resources",
             Kind::ChecksAllFailing => "checks.all_failing",
             Kind::ChecksAllFailingGone => "checks.all_failing_gone",
@@ -246,6 +250,7 @@ impl Kind {
             | Kind::RealServerDown
             | Kind::RealServerFlapping
             | Kind::CheckDown
+            | Kind::CheckWarning
             | Kind::QuorumLost
             | Kind::MaintenanceOn => Level::WARN,
             Kind::VrrpRival

@@ -263,6 +263,9 @@ pub struct CheckStatus {
     /// Why the target stays out although it may pass, in words; `null`: it does not flap.
     #[serde(default)]
     pub flapping: Option<String>,
+    /// What the last probe found that is not wrong yet (a certificate that ends soon); `null`: nothing.
+    #[serde(default)]
+    pub warning: Option<String>,
 }
 
 /// All checks of the director.

@@ -19,6 +19,8 @@ use crate::events::Kind;
 pub(crate) struct CheckDetail {
     pub(crate) last_error: Option<String>,
     pub(crate) last_latency: Option<Duration>,
+    /// What the last probe that passed told of besides.
+    pub(crate) warning: Option<String>,
     pub(crate) failures: BTreeMap<&'static str, u64>,
     pub(crate) pace: Pace,
     /// Stays down because it came and went too often.
@@ -117,10 +119,6 @@ impl Director {
         let paces = schedule::paces(&self.config, &self.alarms.masters);
         let mut plans = BTreeMap::new();
         for (spec, pace) in paces {
-            // It begins when its way is there.
-            if !self.has_way(spec) {
-                continue;
-            }
             if let Some(detail) = self.details.get_mut(spec)
                 && detail.pace != pace
             {
@@ -128,6 +126,10 @@ impl Director {
                 detail.pace = pace;
                 detail.failing_since = None;
                 detail.flapping = false;
+            }
+            // It begins when its way is there.
+            if !self.has_way(spec) {
+                continue;
             }
             let begin = self
                 .health
@@ -152,9 +154,11 @@ impl Director {
 
     pub(super) fn take_checks(&mut self, first: health::Report) {
         let mut news = false;
+        self.take_warning(&first);
         news |= self.take_check(&first);
         // A wave of verdicts is one new table.
         while let Ok(report) = self.checks.try_recv() {
+            self.take_warning(&report);
             news |= self.take_check(&report);
         }
         if news {
@@ -245,6 +249,25 @@ impl Director {
             let message = format!("{}: {report}", flap_words(flap));
             self.events
                 .record(Kind::RealServerFlapping, &object, message);
+        }
+    }
+
+    /// Takes in what a check that passes tells of, and says it for each of its real servers if that is
+    /// new.
+    fn take_warning(&mut self, report: &health::Report) {
+        let (Some(detail), Ok(passed)) = (self.details.get_mut(&*report.spec), &report.outcome)
+        else {
+            return;
+        };
+        let before = std::mem::replace(&mut detail.warning, passed.warning.clone());
+        let (None, Some(warning)) = (before, &passed.warning) else {
+            return;
+        };
+        let users = detail.users.clone();
+        for (server, real) in users.iter().filter_map(|user| self.user(*user)) {
+            let object = format!("{}/{}", server.name, real_server_name(real.key));
+            let message = format!("{}: {warning}", report.spec);
+            self.events.record(Kind::CheckWarning, object, message);
         }
     }
 

@@ -215,14 +215,16 @@ fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
         ));
     }
     for real in &server.real_servers {
-        let flapping = real.checks.iter().filter_map(|check| {
-            let words = check.flapping.as_ref()?;
-            Some(format!(
-                "virtual server {}: {} {} {words}",
-                server.name, real.address, check.kind
-            ))
+        let told = real.checks.iter().flat_map(|check| {
+            let words = check.flapping.iter().chain(&check.warning);
+            words.map(move |words| {
+                format!(
+                    "virtual server {}: {} {} {words}",
+                    server.name, real.address, check.kind
+                )
+            })
         });
-        found.extend(flapping);
+        found.extend(told);
     }
     if !server.quorum.up {
         let instead = if server.sorry {
