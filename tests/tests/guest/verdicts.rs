@@ -71,6 +71,47 @@ fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over(
 }
 
 #[test]
+fn a_director_out_of_file_descriptors_says_so_and_takes_nobody_down() -> Result<()> {
+    let cluster = Cluster::new()?;
+    let (_rs1, _rs2) = cluster.start_real_servers()?;
+    let text =
+        config("lb1", 150, 1).replace("type = \"http\", path = \"/health\"", "type = \"tcp\"");
+    let lb1 = Director::start(&cluster.lb1, &text)?;
+    let up = |index| format!("/virtual_servers/0/real_servers/{index}/state");
+    for index in 0..2 {
+        lb1.wait_for_status(&up(index), &json!("up"))?;
+    }
+    let pid = lb1.process().id();
+    let limit = |files| {
+        cluster
+            .lb1
+            .run(&format!("prlimit --pid {pid} --nofile={files}:"))
+    };
+    limit(5)?;
+    // Nobody can connect to its control socket either.
+    wait_until(PATIENCE, "the alarm in the log", || {
+        Ok(lb1.log().contains("this host ran out of something"))
+    })?;
+    limit(1024)?;
+    lb1.wait_for_event(&[
+        "checks.resources lb1",
+        "1 probe could not be made",
+        "open files",
+    ])?;
+    let page = lb1.status_text()?;
+    ensure!(page.contains("this host ran out of something"), "{page}");
+    for index in 0..2 {
+        lb1.wait_for_status(&up(index), &json!("up"))?;
+    }
+    let events = lb1.events()?;
+    ensure!(
+        !events.iter().any(|it| it.contains("real_server.down")),
+        "{events:#?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_director_whose_network_is_gone_says_so_and_who_comes_back_too_often_waits() -> Result<()> {
     let cluster = Cluster::new()?;
     let (_rs1, _rs2) = cluster.start_real_servers()?;

@@ -293,8 +293,9 @@ impl Director {
             }
             Err(Failure::Resource(why)) => {
                 if let Some(count) = self.alarms.shortage.note(why, now, report.at) {
+                    let probes = if count == 1 { "probe" } else { "probes" };
                     let message = format!(
-                        "{count} probes could not be made, this host ran out of something: {why}; \
+                        "{count} {probes} could not be made, this host ran out of something: {why}; \
                          no real server is taken down for it"
                     );
                     self.events.record(Kind::ChecksResources, name, message);
