@@ -77,6 +77,41 @@ fn a_check_via_the_vip_finds_what_a_direct_one_does_not_on_master_and_backup() -
     Ok(())
 }
 
+#[test]
+fn the_ways_of_checks_go_at_a_stop_that_keeps_the_table_and_those_of_the_dead_at_the_start()
+-> Result<()> {
+    let lab = Lab::new()?;
+    let host = lab.host("lb1", "10.77.0.11/24")?;
+    // Of a killed daemon with another configuration, and of somebody else.
+    host.sh("ipvsadm -A -f 1987051521 -s rr; ipvsadm -A -f 9 -s rr")?;
+    let text = "[ipvs]\non_stop = \"keep\"\n\
+        [[virtual_server]]\nname = \"web\"\naddress = \"10.77.0.10:80\"\nscheduler = \"rr\"\n\
+        check = { type = \"tcp\", via = \"vip\", start = \"up\", fall = 1000 }\n\
+        [[virtual_server.real_server]]\naddress = \"10.77.0.21\"\n";
+    let director = Director::start(&host, text)?;
+    let kept = [
+        "-A -f 9 -s rr",
+        "-A -t 10.77.0.10:80 -s rr",
+        "-a -t 10.77.0.10:80 -r 10.77.0.21:80 -g -w 1",
+    ];
+    wait_until(PATIENCE, "the service and the way", || {
+        let lines = sorted(&host)?;
+        let dead = lines.iter().any(|line| line.contains("1987051521"));
+        Ok(lines.len() == kept.len() + 2 && !dead)
+    })?;
+    director.stop()?;
+    let lines = sorted(&host)?;
+    ensure!(lines.len() == kept.len(), "{lines:?}");
+    let all = lines.iter().zip(kept);
+    for (line, wanted) in all {
+        // Some versions of ipvsadm name the tunnel type of every real server.
+        ensure!(line.starts_with(wanted), "{line}: {wanted}");
+    }
+    let accept = host.run("sysctl -n net.ipv4.conf.eth0.accept_local")?;
+    ensure!(accept.trim() == "0", "accept_local is {accept}");
+    Ok(())
+}
+
 /// Waits until a director has that role, and in its eyes all direct checks and all checks via the VIP
 /// have these states. Returns the status that says so.
 fn all_are(director: &Director, role: &str, wanted: [&str; 2]) -> Result<Value> {
