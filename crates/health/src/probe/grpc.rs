@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http2;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use hyper::http::uri::{Authority, Scheme, Uri};
 use hyper::{Method, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 
-use super::h2::{self, Tasks};
+use super::h2;
 use super::http::{authority, server_name};
 use super::tls::Tls;
 use super::{Passed, progress, stream};
@@ -65,24 +63,13 @@ impl GrpcProbe {
     }
 
     async fn exchange(&self) -> Result<Passed, Failure> {
-        let opened = stream::open(self.target, &self.route, self.tls.as_ref()).await?;
+        let mut opened = stream::open(self.target, &self.route, self.tls.as_ref()).await?;
+        let warning = opened.warning.take();
         progress::enter(|connected_after| Phase::Waiting { connected_after });
-        h2::agreed(&opened, self.tls.is_some())?;
-        let tasks = Tasks::default();
-        let io = TokioIo::new(opened.stream);
-        let (mut sender, connection) = http2::handshake(tasks.clone(), io)
-            .await
-            .map_err(|error| h2::explain(&error))?;
-        let exchange = async {
-            let response = sender
-                .send_request(self.request.clone())
-                .await
-                .map_err(|error| h2::explain(&error))?;
-            self.judge(response).await
-        };
-        h2::beside(connection, exchange).await?;
+        let judge = |response| self.judge(response);
+        h2::exchange(opened, self.tls.is_some(), self.request.clone(), judge).await?;
         Ok(Passed {
-            warning: opened.warning,
+            warning,
             weight: None,
         })
     }

@@ -1,10 +1,15 @@
 //! What the probes that speak HTTP/2 have in common.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http2;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use super::explain;
@@ -13,7 +18,7 @@ use crate::failure::Failure;
 
 /// The tasks of one connection: they, and it, end with the probe.
 #[derive(Clone, Default)]
-pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
@@ -29,15 +34,34 @@ impl fmt::Debug for Tasks {
     }
 }
 
-/// Whether HTTP/2 can be spoken: over TLS the server must have chosen it.
-pub(super) fn agreed(opened: &Opened, tls: bool) -> Result<(), Failure> {
-    match opened.protocol.as_deref() {
-        Some(b"h2") => Ok(()),
-        None if !tls => Ok(()),
-        Some(_) | None => Err(Failure::Tls(
+/// Makes one request over a connection that is there for nothing else, and has its response judged.
+/// Over TLS the server must have chosen HTTP/2.
+pub(super) async fn exchange<B, F, T>(
+    opened: Opened,
+    tls: bool,
+    request: Request<B>,
+    judge: impl FnOnce(Response<Incoming>) -> F,
+) -> Result<T, Failure>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let agreed = opened.protocol.as_deref() == Some(b"h2".as_slice());
+    if !agreed && (tls || opened.protocol.is_some()) {
+        return Err(Failure::Tls(
             "the server does not offer HTTP/2 (its TLS chose no protocol h2)".into(),
-        )),
+        ));
     }
+    let (mut sender, connection) = http2::handshake(Tasks::default(), TokioIo::new(opened.stream))
+        .await
+        .map_err(|error| explain(&error))?;
+    let exchange = async {
+        let response = sender.send_request(request).await;
+        judge(response.map_err(|error| explain(&error))?).await
+    };
+    beside(connection, exchange).await
 }
 
 /// Keeps `connection` going while `exchange` runs over it.

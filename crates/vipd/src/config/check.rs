@@ -53,6 +53,7 @@ const NONE: Type = Type {
     name: "none",
     fall: FALL,
     keys: &[],
+    tls: false,
     read: |_| Some(CheckKind::None),
 };
 
@@ -60,6 +61,7 @@ const TCP: Type = Type {
     name: "tcp",
     fall: FALL,
     keys: &[],
+    tls: false,
     read: |_| Some(CheckKind::Tcp),
 };
 
@@ -69,7 +71,20 @@ struct Type {
     /// Failures in a row that take a target out, by default.
     fall: u32,
     keys: &'static [&'static str],
+    /// Whether it has the keys of TLS, too.
+    tls: bool,
     read: fn(&mut Section<'_>) -> Option<CheckKind>,
+}
+
+impl Type {
+    fn all_keys(&self) -> impl Iterator<Item = &'static str> {
+        let of_tls: &[&str] = if self.tls { &tls::KEYS } else { &[] };
+        self.keys.iter().chain(of_tls).copied()
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.all_keys().any(|own| own == key)
+    }
 }
 
 /// A check as written: it may stand for many real servers, and has no target yet.
@@ -370,10 +385,10 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
 
 /// Reports the keys that only checks of other types have.
 fn of_other_types(s: &mut Section<'_>, kind: &Type) {
-    let all = TYPES.iter().flat_map(|other| other.keys.iter().copied());
-    let others: BTreeSet<&'static str> = all.filter(|key| !kind.keys.contains(key)).collect();
+    let all = TYPES.iter().flat_map(|other| other.all_keys());
+    let others: BTreeSet<&'static str> = all.filter(|key| !kind.has(key)).collect();
     for key in others {
-        let owners = TYPES.iter().filter(|other| other.keys.contains(&key));
+        let owners = TYPES.iter().filter(|other| other.has(key));
         let owners: Vec<String> = owners.map(|other| format!("{:?}", other.name)).collect();
         s.pointless(
             &[key],

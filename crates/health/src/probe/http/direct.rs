@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use super::request::{Request, server_name};
 use crate::check::{CheckSpec, HttpSpec, HttpVersion, Route};
 use crate::failure::{Failure, Phase};
 use crate::probe::explain::explain;
-use crate::probe::h2::{self, Tasks};
+use crate::probe::h2;
 use crate::probe::stream::{self, Opened};
 use crate::probe::tls::Tls;
 use crate::probe::{Passed, progress};
@@ -64,7 +64,10 @@ impl Direct {
         progress::enter(|connected_after| Phase::Waiting { connected_after });
         match self.version {
             HttpVersion::Http1 => self.http1(opened, wanted).await?,
-            HttpVersion::Http2 => self.http2(opened, wanted).await?,
+            HttpVersion::Http2 => {
+                let judge = |response| wanted.judge(response);
+                h2::exchange(opened, self.tls.is_some(), self.request.clone(), judge).await?;
+            }
         }
         Ok(Passed {
             warning,
@@ -82,23 +85,6 @@ impl Direct {
                 .send_request(self.request.clone())
                 .await
                 .map_err(|error| explain(&error))?;
-            wanted.judge(response).await
-        };
-        h2::beside(connection, exchange).await
-    }
-
-    async fn http2(&self, opened: Opened, wanted: &Wanted) -> Result<(), Failure> {
-        h2::agreed(&opened, self.tls.is_some())?;
-        let tasks = Tasks::default();
-        let io = TokioIo::new(opened.stream);
-        let (mut sender, connection) = http2::handshake(tasks.clone(), io)
-            .await
-            .map_err(|error| h2::explain(&error))?;
-        let exchange = async {
-            let response = sender
-                .send_request(self.request.clone())
-                .await
-                .map_err(|error| h2::explain(&error))?;
             wanted.judge(response).await
         };
         h2::beside(connection, exchange).await

@@ -10,6 +10,7 @@ pub(super) const TYPE: Type = Type {
     name: "agent",
     fall: super::FALL,
     keys: &["send"],
+    tls: false,
     read,
 };
 

@@ -16,6 +16,7 @@ pub(super) const TYPE: Type = Type {
     name: "dns",
     fall: super::FALL_OF_DATAGRAMS,
     keys: &["name", "record", "expect", "tcp"],
+    tls: false,
     read,
 };
 

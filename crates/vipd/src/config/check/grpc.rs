@@ -9,17 +9,8 @@ use super::{Type, tls};
 pub(super) const TYPE: Type = Type {
     name: "grpc",
     fall: super::FALL,
-    keys: &[
-        "service",
-        "host",
-        "tls",
-        "verify",
-        "sni",
-        "ca",
-        "certificate",
-        "key",
-        "expires_within",
-    ],
+    keys: &["service", "host", "tls"],
+    tls: true,
     read,
 };
 

@@ -21,13 +21,8 @@ pub(super) const TYPE: Type = Type {
         "body_regex",
         "body_sha256",
         "tls",
-        "verify",
-        "sni",
-        "ca",
-        "certificate",
-        "key",
-        "expires_within",
     ],
+    tls: true,
     read,
 };
 

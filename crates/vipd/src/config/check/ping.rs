@@ -9,6 +9,7 @@ pub(super) const TYPE: Type = Type {
     name: "ping",
     fall: super::FALL_OF_DATAGRAMS,
     keys: &[],
+    tls: false,
     read,
 };
 

@@ -11,6 +11,7 @@ pub(super) const TYPE: Type = Type {
     name: "script",
     fall: super::FALL,
     keys: &["command", "user"],
+    tls: false,
     read,
 };
 

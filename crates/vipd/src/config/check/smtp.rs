@@ -9,16 +9,8 @@ use super::{Type, tls};
 pub(super) const TYPE: Type = Type {
     name: "smtp",
     fall: super::FALL,
-    keys: &[
-        "helo",
-        "starttls",
-        "verify",
-        "sni",
-        "ca",
-        "certificate",
-        "key",
-        "expires_within",
-    ],
+    keys: &["helo", "starttls"],
+    tls: true,
     read,
 };
 

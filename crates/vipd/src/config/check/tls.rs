@@ -13,7 +13,7 @@ use super::Type;
 const DAY: Duration = Duration::from_secs(86_400);
 const EXPIRES_WITHIN: Duration = DAY.saturating_mul(14);
 const EXPIRES_RANGE: RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(3650);
-const KEYS: [&str; 6] = [
+pub(super) const KEYS: [&str; 6] = [
     "verify",
     "sni",
     "ca",
@@ -25,7 +25,8 @@ const KEYS: [&str; 6] = [
 pub(super) const TYPE: Type = Type {
     name: "tls",
     fall: super::FALL,
-    keys: &KEYS,
+    keys: &[],
+    tls: true,
     read: |s| policy(s).map(CheckKind::Tls),
 };
 

@@ -14,6 +14,7 @@ pub(super) const TYPE: Type = Type {
     name: "udp",
     fall: super::FALL_OF_DATAGRAMS,
     keys: &["send", "send_hex", "expect", "expect_hex"],
+    tls: false,
     read,
 };
 
