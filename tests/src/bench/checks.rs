@@ -49,7 +49,7 @@ fn many(kind: Kind, interval: Duration) -> Result<Vec<Line>> {
         })
         .collect();
     let begin = Instant::now();
-    servers.drop_incoming("tcp dport 80 drop")?;
+    servers.drop_incoming("tcp dport 80")?;
     checker.wait_for_output(PATIENCE, "all are down")?;
     let what = format!(
         "10,000 {} dead at once: all marked, beyond timeout",
