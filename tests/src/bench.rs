@@ -24,7 +24,7 @@ pub(crate) struct Line {
 
 type Bench = fn() -> Result<Vec<Line>>;
 
-const BENCHES: [(&str, &str, Bench); 7] = [
+const BENCHES: [(&str, &str, Bench); 8] = [
     (
         "failover",
         "the master's cable is pulled: silence until the other one advertises",
@@ -52,8 +52,13 @@ const BENCHES: [(&str, &str, Bench); 7] = [
     ),
     (
         "checks",
-        "ten thousand health checks, and six thousand beside keepalived (that needs IPVS)",
+        "ten thousand health checks, by the runner alone",
         checks::run,
+    ),
+    (
+        "tcp-checks",
+        "six thousand health checks and their table (needs a kernel with IPVS)",
+        checks::beside_keepalived,
     ),
     (
         "ipvs",
@@ -81,8 +86,11 @@ pub fn run(names: &[String]) -> Result<()> {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
-        if names.is_empty() && name == "ipvs" && !ipvs::is_possible() {
-            print("\nipvs: left out, this kernel has no IPVS (`cargo xtask guest` has)");
+        let needs_ipvs = ["ipvs", "tcp-checks"].contains(&name);
+        if names.is_empty() && needs_ipvs && !ipvs::is_possible() {
+            print(&format!(
+                "\n{name}: left out, this kernel has no IPVS (`cargo xtask guest` has)"
+            ));
             continue;
         }
         print(&format!("\n{name}: {about}"));

@@ -61,13 +61,13 @@ impl Kind {
 /// No runtime.
 #[allow(clippy::print_stdout, reason = "the result of the command")]
 pub fn run(kind: Kind, count: u32, interval: Duration) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     raise_limit();
     runtime.block_on(async {
         let (reports, mut reported) = tokio::sync::mpsc::unbounded_channel();
-        let mut runner = Runner::new(reports);
+        let mut runner = Runner::new(reports)?;
         let spec = |number| CheckSpec {
             target: SocketAddr::from((Ipv4Addr::from(0x0a80_0001 + number), 80)),
             route: Route::default(),

@@ -108,18 +108,19 @@ impl Probe {
     ///
     /// Why the target did not pass; [`Failure::Resource`] where it could not even be asked.
     pub async fn run(&self) -> Result<Passed, Failure> {
+        // In boxes, so that the tasks of thousands of small checks have no room for the largest.
         match &self.0 {
             Kind::None => Ok(Passed::default()),
             Kind::Tcp(tcp) => tcp.run().await.map(|()| Passed::default()),
-            Kind::Dns(dns) => dns.run().await,
-            Kind::Udp(udp) => udp.run().await,
-            Kind::Ping(ping) => ping.run().await,
-            Kind::Script(script) => script.run().await,
-            Kind::Agent(agent) => agent.run().await,
-            Kind::Http(http) => http.run().await,
-            Kind::Tls(tls) => tls.run().await,
-            Kind::Smtp(smtp) => smtp.run().await,
-            Kind::Grpc(grpc) => grpc.run().await,
+            Kind::Dns(dns) => Box::pin(dns.run()).await,
+            Kind::Udp(udp) => Box::pin(udp.run()).await,
+            Kind::Ping(ping) => Box::pin(ping.run()).await,
+            Kind::Script(script) => Box::pin(script.run()).await,
+            Kind::Agent(agent) => Box::pin(agent.run()).await,
+            Kind::Http(http) => Box::pin(http.run()).await,
+            Kind::Tls(tls) => Box::pin(tls.run()).await,
+            Kind::Smtp(smtp) => Box::pin(smtp.run()).await,
+            Kind::Grpc(grpc) => Box::pin(grpc.run()).await,
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -32,8 +34,11 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// Runs checks until they are no longer in its set, or until it is dropped.
 #[derive(Debug)]
 pub struct Runner {
+    runtime: Handle,
     shared: Arc<Shared>,
     running: BTreeMap<Arc<CheckSpec>, Task>,
+    /// Its thread ends with it.
+    thread: Option<oneshot::Sender<()>>,
 }
 
 /// How a check is to go on.
@@ -66,15 +71,35 @@ impl Runner {
     /// A runner without checks, which will send its reports there. When nobody receives them any
     /// more, the checks end.
     ///
+    /// It has a thread of its own, "checks", and one is enough: where a connection is ready on another
+    /// thread than its check last ran on, waking that one costs more than the check (measured: 10,000
+    /// TCP checks in 3 s take 16 % of a core on one thread, 26 % on two).
+    ///
     /// The limit of open files of this process, as it is at this moment, bounds how many probes are on
     /// their way at once.
-    #[must_use]
-    pub fn new(reports: UnboundedSender<Report>) -> Runner {
-        Runner::with(reports, limits::descriptors())
+    ///
+    /// # Errors
+    ///
+    /// No thread.
+    pub fn new(reports: UnboundedSender<Report>) -> io::Result<Runner> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut runner = Runner::with(runtime.handle().clone(), reports, limits::descriptors());
+        let (thread, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("checks".to_owned())
+            .spawn(move || {
+                // Dropped with the runner; then its tasks go with the runtime.
+                let _ = runtime.block_on(ended);
+            })?;
+        runner.thread = Some(thread);
+        Ok(runner)
     }
 
-    fn with(reports: UnboundedSender<Report>, descriptors: u32) -> Runner {
+    fn with(runtime: Handle, reports: UnboundedSender<Report>, descriptors: u32) -> Runner {
         Runner {
+            runtime,
             shared: Arc::new(Shared {
                 reports,
                 descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
@@ -82,6 +107,7 @@ impl Runner {
                 durations: Histogram::default(),
             }),
             running: BTreeMap::new(),
+            thread: None,
         }
     }
 
@@ -92,10 +118,6 @@ impl Runner {
     /// The first probes of new checks are spread a little, so that they do not all leave at once; a
     /// [`CheckKind::None`] reports [`Health::Up`] once and at once. A report of a check that is gone
     /// may still be on its way: a receiver must expect checks that it no longer knows.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with time and I/O.
     pub fn set(&mut self, wanted: BTreeMap<CheckSpec, Plan>) {
         self.running.retain(|spec, task| {
             let plan = wanted.get(&**spec);
@@ -109,7 +131,8 @@ impl Runner {
         for (position, (spec, plan)) in new.into_iter().enumerate() {
             let spec = Arc::new(spec);
             let delay = first_delay(spec.interval, position, count);
-            let task = tokio::spawn(run(spec.clone(), plan, delay, self.shared.clone()));
+            let check = run(spec.clone(), plan, delay, self.shared.clone());
+            let task = self.runtime.spawn(check);
             let task = Task {
                 handle: task.abort_handle(),
                 slowed: plan.slowed,

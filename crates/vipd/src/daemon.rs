@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use health::Runner;
 use ipvs::Table;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -169,6 +170,8 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         ("the connection sync", syncing),
     ];
     workers.extend(announcing);
+    let (reports, checks) = mpsc::unbounded_channel();
+    let runner = Runner::new(reports).map_err(failed("a thread for checks"))?;
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,
@@ -176,6 +179,8 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         wake: director_wake,
         vrrp,
         reconciler,
+        runner,
+        checks,
         links,
         holdings,
         holding,

@@ -172,6 +172,9 @@ pub(crate) struct Parts {
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     pub(crate) vrrp: VrrpThread,
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) runner: Runner,
+    /// What the runner reports.
+    pub(crate) checks: mpsc::UnboundedReceiver<health::Report>,
     pub(crate) links: watch::Receiver<Arc<Links>>,
     pub(crate) holdings: Holdings,
     /// The workers that hold something: they are waited for at the end.
@@ -262,7 +265,6 @@ pub enum Ended {
 impl Director {
     /// Puts the first configuration in force.
     pub(crate) fn start(parts: Parts) -> Director {
-        let (reports, checks) = mpsc::unbounded_channel();
         let wake = parts.wake.clone();
         let tracker = Tracker::start(move |report| drop(wake.send(Wake::Track(report))));
         let maintenance = maintenance::read(&parts.config.global.state_dir);
@@ -301,8 +303,8 @@ impl Director {
             ways: BTreeSet::new(),
             facts: Facts::default(),
             switchovers: Vec::new(),
-            runner: Runner::new(reports),
-            checks,
+            runner: parts.runner,
+            checks: parts.checks,
             reconciler: parts.reconciler,
             links: parts.links,
             holdings: Some(parts.holdings),

@@ -20,13 +20,10 @@ const WINDOW: Duration = Duration::from_secs(20);
 /// All targets are addresses of one host.
 const TARGETS: &str = "10.128.0.0/16";
 
+/// Ten thousand checks of two kinds.
 pub(super) fn run() -> Result<Vec<Line>> {
-    let mut lines = Vec::new();
-    lines.extend(many(Kind::Tcp, Duration::from_secs(3))?);
+    let mut lines = many(Kind::Tcp, Duration::from_secs(3))?;
     lines.extend(many(Kind::Http, Duration::from_secs(5))?);
-    if super::ipvs::is_possible() {
-        lines.push(beside_keepalived()?);
-    }
     Ok(lines)
 }
 
@@ -62,7 +59,7 @@ fn many(kind: Kind, interval: Duration) -> Result<Vec<Line>> {
 }
 
 /// Six thousand TCP checks in five seconds by both daemons, with their tables.
-fn beside_keepalived() -> Result<Line> {
+pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
     let (_lab, host, _servers, _nginx) = scene()?;
     let socket = host.folder().join("vipd.sock");
     let (mut ours, mut theirs) = (String::new(), String::new());
@@ -124,12 +121,13 @@ fn beside_keepalived() -> Result<Line> {
         process.wait(PATIENCE)?;
         used
     };
-    Ok(line(
-        "6,000 tcp every 5 s: share of a core".to_owned(),
+    let what = "6,000 tcp every 5 s: share of a core".to_owned();
+    Ok(vec![line(
+        what,
         "%",
         vipd * 100.0,
         Some(keepalived * 100.0),
-    ))
+    )])
 }
 
 /// The part of a core that these processes take once every real server is in the table.

@@ -160,7 +160,7 @@ async fn a_check_that_is_slowed_is_never_faster_whatever_happens() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_waits_for_its_turn_is_late_and_not_failed() {
     let (reports, mut received) = unbounded_channel();
-    let runner = Runner::with(reports, 1);
+    let runner = Runner::with(Handle::current(), reports, 1);
     let shared = &runner.shared;
     let spec = Arc::new(spec());
     let take_a_second = || async {
@@ -247,7 +247,7 @@ async fn check_plan(spec: CheckSpec, plan: Plan, script: &[Does], expected: &[&s
     };
     let begin = Instant::now();
     let (reports, mut received) = unbounded_channel();
-    let runner = Runner::with(reports, 10);
+    let runner = Runner::with(Handle::current(), reports, 10);
     let probing = keep_probing(&spec, plan, Duration::ZERO, &runner.shared, probe);
     let reading = async {
         let mut seen = Vec::new();

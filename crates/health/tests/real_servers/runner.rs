@@ -278,7 +278,7 @@ fn quick(target: SocketAddr) -> CheckSpec {
 
 fn runner() -> (Runner, UnboundedReceiver<Report>) {
     let (sender, reports) = unbounded_channel();
-    (Runner::new(sender), reports)
+    (Runner::new(sender).unwrap(), reports)
 }
 
 fn one(check: &CheckSpec, initial: Health) -> BTreeMap<CheckSpec, Plan> {

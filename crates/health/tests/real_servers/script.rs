@@ -150,7 +150,7 @@ async fn a_check_that_is_dropped_takes_its_script_along() {
         file.display()
     );
     let (sender, mut reports) = unbounded_channel();
-    let mut runner = Runner::new(sender);
+    let mut runner = Runner::new(sender).unwrap();
     runner.set([(shell(&command), Health::Unknown.into())].into());
     while ids(&file).len() < 2 {
         tokio::time::sleep(LOOK).await;
