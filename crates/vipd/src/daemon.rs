@@ -20,7 +20,7 @@ use crate::events::Events;
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
-use crate::net::sys::share_arena;
+use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::{links, neighbours};
 use crate::reconcile::Reconciler;
 use crate::vrrp_loop::{self, VrrpThread};
@@ -42,6 +42,7 @@ pub fn run(config_path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    give_memory_back();
     if let Err(why) = privileged() {
         error!("{why}");
         return ExitCode::FAILURE;

@@ -46,14 +46,24 @@ pub fn schedule_round_robin() -> io::Result<()> {
     }
 }
 
-/// Has all threads but the first share one arena of the C library's allocator (mallopt(3)), which would
-/// otherwise make one for each and fill none. What is small, as all the advert path's is, comes from a
-/// cache that each thread has for itself.
+/// Has all threads share one arena of the C library's allocator (mallopt(3)), which would otherwise
+/// make one for each and fill none. What is small, as all the advert path's is, comes from a cache that
+/// each thread has for itself.
 pub fn share_arena() {
     // SAFETY: mallopt takes two numbers. Where it does not know the first, it does nothing.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives memory that is free back to the kernel (malloc_trim(3)): what reading a large file took. Memory
+/// that is locked cannot be given back.
+pub fn give_memory_back() {
+    // SAFETY: malloc_trim takes a number and touches only what is free.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
