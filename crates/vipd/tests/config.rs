@@ -236,9 +236,9 @@ fn what_is_not_a_readable_file_is_said_so_without_waiting() {
     cannot_read(&fifo, "not a regular file");
     fs::write(&file, b"[global]\nname = \"\xff\"\n").unwrap();
     cannot_read(&file, "not UTF-8 text (byte 17)");
-    fs::write(&file, "#".repeat(1024 * 1024 + 1)).unwrap();
-    cannot_read(&file, "larger than 1 MiB");
-    fs::write(&file, "#".repeat(1024 * 1024)).unwrap();
+    fs::write(&file, "#".repeat((8 << 20) + 1)).unwrap();
+    cannot_read(&file, "larger than 8 MiB");
+    fs::write(&file, "#".repeat(8 << 20)).unwrap();
     assert!(Config::load(&file).is_ok());
     fs::write(&file, "[global]\nnmae = 1\n").unwrap();
     match Config::load(&file) {

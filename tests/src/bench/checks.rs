@@ -134,7 +134,8 @@ pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
 fn once_settled(host: &Host, processes: &[u32]) -> Result<f64> {
     wait_until(PATIENCE, "every real server in the table", || {
         let table = host.run("cat /proc/net/ip_vs")?;
-        let servers = table.lines().filter(|line| line.starts_with("  -> 10."));
+        // Addresses are hexadecimal there: 10.128.0.0.
+        let servers = table.lines().filter(|line| line.starts_with("  -> 0A8"));
         Ok(servers.count() == 6000)
     })?;
     std::thread::sleep(Duration::from_secs(10));

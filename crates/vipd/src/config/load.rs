@@ -14,8 +14,8 @@ use super::{
     track_script, virtual_router, virtual_server,
 };
 
-/// Largest file that is read, in bytes. A director of 10,000 real servers needs about half of it.
-const FILE_SIZE_MAX: u64 = 1024 * 1024;
+/// Largest file that is read, in bytes. A director of 40,000 real servers needs about a third of it.
+const FILE_SIZE_MAX: u64 = 8 << 20;
 /// How often lines that are not TOML are taken out before the rest counts as unreadable.
 const RECOVERY_ROUNDS: usize = 8;
 
@@ -36,7 +36,7 @@ pub enum LoadError {
 }
 
 impl Config {
-    /// Reads a file of at most 1 MiB.
+    /// Reads a file of at most 8 MiB.
     ///
     /// # Errors
     ///
