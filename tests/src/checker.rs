@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use health::{
     CheckKind, CheckSpec, Health, Histogram, HttpSpec, HttpVersion, Plan, Route, Runner, Start,
 };
+
+use crate::process::{processor_time, resident_memory};
 
 /// Of each probe.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,6 +85,7 @@ pub fn run(kind: Kind, count: u32, interval: Duration) -> Result<()> {
         };
         let plan = |number| (spec(number), Plan::from(Health::Unknown));
         runner.set((0..count).map(plan).collect::<BTreeMap<_, _>>());
+        let this = std::process::id();
         let mut up = 0;
         let mut measured: Option<(Instant, Duration, Vec<u64>)> = None;
         let mut done = false;
@@ -99,13 +102,13 @@ pub fn run(kind: Kind, count: u32, interval: Duration) -> Result<()> {
                     println!("all are up");
                     tokio::time::sleep(interval).await;
                     let (counts, _) = runner.lateness().read();
-                    measured = Some((Instant::now(), processor_time()?, counts));
+                    measured = Some((Instant::now(), processor_time(this)?, counts));
                 }
                 Some((begin, before, counts)) if !done && begin.elapsed() >= WINDOW => {
-                    let share = processor_time()?.saturating_sub(*before).as_secs_f64()
+                    let share = processor_time(this)?.saturating_sub(*before).as_secs_f64()
                         / begin.elapsed().as_secs_f64();
                     println!("share of a core, %: {:.2}", share * 100.0);
-                    println!("resident memory, MiB: {:.1}", resident()?);
+                    println!("resident memory, MiB: {:.1}", resident_memory(this)?);
                     println!("99 % start within, ms: {}", late(&runner, counts));
                     println!("measured");
                     done = true;
@@ -149,22 +152,4 @@ fn raise_limit() {
         ..limit
     };
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// Of this process, all threads.
-fn processor_time() -> Result<Duration> {
-    let mut sum = 0;
-    for task in std::fs::read_dir("/proc/self/task")? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(sum))
-}
-
-fn resident() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    let kilobytes: f64 = kilobytes.context("no VmRSS")?.parse()?;
-    Ok(kilobytes / 1024.0)
 }

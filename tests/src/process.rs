@@ -88,3 +88,21 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// Processor time that a process has used (all threads), as the scheduler counts it.
+pub(crate) fn processor_time(id: u32) -> Result<Duration> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// Resident memory of a process, MiB.
+pub(crate) fn resident_memory(id: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kilobytes.context("no VmRSS")?.trim().parse::<f64>()? / 1024.0)
+}

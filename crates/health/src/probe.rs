@@ -127,20 +127,10 @@ impl Probe {
     /// Probes the target of `spec` once and tells how long each part took; the last part is the one
     /// that failed where the outcome is a failure.
     pub async fn trace(spec: &CheckSpec) -> (Vec<Step>, Result<Passed, Failure>) {
-        let probe = match &spec.kind {
-            CheckKind::Http(http) => {
-                HttpProbe::traced(spec, http).map(|http| Probe(Kind::Http(Box::new(http))))
-            }
-            CheckKind::None
-            | CheckKind::Tcp
-            | CheckKind::Tls(_)
-            | CheckKind::Smtp(_)
-            | CheckKind::Grpc(_)
-            | CheckKind::Dns(_)
-            | CheckKind::Udp(_)
-            | CheckKind::Ping
-            | CheckKind::Script(_)
-            | CheckKind::Agent(_) => Probe::new(spec),
+        let probe = if let CheckKind::Http(http) = &spec.kind {
+            HttpProbe::traced(spec, http).map(|http| Probe(Kind::Http(Box::new(http))))
+        } else {
+            Probe::new(spec)
         };
         match probe {
             Ok(probe) => progress::recorded(probe.run()).await,

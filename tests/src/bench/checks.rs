@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::ipvs::{self, Subject};
 use super::{Line, milliseconds};
 use crate::checker::{Kind, TIMEOUT};
 use crate::host::Host;
-use crate::process::Process;
-use crate::{Lab, binary, wait_until};
+use crate::process::{Process, processor_time};
+use crate::{Lab, wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long processor time is counted.
@@ -90,37 +91,22 @@ pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
         }
         writeln!(theirs, "}}")?;
     }
-    let file = |name: &str, text: &str| -> Result<String> {
-        let path = host.folder().join(name);
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
+    let measured = |kind, text: &str| -> Result<f64> {
+        let mut subject = Subject::start(&host, kind, text)?;
+        let mut processes = vec![subject.process.id()];
+        if kind == ipvs::Kind::Keepalived {
+            processes.push(wait_for(PATIENCE, "keepalived's checkers", || {
+                let text = fs::read_to_string(host.folder().join("checkers.pid"));
+                Ok(text.ok().and_then(|text| text.trim().parse().ok()))
+            })?);
+        }
+        let used = once_settled(&host, &processes)?;
+        subject.process.signal("TERM")?;
+        subject.process.wait(PATIENCE)?;
+        Ok(used)
     };
-    let vipd = {
-        let config = file("vipd.toml", &ours)?;
-        let mut vipd = host.spawn("vipd", &binary("vipd")?, &["run", "-c", &config])?;
-        let used = once_settled(&host, &[vipd.id()])?;
-        vipd.signal("TERM")?;
-        vipd.wait(PATIENCE)?;
-        used
-    };
-    let keepalived = {
-        let config = file("keepalived.conf", &theirs)?;
-        let pid = |name: &str| host.folder().join(name).display().to_string();
-        let (main, checkers) = (pid("keepalived.pid"), pid("checkers.pid"));
-        let arguments = [
-            "-n", "-l", "-C", "-f", &config, "-p", &main, "-c", &checkers,
-        ];
-        let mut process =
-            host.spawn("keepalived", Path::new("/usr/sbin/keepalived"), &arguments)?;
-        wait_until(PATIENCE, "keepalived's checkers", || {
-            Ok(fs::read_to_string(&checkers).is_ok_and(|text| !text.trim().is_empty()))
-        })?;
-        let child = fs::read_to_string(&checkers)?.trim().parse()?;
-        let used = once_settled(&host, &[process.id(), child])?;
-        process.signal("TERM")?;
-        process.wait(PATIENCE)?;
-        used
-    };
+    let vipd = measured(ipvs::Kind::Vipd, &ours)?;
+    let keepalived = measured(ipvs::Kind::Keepalived, &theirs)?;
     let what = "6,000 tcp every 5 s: share of a core".to_owned();
     Ok(vec![line(
         what,
@@ -140,22 +126,11 @@ fn once_settled(host: &Host, processes: &[u32]) -> Result<f64> {
     })?;
     std::thread::sleep(Duration::from_secs(10));
     let begin = Instant::now();
-    let before = processor_time(processes)?;
+    let all = || -> Result<Duration> { processes.iter().map(|id| processor_time(*id)).sum() };
+    let before = all()?;
     std::thread::sleep(WINDOW);
-    let used = processor_time(processes)?.saturating_sub(before);
+    let used = all()?.saturating_sub(before);
     Ok(used.as_secs_f64() / begin.elapsed().as_secs_f64())
-}
-
-fn processor_time(processes: &[u32]) -> Result<Duration> {
-    let mut sum = 0;
-    for process in processes {
-        for task in fs::read_dir(format!("/proc/{process}/task"))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let used = text.split(' ').next().unwrap_or_default();
-            sum += used.parse::<u64>()?;
-        }
-    }
-    Ok(Duration::from_nanos(sum))
 }
 
 /// A host that checks, and one that is every target.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Line, milliseconds};
 use crate::capture::Packet;
 use crate::host::Host;
-use crate::process::Process;
+use crate::process::{Process, processor_time};
 use crate::{Lab, binary, run as run_command, wait_until};
 
 /// An emulated guest is slow, and keepalived is slower.
@@ -29,14 +29,14 @@ struct Size {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Vipd,
     Keepalived,
 }
 
 /// A running director, whose process is in the network namespace of its table.
-struct Subject {
-    process: Process,
+pub(super) struct Subject {
+    pub(super) process: Process,
     config: PathBuf,
 }
 
@@ -304,7 +304,7 @@ impl Size {
 }
 
 impl Subject {
-    fn start(host: &Host, kind: Kind, text: &str) -> Result<Subject> {
+    pub(super) fn start(host: &Host, kind: Kind, text: &str) -> Result<Subject> {
         let config = host.folder().join("subject.conf");
         fs::write(&config, text)?;
         let file = config.display().to_string();
@@ -364,13 +364,7 @@ impl Subject {
 
     /// Processor time that it has used (all threads), as the scheduler counts it.
     fn cpu(&self) -> Result<Duration> {
-        let tasks = format!("/proc/{}/task", self.process.id());
-        let mut sum = 0;
-        for task in fs::read_dir(tasks)? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(sum))
+        processor_time(self.process.id())
     }
 }
 

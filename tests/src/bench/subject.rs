@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::host::Host;
-use crate::process::Process;
+use crate::process::{Process, processor_time, resident_memory};
 use crate::{binary, wait_for};
 
 /// Which daemon.
@@ -164,21 +164,12 @@ impl Subject {
 
     /// Processor time that it has used (all threads), as the scheduler counts it.
     pub(super) fn cpu(&self) -> Result<Duration> {
-        let tasks = format!("/proc/{}/task", self.pid()?);
-        let mut sum = 0;
-        for task in fs::read_dir(tasks)? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(sum))
+        processor_time(self.pid()?)
     }
 
     /// Resident memory in MiB.
     pub(super) fn memory(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        Ok(kilobytes.context("no VmRSS")?.trim().parse::<f64>()? / 1024.0)
+        resident_memory(self.pid()?)
     }
 
     /// Stops it gracefully.

@@ -205,19 +205,11 @@ impl<'a> Template<'a> {
 
     /// The check of one real server; port 0 of the server is none.
     pub(super) fn spec(&self, server: SocketAddr) -> Option<CheckSpec> {
-        let port = match &self.kind {
+        let port = if self.kind == CheckKind::Ping {
             // The same for every port of the host: one check.
-            CheckKind::Ping => 0,
-            CheckKind::None
-            | CheckKind::Tcp
-            | CheckKind::Http(_)
-            | CheckKind::Tls(_)
-            | CheckKind::Smtp(_)
-            | CheckKind::Grpc(_)
-            | CheckKind::Dns(_)
-            | CheckKind::Udp(_)
-            | CheckKind::Script(_)
-            | CheckKind::Agent(_) => self.port.unwrap_or(server.port()),
+            0
+        } else {
+            self.port.unwrap_or(server.port())
         };
         if port == 0 && !matches!(self.kind, CheckKind::Ping | CheckKind::Script(_)) {
             self.written.report(

@@ -154,11 +154,9 @@ impl Director {
 
     pub(super) fn take_checks(&mut self, first: health::Report) {
         let mut news = false;
-        self.take_warning(&first);
         news |= self.take_check(&first);
         // A wave of verdicts is one new table.
         while let Ok(report) = self.checks.try_recv() {
-            self.take_warning(&report);
             news |= self.take_check(&report);
         }
         if news {
@@ -191,19 +189,28 @@ impl Director {
         }
         let flaps = report.flapping && !detail.flapping;
         detail.flapping = report.flapping;
-        if before.health == now.health && !flaps {
+        let passed = report.outcome.as_ref().ok();
+        let new_warning = passed.and_then(|passed| {
+            let before = std::mem::replace(&mut detail.warning, passed.warning.clone());
+            passed.warning.as_deref().filter(|_| before.is_none())
+        });
+        let changed = before.health != now.health || flaps;
+        if !changed && new_warning.is_none() {
             *known = now;
             self.judge_host(report);
             return now.weight != before.weight;
         }
         let users = detail.users.clone();
+        if let Some(warning) = new_warning {
+            self.tell_warning(report, &users, warning);
+        }
         let stood = self.states(&users);
         self.health.insert((*report.spec).clone(), now);
         self.judge_host(report);
         for ((user, was), is) in users.iter().zip(stood).zip(self.states(&users)) {
             self.tell_verdict(report, *user, (was, is), before.health != now.health, flaps);
         }
-        true
+        changed || now.weight != before.weight
     }
 
     fn user(&self, (server, real): (usize, usize)) -> Option<(&VirtualServer, &RealServer)> {
@@ -252,18 +259,8 @@ impl Director {
         }
     }
 
-    /// Takes in what a check that passes tells of, and says it for each of its real servers if that is
-    /// new.
-    fn take_warning(&mut self, report: &health::Report) {
-        let (Some(detail), Ok(passed)) = (self.details.get_mut(&*report.spec), &report.outcome)
-        else {
-            return;
-        };
-        let before = std::mem::replace(&mut detail.warning, passed.warning.clone());
-        let (None, Some(warning)) = (before, &passed.warning) else {
-            return;
-        };
-        let users = detail.users.clone();
+    /// Says what a check that passes tells of, for each of its real servers.
+    fn tell_warning(&self, report: &health::Report, users: &[(usize, usize)], warning: &str) {
         for (server, real) in users.iter().filter_map(|user| self.user(*user)) {
             let object = format!("{}/{}", server.name, real_server_name(real.key));
             let message = format!("{}: {warning}", report.spec);
