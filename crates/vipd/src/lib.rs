@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the top of the repository says how the parts fit together and where to
 //! change what.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod counters;

@@ -1,16 +1,16 @@
-//! The client's command line.
+//! The client: what its commands do.
 
 use std::io::{self, IsTerminal, Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser;
+use vipd::cli::vipctl::{Arguments, Command, Turn, Whom};
 use vipd::control::client;
 use vipd::control::real_servers::Order;
 use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
-use vipd::ipvsctl::Ipvs;
 use vipd::overrides::Change;
 use vipd::status::{Look, render};
 use vipd::top;
@@ -21,141 +21,6 @@ const WIDTH_MIN: usize = 60;
 const FOLLOW_FROM: usize = 10;
 /// How often a follower looks for a daemon that is gone.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
-/// on standard error. Only check has another one.
-#[derive(Parser)]
-#[command(version, about)]
-struct Arguments {
-    /// The daemon's control socket.
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        default_value = "/run/vipd/control.sock"
-    )]
-    socket: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Shows the whole director at a glance.
-    Status {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Hands a virtual router over to its peer, and waits until the peer is master.
-    Switchover {
-        /// The virtual router.
-        name: String,
-    },
-    /// Sends the whole connection table to the peer, and asks how many connections it holds.
-    Sync,
-    /// On: this director gives everything up, and takes nothing back until off, also after a
-    /// restart.
-    Maintenance {
-        /// Which of the two.
-        turn: Turn,
-    },
-    /// A real server gets no new connections; existing ones finish. Kept over a restart, until enable.
-    Drain {
-        #[command(flatten)]
-        whom: Whom,
-        /// Returns when its last connection has ended; Ctrl-C ends the waiting, not the drain.
-        #[arg(long)]
-        wait: bool,
-        /// Also where nobody would be left to serve.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Takes a real server out of the pool at once; its connections break. Kept over a restart, until
-    /// enable.
-    Disable {
-        #[command(flatten)]
-        whom: Whom,
-        /// Returns when the kernel does not have it any more.
-        #[arg(long)]
-        wait: bool,
-        /// Also where nobody would be left to serve.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Ends drain and disable.
-    Enable {
-        #[command(flatten)]
-        whom: Whom,
-        /// Returns when it gets new connections: its checks pass, and there is quorum.
-        #[arg(long)]
-        wait: bool,
-    },
-    /// Gives a real server another weight than the configuration, until that changes there.
-    Weight {
-        #[command(flatten)]
-        whom: Whom,
-        /// The weight; 0: no new connections.
-        #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
-        #[arg(required_unless_present = "reset")]
-        weight: Option<u32>,
-        /// Back to the weight of the configuration.
-        #[arg(long, conflicts_with = "weight")]
-        reset: bool,
-        /// Also where nobody would be left to serve.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Runs checks once, now, and shows what each step of them took; their verdicts do not change.
-    /// Exit code 0: all passed, 1: one failed, 2: there is no such server, or no answer.
-    Check {
-        /// The name of the virtual server.
-        virtual_server: String,
-        /// The address of a real server, with its port where it has several; without it all of them.
-        real_server: Option<String>,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Shows what goes through the director, live; `q` quits.
-    Top {
-        /// One frame only, which is also what a pipe gets.
-        #[arg(long)]
-        once: bool,
-    },
-    /// What ipvsadm shows and saves, asked of the daemon.
-    Ipvs {
-        #[command(subcommand)]
-        what: Ipvs,
-    },
-    /// Shows what happened, newest last.
-    Events {
-        /// Goes on with what happens next.
-        #[arg(long, short)]
-        follow: bool,
-        /// Prints JSON, an object a line.
-        #[arg(long)]
-        json: bool,
-        /// Only the last COUNT; without it all that vipd remembers, with --follow 10.
-        #[arg(short = 'n', value_name = "COUNT")]
-        count: Option<usize>,
-    },
-}
-
-/// A real server of a virtual server.
-#[derive(clap::Args)]
-struct Whom {
-    /// The name of the virtual server.
-    virtual_server: String,
-    /// The address of the real server, with its port where it has several.
-    real_server: String,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Turn {
-    On,
-    Off,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

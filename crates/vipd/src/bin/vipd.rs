@@ -1,51 +1,13 @@
-//! The daemon's command line.
+//! The daemon's program: what its commands do.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use vipd::cli::vipd::{Arguments, Command};
 use vipd::config::{Config, LoadError};
 use vipd::{daemon, release};
-
-/// vipd, a load-balancer director: VRRP, IPVS and health checks in one daemon.
-#[derive(Parser)]
-#[command(version, about)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop. Exit code
-    /// 0: stopped as asked, 1: could not start, or a part of it died.
-    Run(ConfigFile),
-    /// Checks a configuration and prints every problem. Exit code 0: good, 1: problems, 2: unreadable.
-    Check(ConfigFile),
-    /// Removes the virtual addresses that a dead daemon left, and tells the peers. Exit code 0: nothing
-    /// is left behind, 1: something may be (a vipd runs there, the kernel refused, a capability is
-    /// missing); a configuration that is broken or gone is no failure.
-    Release {
-        #[command(flatten)]
-        config: ConfigFile,
-        /// Removes the configured IPVS services, too.
-        #[arg(long)]
-        ipvs: bool,
-    },
-}
-
-#[derive(clap::Args)]
-struct ConfigFile {
-    /// The configuration.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "/etc/vipd/vipd.toml"
-    )]
-    config: PathBuf,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

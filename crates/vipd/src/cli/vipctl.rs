@@ -1,0 +1,152 @@
+//! The client's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::ipvsctl::Ipvs;
+
+/// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
+/// on standard error. Only check has another one.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    /// The daemon's control socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/vipd/control.sock"
+    )]
+    pub socket: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What vipctl does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows the whole director at a glance.
+    Status {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hands a virtual router over to its peer, and waits until the peer is master.
+    Switchover {
+        /// The virtual router.
+        name: String,
+    },
+    /// Sends the whole connection table to the peer, and asks how many connections it holds.
+    Sync,
+    /// On: this director gives everything up, and takes nothing back until off, also after a
+    /// restart.
+    Maintenance {
+        /// Which of the two.
+        turn: Turn,
+    },
+    /// A real server gets no new connections; existing ones finish. Kept over a restart, until enable.
+    Drain {
+        /// Whom.
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when its last connection has ended; Ctrl-C ends the waiting, not the drain.
+        #[arg(long)]
+        wait: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Takes a real server out of the pool at once; its connections break. Kept over a restart, until
+    /// enable.
+    Disable {
+        /// Whom.
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when the kernel does not have it any more.
+        #[arg(long)]
+        wait: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Ends drain and disable.
+    Enable {
+        /// Whom.
+        #[command(flatten)]
+        whom: Whom,
+        /// Returns when it gets new connections: its checks pass, and there is quorum.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Gives a real server another weight than the configuration, until that changes there.
+    Weight {
+        /// Whom.
+        #[command(flatten)]
+        whom: Whom,
+        /// The weight; 0: no new connections.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(i32::MAX)))]
+        #[arg(required_unless_present = "reset")]
+        weight: Option<u32>,
+        /// Back to the weight of the configuration.
+        #[arg(long, conflicts_with = "weight")]
+        reset: bool,
+        /// Also where nobody would be left to serve.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Runs checks once, now, and shows what each step of them took; their verdicts do not change.
+    /// Exit code 0: all passed, 1: one failed, 2: there is no such server, or no answer.
+    Check {
+        /// The name of the virtual server.
+        virtual_server: String,
+        /// The address of a real server, with its port where it has several; without it all of them.
+        real_server: Option<String>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what goes through the director, live; `q` quits.
+    Top {
+        /// One frame only, which is also what a pipe gets.
+        #[arg(long)]
+        once: bool,
+    },
+    /// What ipvsadm shows and saves, asked of the daemon.
+    Ipvs {
+        /// What of it.
+        #[command(subcommand)]
+        what: Ipvs,
+    },
+    /// Shows what happened, newest last.
+    Events {
+        /// Goes on with what happens next.
+        #[arg(long, short)]
+        follow: bool,
+        /// Prints JSON, an object a line.
+        #[arg(long)]
+        json: bool,
+        /// Only the last COUNT; without it all that vipd remembers, with --follow 10.
+        #[arg(short = 'n', value_name = "COUNT")]
+        count: Option<usize>,
+    },
+}
+
+/// A real server of a virtual server.
+#[derive(Debug, clap::Args)]
+pub struct Whom {
+    /// The name of the virtual server.
+    pub virtual_server: String,
+    /// The address of the real server, with its port where it has several.
+    pub real_server: String,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Turn {
+    /// Give everything up.
+    On,
+    /// Take part again.
+    Off,
+}

@@ -1,0 +1,48 @@
+//! The daemon's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// vipd, a load-balancer director: VRRP, IPVS and health checks in one daemon.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What vipd does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop. Exit code
+    /// 0: stopped as asked, 1: could not start, or a part of it died.
+    Run(ConfigFile),
+    /// Checks a configuration and prints every problem. Exit code 0: good, 1: problems, 2: unreadable.
+    Check(ConfigFile),
+    /// Removes the virtual addresses that a dead daemon left, and tells the peers. Exit code 0: nothing
+    /// is left behind, 1: something may be (a vipd runs there, the kernel refused, a capability is
+    /// missing); a configuration that is broken or gone is no failure.
+    Release {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Removes the configured IPVS services, too.
+        #[arg(long)]
+        ipvs: bool,
+    },
+}
+
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/vipd/vipd.toml"
+    )]
+    pub config: PathBuf,
+}
