@@ -17,6 +17,7 @@ mod global;
 mod heartbeat;
 mod lint;
 mod load;
+mod place;
 mod pool_policy;
 mod problem;
 mod program;
