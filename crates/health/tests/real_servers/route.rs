@@ -31,7 +31,8 @@ async fn a_source_address_is_where_the_server_sees_the_check_come_from() {
         },
         ..spec(address, CheckKind::Http(get("/")))
     };
-    let probing = tokio::spawn(async move { probe(&check).await });
+    let asked = check.clone();
+    let probing = tokio::spawn(async move { probe(&asked).await });
     let (_stream, peer) = listener.accept().await.unwrap();
     assert_eq!(peer.ip(), source);
     probing.abort();
