@@ -24,7 +24,7 @@ pub(crate) struct Line {
 
 type Bench = fn() -> Result<Vec<Line>>;
 
-const BENCHES: [(&str, &str, Bench); 8] = [
+const BENCHES: [(&str, &str, Bench); 9] = [
     (
         "failover",
         "the master's cable is pulled: silence until the other one advertises",
@@ -61,6 +61,11 @@ const BENCHES: [(&str, &str, Bench); 8] = [
         checks::beside_keepalived,
     ),
     (
+        "verdicts",
+        "a real server fails: how soon it is out, at worst (needs a kernel with IPVS)",
+        checks::verdicts,
+    ),
+    (
         "ipvs",
         "large tables of services and real servers (needs a kernel with IPVS)",
         ipvs::run,
@@ -86,7 +91,7 @@ pub fn run(names: &[String]) -> Result<()> {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
-        let needs_ipvs = ["ipvs", "tcp-checks"].contains(&name);
+        let needs_ipvs = ["ipvs", "tcp-checks", "verdicts"].contains(&name);
         if names.is_empty() && needs_ipvs && !ipvs::is_possible() {
             print(&format!(
                 "\n{name}: left out, this kernel has no IPVS (`cargo xtask guest` has)"

@@ -30,7 +30,7 @@ const FIRST_PROBE_STEP: Duration = Duration::from_millis(20);
 const FIRST_PROBES_WITHIN: Duration = Duration::from_secs(5);
 /// ... and begin at beats this far apart, several together: a thread that wakes for each of thousands of
 /// checks spends more on waking than on checking.
-const GRAIN: Duration = Duration::from_millis(5);
+const GRAIN: Duration = Duration::from_millis(10);
 /// A shorter interval counts as this one, so that no mistake makes a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a report waits that says nothing new.

@@ -61,10 +61,16 @@ fn many(kind: Kind, interval: Duration) -> Result<Vec<Line>> {
 
 /// Six thousand TCP checks in five seconds by both daemons, with their tables.
 pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
-    let (_lab, host, _servers, _nginx) = scene()?;
+    let (_lab, host, servers, _nginx) = scene()?;
     let socket = host.folder().join("vipd.sock");
     let (mut ours, mut theirs) = (String::new(), String::new());
-    writeln!(ours, "[global]\ncontrol_socket = {socket:?}")?;
+    let interval = ipvs::INTERVAL.as_millis();
+    writeln!(
+        ours,
+        "[global]\ncontrol_socket = {socket:?}\n[[vrrp]]\nname = \"r\"\ninterface = \"eth0\"\n\
+         version = 3\nvrid = 1\nadvert_interval = \"{interval}ms\"\n\
+         virtual_addresses = [\"10.77.0.10/32\"]"
+    )?;
     for service in 0..300_u32 {
         let vip = std::net::Ipv4Addr::from(0x0a40_0001 + service);
         writeln!(
@@ -91,7 +97,8 @@ pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
         }
         writeln!(theirs, "}}")?;
     }
-    let measured = |kind, text: &str| -> Result<f64> {
+    let measured = |kind, text: &str| -> Result<(f64, Option<Duration>)> {
+        let capture = servers.capture("proto 112")?;
         let mut subject = Subject::start(&host, kind, text)?;
         let mut processes = vec![subject.process.id()];
         if kind == ipvs::Kind::Keepalived {
@@ -101,19 +108,99 @@ pub(super) fn beside_keepalived() -> Result<Vec<Line>> {
             })?);
         }
         let used = once_settled(&host, &processes)?;
+        // keepalived runs its checkers only.
+        let late = (kind == ipvs::Kind::Vipd)
+            .then(|| ipvs::lateness(&capture.packets(), "10.77.0.11"))
+            .transpose()?;
         subject.process.signal("TERM")?;
         subject.process.wait(PATIENCE)?;
-        Ok(used)
+        Ok((used, late))
     };
     let vipd = measured(ipvs::Kind::Vipd, &ours)?;
     let keepalived = measured(ipvs::Kind::Keepalived, &theirs)?;
-    let what = "6,000 tcp every 5 s: share of a core".to_owned();
-    Ok(vec![line(
-        what,
-        "%",
-        vipd * 100.0,
-        Some(keepalived * 100.0),
-    )])
+    Ok(vec![
+        line(
+            "6,000 tcp every 5 s: share of a core".to_owned(),
+            "%",
+            vipd.0 * 100.0,
+            Some(keepalived.0 * 100.0),
+        ),
+        line(
+            "6,000 tcp: adverts meanwhile, worst lateness".to_owned(),
+            "ms",
+            vipd.1.map_or(f64::NAN, milliseconds),
+            None,
+        ),
+    ])
+}
+
+/// How soon a real server that fails is out of the table, at worst: it refuses, or it hangs.
+pub(super) fn verdicts() -> Result<Vec<Line>> {
+    const ROUNDS: usize = 8;
+    let (_lab, host, servers, _nginx) = scene()?;
+    let socket = host.folder().join("vipd.sock");
+    let ours = format!(
+        "[global]\ncontrol_socket = {socket:?}\n[[virtual_server]]\nname = \"s\"\n\
+         address = \"10.64.0.1:80\"\nforwarding = \"dr\"\n\
+         check = {{ type = \"tcp\", interval = \"1s\", timeout = \"1s\", fall = 1 }}\n\
+         [[virtual_server.real_server]]\naddress = \"10.128.0.1\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.128.0.2\"\n"
+    );
+    let server = |address: &str| {
+        format!(
+            " real_server {address} 80 {{\n TCP_CHECK {{\n connect_timeout 1\n retry 0\n }}\n }}\n"
+        )
+    };
+    let theirs = format!(
+        "virtual_server 10.64.0.1 80 {{\n delay_loop 1\n lb_algo wlc\n lb_kind DR\n protocol TCP\n{}{}}}",
+        server("10.128.0.1"),
+        server("10.128.0.2")
+    );
+    let measured = |kind, text: &str| -> Result<[Duration; 2]> {
+        let mut subject = Subject::start(&host, kind, text)?;
+        let mut worst = [Duration::ZERO; 2];
+        let table_has = |count: usize| {
+            wait_until(PATIENCE, "the table", || {
+                let table = fs::read_to_string(subject.table())?;
+                Ok(table.lines().filter(|l| l.starts_with("  -> 0A8")).count() == count)
+            })
+        };
+        servers.sh(
+            "nft add table ip f; nft add chain ip f in '{ type filter hook input priority 0; }'",
+        )?;
+        for round in 0..ROUNDS {
+            for (worst, how) in worst.iter_mut().zip(["reject with tcp reset", "drop"]) {
+                table_has(2)?;
+                // At another moment of its interval each time.
+                std::thread::sleep(Duration::from_millis(1000 + 130 * u64::try_from(round)?));
+
+                servers.sh(&format!(
+                    "nft add rule ip f in ip daddr 10.128.0.2 tcp dport 80 {how}"
+                ))?;
+                // `nft` itself takes a while in an emulated guest.
+                let begin = Instant::now();
+                table_has(1)?;
+                *worst = begin.elapsed().max(*worst);
+                servers.sh("nft flush chain ip f in")?;
+            }
+        }
+        servers.sh("nft delete table ip f")?;
+        subject.process.signal("TERM")?;
+        subject.process.wait(PATIENCE)?;
+        Ok(worst)
+    };
+    let vipd = measured(ipvs::Kind::Vipd, &ours)?;
+    let keepalived = measured(ipvs::Kind::Keepalived, &theirs)?;
+    let names = [
+        "refuses: out after (interval 1 s)",
+        "hangs: out after (interval 1 s, timeout 1 s)",
+    ];
+    let all = names.into_iter().zip(vipd).zip(keepalived);
+    let lines = all.map(|((what, vipd), keepalived)| {
+        let (vipd, keepalived) = (milliseconds(vipd), milliseconds(keepalived));
+        line(what.to_owned(), "ms", vipd, Some(keepalived))
+    });
+    Ok(lines.collect())
 }
 
 /// The part of a core that these processes take once every real server is in the table.

@@ -17,7 +17,7 @@ use crate::{Lab, binary, wait_until};
 /// An emulated guest is slow, and keepalived is slower.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Of the VRRP instance that adverts meanwhile.
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// Next to nothing done for so long: idle.
 const PAUSE: Duration = Duration::from_millis(500);
 /// From one comparison to the next, where they are measured.
@@ -228,17 +228,7 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     let changed = begin.elapsed();
     subject.process.signal("TERM")?;
     subject.process.wait(PATIENCE)?;
-    let ours = |packet: &Packet| packet.text.contains("10.77.0.11 >");
-    let adverts: Vec<SystemTime> = capture
-        .packets()
-        .iter()
-        .filter(|packet| ours(packet))
-        .map(|packet| packet.at)
-        .collect();
-    let gaps = adverts.iter().zip(adverts.iter().skip(1));
-    let gaps = gaps.filter_map(|(before, after)| after.duration_since(*before).ok());
-    let worst = gaps.max().context("no adverts")?;
-    let over = worst.saturating_sub(INTERVAL);
+    let over = lateness(&capture.packets(), "10.77.0.11")?;
     Ok(vec![
         line(
             "400 x 100: programmed by a reload".to_owned(),
@@ -256,6 +246,19 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
             None,
         ),
     ])
+}
+
+/// How much later than after [`INTERVAL`] the latest of these adverts came.
+pub(super) fn lateness(packets: &[Packet], source: &str) -> Result<Duration> {
+    let source = format!("{source} >");
+    let ours = packets
+        .iter()
+        .filter(|packet| packet.text.contains(&source));
+    let adverts: Vec<SystemTime> = ours.map(|packet| packet.at).collect();
+    let gaps = adverts.iter().zip(adverts.iter().skip(1));
+    let gaps = gaps.filter_map(|(before, after)| after.duration_since(*before).ok());
+    let worst = gaps.max().context("no adverts")?;
+    Ok(worst.saturating_sub(INTERVAL))
 }
 
 impl Size {
@@ -388,7 +391,7 @@ impl Subject {
         Ok(used)
     }
 
-    fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         format!("/proc/{}/net/ip_vs", self.process.id())
     }
 }
