@@ -24,6 +24,7 @@ pub mod overrides;
 pub mod plan;
 pub mod reconcile;
 pub mod release;
+pub mod reloadctl;
 pub mod status;
 pub mod top;
 pub mod track;
