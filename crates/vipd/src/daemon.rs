@@ -146,7 +146,9 @@ impl First {
                 unconfirmed: true,
             }),
             Err(problems) => {
-                error!("the file was not confirmed, but what was in force before it cannot be used:\n{problems}");
+                error!(
+                    "the file was not confirmed, but what was in force before it cannot be used:\n{problems}"
+                );
                 Ok(First::of_file(config, text))
             }
         }
@@ -292,7 +294,10 @@ fn adopt(config: &Config) -> Result<Table, String> {
 
 fn signals(wake: &mpsc::UnboundedSender<Wake>) -> std::io::Result<()> {
     for (kind, event) in [
-        (SignalKind::hangup(), (|| Wake::Reload(reload::Request::default())) as fn() -> Wake),
+        (
+            SignalKind::hangup(),
+            (|| Wake::Reload(reload::Request::default())) as fn() -> Wake,
+        ),
         (SignalKind::terminate(), || Wake::Stop),
         (SignalKind::interrupt(), || Wake::Stop),
     ] {

@@ -5,6 +5,7 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 pub(crate) mod alarms;
+mod carried;
 pub(crate) mod checks;
 pub(crate) mod connections;
 mod pools;
@@ -226,6 +227,8 @@ pub struct Director {
     /// The text of `config`, secrets and all.
     text: Arc<str>,
     pub(crate) reloads: Reloads,
+    /// Virtual routers that begin anew with addresses that are held, and how long these stay.
+    carried: BTreeMap<String, Instant>,
     pub(crate) started: Instant,
     pub(crate) loaded: SystemTime,
     pub(crate) last_reload: Option<Reload>,
@@ -311,6 +314,7 @@ impl Director {
             config: Arc::new(parts.config),
             text: parts.text.into(),
             reloads: Reloads::default(),
+            carried: BTreeMap::new(),
             started: Instant::now(),
             loaded: SystemTime::now(),
             last_reload: None,
@@ -483,7 +487,10 @@ impl Director {
             } => self.hand_over(&router, Some(sent), reply),
             Wake::ConnectionSync(report) => self.take_connection_sync(report),
             Wake::SendConnections(reply) => self.send_connections(reply),
-            Wake::Settled => self.publish_holdings(),
+            Wake::Settled => {
+                self.drop_carried();
+                self.publish_holdings();
+            }
             Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),
             Wake::MaintenanceWritten { on, written, reply } => {
                 let _ = reply.send(written.map(|()| self.set_maintenance(on)));
@@ -568,10 +575,8 @@ impl Director {
 
     /// Whoever holds the addresses gets the clients, also for the moment after it was master.
     fn roles(&self) -> Roles {
-        let routers = self.routers.iter();
-        routers
-            .map(|(name, router)| (name.clone(), router.report.hold))
-            .collect()
+        let names = self.routers.keys().chain(self.carried.keys());
+        names.map(|name| (name.clone(), self.holds(name))).collect()
     }
 
     /// What a graceful stop with `on_stop = "keep"` leaves: what clients need.

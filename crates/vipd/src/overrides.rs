@@ -186,7 +186,9 @@ impl Overrides {
         let (mut left, mut gone) = (Overrides::default(), Vec::new());
         for (name, real, one) in self.iter() {
             let address = real_server_name(real);
-            let meant = virtual_server.as_deref().is_none_or(|wanted| wanted == name)
+            let meant = virtual_server
+                .as_deref()
+                .is_none_or(|wanted| wanted == name)
                 && real_server.as_ref().is_none_or(|wanted| *wanted == address);
             if meant {
                 gone.push(format!("{name}/{address}"));
@@ -312,10 +314,12 @@ impl View {
                 Out::Draining => "drains".to_owned(),
                 Out::Disabled => "disabled".to_owned(),
             });
-            let weight = ordered.weight.map(|weight| match ordered.configured_weight {
-                Some(configured) => format!("weight {weight} instead of {configured}"),
-                None => format!("weight {weight}"),
-            });
+            let weight = ordered
+                .weight
+                .map(|weight| match ordered.configured_weight {
+                    Some(configured) => format!("weight {weight} instead of {configured}"),
+                    None => format!("weight {weight}"),
+                });
             let words: Vec<String> = out.into_iter().chain(weight).collect();
             let (server, real) = (&ordered.virtual_server, &ordered.real_server);
             lines.push(format!("{server}/{real}: {}", words.join(", ")));

@@ -154,7 +154,10 @@ impl Change {
             (false, true) => format!("{} {}", self.key, self.change),
             (false, false) => format!("{} of {of} {}", self.key, self.change),
         };
-        let note = self.note.as_ref().map_or(String::new(), |n| format!("; {n}"));
+        let note = self
+            .note
+            .as_ref()
+            .map_or(String::new(), |n| format!("; {n}"));
         format!("{}: {what}{note}", self.object)
     }
 }

@@ -124,7 +124,10 @@ mod tests {
         assert_eq!(Record::read(&directory.0), Ok(None));
         record().write(&directory.0).unwrap();
         assert_eq!(Record::read(&directory.0), Ok(Some(record())));
-        let mode = fs::metadata(path(&directory.0)).unwrap().permissions().mode();
+        let mode = fs::metadata(path(&directory.0))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o600);
         let names = fs::read_dir(&directory.0).unwrap().count();
         assert_eq!(names, 1);
@@ -147,7 +150,10 @@ mod tests {
         for text in ["", "{\"former\": 1}", "\"s3cret\"", "{\"s3cret\": \"\"}"] {
             fs::write(path(&directory.0), text).unwrap();
             let why = Record::read(&directory.0).unwrap_err();
-            assert!(why.contains("trial.json") && !why.contains("s3cret"), "{why}");
+            assert!(
+                why.contains("trial.json") && !why.contains("s3cret"),
+                "{why}"
+            );
         }
     }
 

@@ -313,7 +313,10 @@ impl Director {
                 self.events.record(kind, object, message);
             }
         }
-        let lines: Vec<String> = gone.iter().map(|name| format!("{name}: {message}")).collect();
+        let lines: Vec<String> = gone
+            .iter()
+            .map(|name| format!("{name}: {message}"))
+            .collect();
         lines.join("\n")
     }
 

@@ -90,7 +90,12 @@ impl Reloads {
     pub(crate) fn seconds_left(&self) -> Option<u64> {
         let left = self.trial.as_ref()?.until;
         let left = left.saturating_duration_since(Instant::now());
-        Some(left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+        Some(
+            left.as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX),
+        )
     }
 
     /// Why a reload cannot begin: it would be unclear what goes back to what.
@@ -294,7 +299,9 @@ impl Director {
 
     /// Returns what was in force.
     fn replace(&mut self, loaded: Loaded) -> (Arc<Config>, Arc<str>) {
+        let held = self.held();
         let old = std::mem::replace(&mut self.config, loaded.config);
+        self.carry(&old, &held);
         let old_text = std::mem::replace(&mut self.text, loaded.text);
         let health = self.health.clone();
         // A search for each real server would be a search among all of them.

@@ -7,7 +7,10 @@ use super::words::{Notes, Shown};
 
 pub(super) fn compare(notes: &mut Notes, old: &[CheckSpec], new: &[CheckSpec]) {
     let kinds = |checks: &[CheckSpec]| -> Vec<String> {
-        checks.iter().map(|check| check.kind.name().to_owned()).collect()
+        checks
+            .iter()
+            .map(|check| check.kind.name().to_owned())
+            .collect()
     };
     let (before, after) = (kinds(old), kinds(new));
     if before != after {
@@ -50,7 +53,12 @@ fn check(notes: &mut Notes, before: &CheckSpec, after: &CheckSpec) {
     if let (CheckKind::Http(before), CheckKind::Http(after)) = (kind, &after.kind) {
         http(notes, before, after);
     } else {
-        notes.other(Risk::None, &name("request or expectation"), kind, &after.kind);
+        notes.other(
+            Risk::None,
+            &name("request or expectation"),
+            kind,
+            &after.kind,
+        );
     }
 }
 
@@ -90,12 +98,27 @@ fn http(notes: &mut Notes, before: &HttpSpec, after: &HttpSpec) {
     let codes = |ranges: &[(u16, u16)]| -> Vec<std::ops::RangeInclusive<u16>> {
         ranges.iter().map(|(first, last)| *first..=*last).collect()
     };
-    notes.key(Risk::None, &name("status"), &codes(status), &codes(&after.status));
+    notes.key(
+        Risk::None,
+        &name("status"),
+        &codes(status),
+        &codes(&after.status),
+    );
     notes.key(Risk::None, &name("version"), version, &after.version);
     let contains = (body_contains, &after.body_contains);
     notes.key(Risk::None, &name("body_contains"), contains.0, contains.1);
-    notes.other(Risk::None, &name("body_regex"), body_regex, &after.body_regex);
-    notes.other(Risk::None, &name("body_sha256"), body_sha256, &after.body_sha256);
+    notes.other(
+        Risk::None,
+        &name("body_regex"),
+        body_regex,
+        &after.body_regex,
+    );
+    notes.other(
+        Risk::None,
+        &name("body_sha256"),
+        body_sha256,
+        &after.body_sha256,
+    );
     notes.other(Risk::None, &name("tls"), tls, &after.tls);
 }
 

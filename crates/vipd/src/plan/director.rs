@@ -25,7 +25,13 @@ pub(super) fn global(notes: &mut Notes, old: &Global, new: &Global) {
     let partly = Some(
         "what virtual MACs and kernel settings were before vipd stays in the old one until a restart",
     );
-    notes.key_with(Risk::Restart, "state_dir", state_dir, &new.state_dir, partly);
+    notes.key_with(
+        Risk::Restart,
+        "state_dir",
+        state_dir,
+        &new.state_dir,
+        partly,
+    );
 }
 
 pub(super) fn ipvs(notes: &mut Notes, old: &Ipvs, new: &Ipvs) {
@@ -45,9 +51,16 @@ pub(super) fn ipvs(notes: &mut Notes, old: &Ipvs, new: &Ipvs) {
     for name in names {
         let (before, after) = (sysctl.get(name), new.sysctl.get(name));
         if before != after {
-            let shown = |value: Option<&String>| value.cloned().unwrap_or("as it was found".to_owned());
+            let shown =
+                |value: Option<&String>| value.cloned().unwrap_or("as it was found".to_owned());
             let change = arrow(&shown(before), &shown(after));
-            notes.add(Risk::None, &format!("sysctl {name}"), Vec::new(), change, None);
+            notes.add(
+                Risk::None,
+                &format!("sysctl {name}"),
+                Vec::new(),
+                change,
+                None,
+            );
         }
     }
     match (sync, &new.sync) {
@@ -159,6 +172,11 @@ impl Shown for Timeouts {
             true => "the kernel's".to_owned(),
             false => timeout.shown(),
         };
-        format!("tcp {}, tcp_fin {}, udp {}", one(tcp), one(tcp_fin), one(udp))
+        format!(
+            "tcp {}, tcp_fin {}, udp {}",
+            one(tcp),
+            one(tcp_fin),
+            one(udp)
+        )
     }
 }

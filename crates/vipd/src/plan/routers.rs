@@ -35,7 +35,8 @@ pub(super) fn compare(notes: &mut Notes, old: &Config, new: &Config) {
     for before in &old.vrrp {
         if !pairs.iter().any(|(paired, _)| paired.name == before.name) {
             notes.about(format!("vrrp {}", before.name));
-            let note = "gives up its role; addresses that no other virtual router has leave this host";
+            let note =
+                "gives up its role; addresses that no other virtual router has leave this host";
             notes.whole(Risk::Breaks, "removed", Some(note));
             moves.tell_gone(notes, before);
         }
@@ -44,8 +45,16 @@ pub(super) fn compare(notes: &mut Notes, old: &Config, new: &Config) {
         if !pairs.iter().any(|(_, paired)| paired.name == after.name) {
             notes.about(format!("vrrp {}", after.name));
             let Parameters { vrid, priority, .. } = after.parameters;
-            let change = format!("added: {} on {}, priority {priority}", named(vrid), after.interface);
-            notes.whole(Risk::MayMove, change, Some("begins as backup"));
+            let change = format!(
+                "added: {} on {}, priority {priority}",
+                named(vrid),
+                after.interface
+            );
+            notes.whole(
+                Risk::MayMove,
+                change,
+                Some("begins as backup; addresses that this host holds stay until it is decided"),
+            );
             moves.tell_come(notes, after);
         }
     }
@@ -66,7 +75,9 @@ fn pairs<'a>(old: &'a Config, new: &'a Config) -> Vec<(&'a Vrrp, &'a Vrrp)> {
     let pair = |before: &'a Vrrp| {
         let renamed = || {
             let mut others = new.vrrp.iter();
-            others.find(|after| identity(after) == identity(before) && old.vrrp(&after.name).is_none())
+            others.find(|after| {
+                identity(after) == identity(before) && old.vrrp(&after.name).is_none()
+            })
         };
         Some((before, new.vrrp(&before.name).or_else(renamed)?))
     };
@@ -90,11 +101,23 @@ fn router(notes: &mut Notes, before: &Vrrp, after: &Vrrp, old: &Config, new: &Co
         track,
     } = before;
     let leaves = "gives up there and begins as backup here";
-    notes.key_with(Risk::Breaks, "interface", interface, &after.interface, Some(leaves));
+    notes.key_with(
+        Risk::Breaks,
+        "interface",
+        interface,
+        &after.interface,
+        Some(leaves),
+    );
     parameters(notes, before, after, old, new);
     notes.key(Risk::None, "accept", accept, &after.accept);
     let mac = "clients learn another Ethernet address; new ones may wait until they have";
-    notes.key_with(Risk::Breaks, "virtual_mac", virtual_mac, &after.virtual_mac, Some(mac));
+    notes.key_with(
+        Risk::Breaks,
+        "virtual_mac",
+        virtual_mac,
+        &after.virtual_mac,
+        Some(mac),
+    );
     notes.list(Risk::None, "virtual_routes", routes, &after.routes);
     notes.list(Risk::None, "virtual_rules", rules, &after.rules);
     garps(notes, garp, &after.garp);
@@ -128,7 +151,9 @@ fn parameters(notes: &mut Notes, before: &Vrrp, after: &Vrrp, old: &Config, new:
     let now = &after.parameters;
     let known = |config: &Config, vrrp: &Vrrp| {
         let mut routers = config.vrrp.iter();
-        routers.find(|other| identity(other) == identity(vrrp)).map(|known| known.name.clone())
+        routers
+            .find(|other| identity(other) == identity(vrrp))
+            .map(|known| known.name.clone())
     };
     if vrid != &now.vrid {
         // Whoever has the VRID has the role.
@@ -152,7 +177,9 @@ fn parameters(notes: &mut Notes, before: &Vrrp, after: &Vrrp, old: &Config, new:
     notes.key_with(Risk::Breaks, "version", version, &now.version, anew);
     notes.key_with(Risk::Breaks, "family", family, &now.family, anew);
     let note = match (now.priority > *priority, *priority, now.priority) {
-        (_, PRIORITY_OWNER, _) | (_, _, PRIORITY_OWNER) => "owner or not: its addresses are the host's own",
+        (_, PRIORITY_OWNER, _) | (_, _, PRIORITY_OWNER) => {
+            "owner or not: its addresses are the host's own"
+        }
         (true, _, _) if now.preempt => "may take over",
         (true, _, _) => "does not take over: preempt is false",
         (false, _, _) => "a peer may take over",
@@ -164,15 +191,37 @@ fn parameters(notes: &mut Notes, before: &Vrrp, after: &Vrrp, old: &Config, new:
         (Version::V3, Version::V3) => None,
     };
     let interval = (advert_interval, &now.advert_interval);
-    notes.key_with(Risk::MayMove, "advert_interval", interval.0, interval.1, pace);
+    notes.key_with(
+        Risk::MayMove,
+        "advert_interval",
+        interval.0,
+        interval.1,
+        pace,
+    );
     notes.key(Risk::MayMove, "preempt", preempt, &now.preempt);
-    notes.key(Risk::MayMove, "preempt_delay", preempt_delay, &now.preempt_delay);
+    notes.key(
+        Risk::MayMove,
+        "preempt_delay",
+        preempt_delay,
+        &now.preempt_delay,
+    );
     let at_start = Some("matters at a start");
-    notes.key_with(Risk::None, "start_delay", start_delay, &now.start_delay, at_start);
+    notes.key_with(
+        Risk::None,
+        "start_delay",
+        start_delay,
+        &now.start_delay,
+        at_start,
+    );
     notes.key(Risk::None, "down_adverts", down_adverts, &now.down_adverts);
     let sum = Some("peers that take one form only must take this one");
     notes.key_with(Risk::None, "checksum", checksum, &now.checksum, sum);
-    notes.key(Risk::None, "takeover_probe", takeover_probe, &now.takeover_probe);
+    notes.key(
+        Risk::None,
+        "takeover_probe",
+        takeover_probe,
+        &now.takeover_probe,
+    );
     authentications(notes, authentication, &now.authentication);
     match (unicast, &now.unicast) {
         (Some(old), Some(new)) => unicasts(notes, old, new),
@@ -187,7 +236,9 @@ fn authentications(notes: &mut Notes, old: &Authentication, new: &Authentication
     let note = Some("peers that have another do not hear it, nor it them");
     let (Authentication::Hmac(old), Authentication::Hmac(new)) = (old, new) else {
         let change = match (old, new) {
-            (Authentication::Password(_), Authentication::Password(_)) => "another password".to_owned(),
+            (Authentication::Password(_), Authentication::Password(_)) => {
+                "another password".to_owned()
+            }
             _ => format!("{} → {}", kind_of(old), kind_of(new)),
         };
         notes.add(Risk::MayMove, "authentication", Vec::new(), change, note);
@@ -199,7 +250,13 @@ fn authentications(notes: &mut Notes, old: &Authentication, new: &Authentication
         window,
         permissive,
     } = old;
-    notes.key_with(Risk::MayMove, "authentication.key_id", key_id, &new.key_id, note);
+    notes.key_with(
+        Risk::MayMove,
+        "authentication.key_id",
+        key_id,
+        &new.key_id,
+        note,
+    );
     for (id, key) in keys {
         let change = match new.keys.get(id) {
             Some(other) if other == key => continue,
@@ -297,14 +354,21 @@ impl<'a> Moves<'a> {
     fn tell(&self, notes: &mut Notes, before: &Vrrp, after: &Vrrp) {
         let count = notes.count();
         for address in &before.addresses {
-            let mine = after.addresses.iter().find(|other| other.ip() == address.ip());
+            let mine = after
+                .addresses
+                .iter()
+                .find(|other| other.ip() == address.ip());
             match mine {
                 Some(mine) => one(notes, address, mine),
                 None => self.gone(notes, address),
             }
         }
         for address in &after.addresses {
-            if !before.addresses.iter().any(|known| known.ip() == address.ip()) {
+            if !before
+                .addresses
+                .iter()
+                .any(|known| known.ip() == address.ip())
+            {
                 self.come(notes, after, address);
             }
         }
@@ -356,7 +420,11 @@ impl<'a> Moves<'a> {
     fn come(&self, notes: &mut Notes, after: &Vrrp, address: &VirtualAddress) {
         let ip = address.ip();
         let Some((from, was)) = self.left(ip) else {
-            notes.whole(Risk::None, format!("with VIP {}", address.address.shown()), None);
+            notes.whole(
+                Risk::None,
+                format!("with VIP {}", address.address.shown()),
+                None,
+            );
             return;
         };
         let change = format!("moves VIP {ip} from vrrp {from} to {}", after.name);
@@ -389,10 +457,22 @@ fn one(notes: &mut Notes, old: &VirtualAddress, new: &VirtualAddress) {
     let again = Some("it is taken off and put on again");
     let key = |what: &str| format!("VIP {ip}: {what}");
     let prefix = (address.prefix_len(), new.address.prefix_len());
-    notes.key_with(Risk::Breaks, &key("prefix length"), &prefix.0, &prefix.1, again);
+    notes.key_with(
+        Risk::Breaks,
+        &key("prefix length"),
+        &prefix.0,
+        &prefix.1,
+        again,
+    );
     notes.key(Risk::Breaks, &key("interface"), interface, &new.interface);
     let peers = Some("peers compare the list in the adverts with theirs");
-    notes.key_with(Risk::None, &key("advertise"), advertise, &new.advertise, peers);
+    notes.key_with(
+        Risk::None,
+        &key("advertise"),
+        advertise,
+        &new.advertise,
+        peers,
+    );
     notes.key_with(Risk::Breaks, &key("label"), label, &new.label, again);
     notes.key_with(Risk::Breaks, &key("scope"), scope, &new.scope, again);
     let route = (prefix_route, &new.prefix_route);

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipvs::{Destination, Forwarding, Persistence, SchedulerName, Service, ServiceFlags, ServiceKey};
+use ipvs::{
+    Destination, Forwarding, Persistence, SchedulerName, Service, ServiceFlags, ServiceKey,
+};
 
 use super::Risk;
 use super::checks;
@@ -49,7 +51,10 @@ fn pairs<'a>(old: &'a Config, new: &'a Config) -> Vec<(&'a VirtualServer, &'a Vi
         servers.map(|server| (&*server.name, server)).collect()
     };
     let (known, now) = (by_name(old), by_name(new));
-    let free = new.virtual_servers.iter().filter(|server| !known.contains_key(&*server.name));
+    let free = new
+        .virtual_servers
+        .iter()
+        .filter(|server| !known.contains_key(&*server.name));
     let free: BTreeMap<ServiceKey, &VirtualServer> = free
         .flat_map(|server| server.keys.iter().map(move |key| (*key, server)))
         .collect();
@@ -85,7 +90,12 @@ fn server(notes: &mut Notes, before: &VirtualServer, after: &VirtualServer) {
     } = before;
     addresses(notes, keys, &after.keys);
     services(notes, service, &after.service);
-    notes.key(Risk::None, "persistence.netmask6", netmask6, &after.netmask6);
+    notes.key(
+        Risk::None,
+        "persistence.netmask6",
+        netmask6,
+        &after.netmask6,
+    );
     notes.list(Risk::Breaks, "mark", marks, &after.marks);
     notes.key(Risk::None, "vrrp", vrrp, &after.vrrp);
     let note = match after.active {
@@ -140,7 +150,12 @@ fn services(notes: &mut Notes, old: &Service, new: &Service) {
     } = flags;
     notes.key(Risk::None, "one_packet", one_packet, &new.flags.one_packet);
     let fallback = (sched1, &new.flags.sched1);
-    notes.key(Risk::None, "scheduler flag fallback", fallback.0, fallback.1);
+    notes.key(
+        Risk::None,
+        "scheduler flag fallback",
+        fallback.0,
+        fallback.1,
+    );
     notes.key(Risk::None, "scheduler flag port", sched2, &new.flags.sched2);
     notes.key(Risk::None, "scheduler flag 3", sched3, &new.flags.sched3);
     match (persistence, &new.persistence) {
@@ -179,7 +194,12 @@ fn sorry(notes: &mut Notes, old: Option<&SorryServer>, new: Option<&SorryServer>
         forwarding: sorry.destination.forwarding,
         masquerade: sorry.masquerade,
     };
-    notes.key(Risk::None, "sorry_server forwarding", &method(before), &method(after));
+    notes.key(
+        Risk::None,
+        "sorry_server forwarding",
+        &method(before),
+        &method(after),
+    );
     if destination != &after.destination || masquerade != &after.masquerade {
         let Destination {
             forwarding: _,
@@ -297,7 +317,9 @@ impl Shown for Persistence {
             prefix_length,
             engine,
         } = self;
-        let engine = engine.as_ref().map_or(String::new(), |name| format!(", {name}"));
+        let engine = engine
+            .as_ref()
+            .map_or(String::new(), |name| format!(", {name}"));
         format!("{}, netmask {prefix_length}{engine}", timeout.shown())
     }
 }

@@ -101,10 +101,22 @@ impl Notes {
         }
         let count = self.count();
         for gone in old.iter().filter(|item| !new.contains(item)) {
-            self.add(risk, key, Vec::new(), format!("without {}", gone.shown()), None);
+            self.add(
+                risk,
+                key,
+                Vec::new(),
+                format!("without {}", gone.shown()),
+                None,
+            );
         }
         for come in new.iter().filter(|item| !old.contains(item)) {
-            self.add(risk, key, Vec::new(), format!("with {}", come.shown()), None);
+            self.add(
+                risk,
+                key,
+                Vec::new(),
+                format!("with {}", come.shown()),
+                None,
+            );
         }
         if self.count() == count {
             let change = "in another order".to_owned();
@@ -128,7 +140,9 @@ macro_rules! shown_as_displayed {
     )*};
 }
 
-shown_as_displayed!(bool, u8, u16, u32, i32, str, String, IpAddr, SocketAddr, IpNet);
+shown_as_displayed!(
+    bool, u8, u16, u32, i32, str, String, IpAddr, SocketAddr, IpNet
+);
 
 impl Shown for Duration {
     fn shown(&self) -> String {

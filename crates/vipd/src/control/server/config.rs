@@ -195,17 +195,21 @@ async fn reset(State(api): State<Api>, scope: Body<Scope>) -> Result<Json<Done>,
             Some(address) => real_servers::find(&status, name, address).map(Some),
             None => real_servers::virtual_server(&status, name).map(|_| None),
         };
-        let unknown = |why: real_servers::NotOne| {
-            Refusal::new(StatusCode::NOT_FOUND, why.code, why.message)
-        };
+        let unknown =
+            |why: real_servers::NotOne| Refusal::new(StatusCode::NOT_FOUND, why.code, why.message);
         scope.real_server = found.map_err(unknown)?;
     }
-    api.order(ANSWER_TIMEOUT, |reply| Wake::ResetOverrides { scope, reply })
-        .await
+    api.order(ANSWER_TIMEOUT, |reply| Wake::ResetOverrides {
+        scope,
+        reply,
+    })
+    .await
 }
 
 /// Does what may take a while where nobody waits for it.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Refusal::failed(error.to_string()))
 }
