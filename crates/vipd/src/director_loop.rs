@@ -576,7 +576,9 @@ impl Director {
     /// Whoever holds the addresses gets the clients, also for the moment after it was master.
     fn roles(&self) -> Roles {
         let names = self.routers.keys().chain(self.carried.keys());
-        names.map(|name| (name.clone(), self.holds(name))).collect()
+        names
+            .map(|name| (name.clone(), self.holds_addresses(name)))
+            .collect()
     }
 
     /// What a graceful stop with `on_stop = "keep"` leaves: what clients need.

@@ -27,7 +27,7 @@ impl Director {
             .config
             .vrrp
             .iter()
-            .filter(|vrrp| self.holds(&vrrp.name));
+            .filter(|vrrp| self.holds_addresses(&vrrp.name));
         let addresses = holders.flat_map(|vrrp| &vrrp.addresses);
         addresses
             .map(|address| (address.interface.clone(), address.address))
@@ -36,7 +36,7 @@ impl Director {
 
     /// Whether this host holds the addresses of a virtual router: it is master, was a moment ago, or
     /// carries them over a reload.
-    pub(super) fn holds(&self, name: &str) -> bool {
+    pub(super) fn holds_addresses(&self, name: &str) -> bool {
         let router = self.routers.get(name);
         router.is_some_and(|router| router.report.hold) || self.carries(name)
     }

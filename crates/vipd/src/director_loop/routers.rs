@@ -405,7 +405,7 @@ impl Director {
             let report = self.routers.get(name).map(|router| &router.report);
             let arriving = self.connections_arrive_at(name);
             Role {
-                hold: self.holds(name),
+                hold: self.holds_addresses(name),
                 announce: report.map_or(0, |report| report.announce),
                 arriving: report.is_some() && arriving,
             }
