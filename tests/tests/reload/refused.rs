@@ -54,10 +54,12 @@ fn a_vanished_file_a_pipe_a_huge_one_and_a_broken_one_are_clear_errors() -> Resu
 #[test]
 fn a_full_disk_refuses_a_trial_and_changes_nothing() -> Result<()> {
     let pair = Pair::new()?;
-    let lb1 = Director::start(&pair.lb1, &router(150))?;
-    let folder = lb1.state_dir();
+    let folder = pair.lb1.folder().join("lb1.state");
     fs::create_dir_all(&folder)?;
+    // Before the start: the daemon's mount namespace is a copy.
     let mounted = Mounted::new(&folder.display().to_string())?;
+    let lb1 = Director::start(&pair.lb1, &router(150))?;
+    ensure!(lb1.state_dir() == folder);
     let full = fs::write(folder.join("ballast"), vec![0; 1 << 20]);
     ensure!(full.is_err(), "the disk has room");
     lb1.write_config(&router(140))?;
