@@ -85,7 +85,8 @@ pub fn compare(old: &Config, new: &Config) -> Plan {
             risk: Risk::None,
             key: String::new(),
             of: Vec::new(),
-            change: "its tables stand in another order".to_owned(),
+            change: "its tables stand in another order, or it differs in something without effect"
+                .to_owned(),
             note: None,
         });
     }

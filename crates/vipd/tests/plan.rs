@@ -317,7 +317,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "\"10.0.0.5:80\"",
         "\"10.0.0.5:81\"",
-        "service http: address TCP 10.0.0.5:80 → TCP 10.0.0.5:81",
+        "service http: address tcp 10.0.0.5:80 → tcp 10.0.0.5:81",
     ),
     (
         "protocol = \"tcp\"\nvrrp",
@@ -370,7 +370,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "\"10.0.0.99\"",
         "\"10.0.0.98\"",
-        "sorry_server 10.0.0.99 → 10.0.0.98",
+        "sorry_server 10.0.0.99:80 → 10.0.0.98:80",
     ),
     (
         "backup_interval = \"60s\"",
@@ -476,7 +476,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "\"10.0.0.6:53\", \"10.0.0.7:53\"",
         "\"10.0.0.6:53\"",
-        "service dns: without UDP 10.0.0.7:53",
+        "service dns: without udp 10.0.0.7:53",
     ),
     (
         "\"10.0.0.6:53\", \"10.0.0.7:53\"",
@@ -502,7 +502,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "ports = [443]",
         "ports = [444]",
-        "service marked: mark with TCP 10.0.0.5 444",
+        "service marked: mark with tcp 10.0.0.5 444",
     ),
     (
         "/usr/bin/true",
@@ -525,22 +525,28 @@ fn the_same_configuration_is_an_empty_plan() {
 
 #[test]
 fn every_change_of_a_key_is_told_in_words_there_and_back() {
+    let mut wrong = Vec::new();
     for (old, new, words) in CHANGES {
         let changed = replaced(FULL, old, new);
+        if let Err(problems) = Config::parse(&changed, "vipd.toml") {
+            wrong.push(format!("{new}: {problems}"));
+            continue;
+        }
         let page = plan_of(FULL, &changed).page();
-        assert!(
-            page.contains(words),
-            "{old} → {new}: no {words:?} in\n{page}"
-        );
+        if !page.contains(words) {
+            wrong.push(format!("{old} → {new}: no {words:?} in\n{page}"));
+        }
         let back = plan_of(&changed, FULL);
-        assert!(!back.is_empty(), "{new} → {old} is not told");
+        if back.is_empty() {
+            wrong.push(format!("{new} → {old} is not told"));
+        }
         for page in [page, back.page()] {
-            assert!(
-                !page.contains("cret") && !page.contains("xample of"),
-                "{page}"
-            );
+            if page.contains("cret") || page.contains("xample of") {
+                wrong.push(format!("a secret: {page}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -628,11 +634,7 @@ fn no_secret_is_left_in_a_text_that_is_shown() {
     );
     let shown = without_secrets(&text);
     for secret in ["s3cret", "an example", "6b0f8d1c", "0ldpass", "0ldkey"] {
-        assert_eq!(
-            shown.contains(secret),
-            secret == "s3cret" && shown.contains("Cookie"),
-            "{shown}"
-        );
+        assert!(!shown.contains(secret), "{secret} in {shown}");
     }
     assert!(
         shown.contains("key = \"<hidden>\", keys = [{ id = 2, key = \"<hidden>\" }]"),

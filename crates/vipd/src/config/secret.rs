@@ -66,6 +66,8 @@ fn is_secret(key: &str) -> bool {
     key.starts_with("auth")
         || key.contains("pass")
         || key.contains("secret")
+        || key.contains("token")
+        || key.contains("cookie")
         || key
             .split(['_', '-'])
             .any(|word| word == "key" || word == "keys")

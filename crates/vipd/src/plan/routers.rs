@@ -372,7 +372,12 @@ impl<'a> Moves<'a> {
                 self.come(notes, after, address);
             }
         }
-        if notes.count() == count && before.addresses != after.addresses {
+        let order = |mine: &'_ Vrrp, other: &Vrrp| -> Vec<IpAddr> {
+            let mine = mine.addresses.iter().map(VirtualAddress::ip);
+            mine.filter(|ip| other.addresses.iter().any(|known| known.ip() == *ip))
+                .collect()
+        };
+        if notes.count() == count && order(before, after) != order(after, before) {
             let change = "in another order".to_owned();
             notes.add(Risk::None, "virtual_addresses", Vec::new(), change, None);
         }
@@ -594,7 +599,7 @@ impl Shown for VirtualRoute {
             table,
             metric,
         } = self;
-        let mut text = format!("{}", to.shown());
+        let mut text = to.shown();
         let mut word = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 text.push_str(&format!(" {name} {value}"));

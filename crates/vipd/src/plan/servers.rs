@@ -3,9 +3,11 @@
 //! What is the same change of many real servers is one line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipvs::{
-    Destination, Forwarding, Persistence, SchedulerName, Service, ServiceFlags, ServiceKey,
+    Destination, DestinationKey, Forwarding, Persistence, SchedulerName, Service, ServiceFlags,
+    ServiceKey,
 };
 
 use super::Risk;
@@ -223,6 +225,19 @@ fn real_server_list(notes: &mut Notes, old: &[RealServer], new: &[RealServer]) {
     let count = notes.count();
     let known: BTreeMap<_, _> = old.iter().map(|real| (real.key, real)).collect();
     let now: BTreeSet<_> = new.iter().map(|real| real.key).collect();
+    // The port is of interest only where it tells one from another.
+    let mut ports: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+    for real in old.iter().chain(new) {
+        let address = real.key.0;
+        ports
+            .entry(address.ip())
+            .or_default()
+            .insert(address.port());
+    }
+    let name = |key: DestinationKey| match ports.get(&key.0.ip()) {
+        Some(ports) if ports.len() == 1 => key.0.ip().to_string(),
+        Some(_) | None => real_server_name(key),
+    };
     let mut changes: Vec<(Same, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Same, usize> = BTreeMap::new();
     let mut add = |same: Same, name: &str| {
@@ -237,10 +252,10 @@ fn real_server_list(notes: &mut Notes, old: &[RealServer], new: &[RealServer]) {
     for gone in old.iter().filter(|real| !now.contains(&real.key)) {
         let note = Some("connections to it break".to_owned());
         let same = (Risk::Breaks, String::new(), "goes".to_owned(), note);
-        add(same, &real_server_name(gone.key));
+        add(same, &name(gone.key));
     }
     for after in new {
-        let name = real_server_name(after.key);
+        let name = name(after.key);
         let Some(before) = known.get(&after.key) else {
             let change = format!("comes in, weight {}", after.destination.weight);
             add((Risk::None, String::new(), change, None), &name);
