@@ -28,7 +28,10 @@ fn two_hundred_reloads_leave_the_pace_of_adverts_alone_and_nothing_behind() -> R
             2 => router("b", 53, 120, "\"10.77.0.22/24\""),
             _ => String::new(),
         };
-        format!("{}{other}", steady(if turn % 2 == 0 { 150 } else { 140 }))
+        format!(
+            "{}{other}",
+            steady(if turn.is_multiple_of(2) { 150 } else { 140 })
+        )
     };
     let lb1 = Director::start(&pair.lb1, &config(3))?;
     pair.wait_for_holders(&["lb1"])?;
