@@ -75,7 +75,7 @@ scheduler = "sh"
 scheduler_flags = ["sh-port"]
 forwarding = "dr"
 persistence = { timeout = "600s", netmask = 32 }
-quorum = 1
+quorum = 2
 hysteresis = 0
 on_failure = "remove"
 slow_start = "0s"
@@ -350,7 +350,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "netmask = 24",
         "persistence.netmask 32 → 24",
     ),
-    ("quorum = 1", "quorum = 2", "quorum 1 → 2"),
+    ("quorum = 2", "quorum = 3", "quorum 2 → 3"),
     ("hysteresis = 0", "hysteresis = 1", "hysteresis 0 → 1"),
     (
         "on_failure = \"remove\"",
@@ -407,7 +407,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "host = \"web\"",
         "host of the http check of 10.0.0.21 www → web",
     ),
-    ("\"GET\"", "\"HEAD\"", "method of the http check"),
+    ("\"GET\"", "\"POST\"", "method of the http check"),
     (
         "body_contains = \"ok\"",
         "body_contains = \"up\"",
