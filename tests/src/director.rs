@@ -34,15 +34,18 @@ impl Director {
     /// It ended, or does not answer; with its log.
     pub fn start(host: &Host, config: &str) -> Result<Director> {
         let mut director = Director::launch(host, config)?;
-        let patience = Duration::from_secs(30);
-        wait_until(patience, "vipd answers", || {
-            if let Ok(status) = director.process.wait(Duration::ZERO) {
-                bail!("vipd ended with {status}:\n{}", director.log());
-            }
-            Ok(director.status().is_ok())
-        })
-        .with_context(|| director.log())?;
+        director.wait_until_it_answers()?;
         Ok(director)
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let answers = wait_until(PATIENCE, "vipd answers", || {
+            if let Ok(status) = self.process.wait(Duration::ZERO) {
+                bail!("vipd ended with {status}:\n{}", self.log());
+            }
+            Ok(self.status().is_ok())
+        });
+        answers.with_context(|| self.log()).map(|_| ())
     }
 
     /// Starts vipd without waiting for anything.
@@ -264,6 +267,29 @@ impl Director {
     #[must_use]
     pub fn config(&self) -> &std::path::Path {
         &self.config
+    }
+
+    /// Where it keeps what outlives it.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.socket.with_extension("state")
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Starts vipd anew after its end, with the file as it is. Returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Director::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        let arguments = ["run", "-c", &self.config.to_string_lossy()];
+        self.process = self.host.spawn("vipd", &binary("vipd")?, &arguments)?;
+        self.wait_until_it_answers()
     }
 
     /// Its control socket.

@@ -55,6 +55,8 @@ use crate::net::links::Link;
 
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
+pub use secret::without_secrets;
+pub(crate) use text::shown as shown_duration;
 pub use way::{MARK_BITS, MARK_MASK, MARKS, is_way};
 
 /// A whole, valid configuration.

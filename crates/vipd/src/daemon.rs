@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, LoadError};
 use crate::control::server::Api;
-use crate::director_loop::{Director, Ended, Parts, Wake};
+use crate::director_loop::{Director, Ended, Parts, Wake, reload};
 use crate::events::Events;
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
@@ -23,6 +23,7 @@ use crate::net::connection_sync::ConnectionSync;
 use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::{links, neighbours};
 use crate::reconcile::Reconciler;
+use crate::trial::Record;
 use crate::vrrp_loop::{self, VrrpThread};
 
 /// Checks of tens of thousands of targets do not need more, and scripts inherit it: some programs close
@@ -35,8 +36,8 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 /// Runs the daemon until it is told to stop.
 pub fn run(config_path: &Path) -> ExitCode {
     share_arena();
-    let config = match Config::load(config_path) {
-        Ok(config) => config,
+    let first = match First::load(config_path) {
+        Ok(first) => first,
         Err(error) => {
             error!("the configuration cannot be used:\n{error}");
             return ExitCode::FAILURE;
@@ -58,7 +59,7 @@ pub fn run(config_path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(serve(config_path, config));
+    let ended = runtime.block_on(serve(config_path, first));
     // A file system that hangs holds a thread that reads from it, not the end of the daemon.
     runtime.shutdown_timeout(SHUTDOWN);
     match ended {
@@ -110,7 +111,64 @@ pub fn privileged() -> Result<(), String> {
     Ok(())
 }
 
-async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
+/// What a start puts in force.
+struct First {
+    config: Config,
+    text: String,
+    /// The file was on trial and never confirmed: this is what was in force before.
+    unconfirmed: bool,
+}
+
+impl First {
+    fn load(path: &Path) -> Result<First, LoadError> {
+        let text = Config::read_text(path)?;
+        let parsed = Config::parse(&text, &path.display().to_string());
+        let config = parsed.map_err(LoadError::Invalid)?;
+        let state_dir = config.global.state_dir.clone();
+        let record = Record::read(&state_dir).unwrap_or_else(|why| {
+            warn!("whether the file was on trial is unknown, it counts as confirmed: {why}");
+            None
+        });
+        let Some(record) = record else {
+            return Ok(First::of_file(config, text));
+        };
+        let Some(former) = record.instead_of(&text) else {
+            // Somebody has written another file since: what was tried is of no interest any more.
+            if let Err(why) = Record::remove(&state_dir) {
+                warn!("{why}");
+            }
+            return Ok(First::of_file(config, text));
+        };
+        match Config::parse(&former, "the former configuration") {
+            Ok(config) => Ok(First {
+                config,
+                text: former,
+                unconfirmed: true,
+            }),
+            Err(problems) => {
+                error!(
+                    "the file was not confirmed, but what was in force before it cannot be used:\n{problems}"
+                );
+                Ok(First::of_file(config, text))
+            }
+        }
+    }
+
+    fn of_file(config: Config, text: String) -> First {
+        First {
+            config,
+            text,
+            unconfirmed: false,
+        }
+    }
+}
+
+async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
+    let First {
+        config,
+        text,
+        unconfirmed,
+    } = first;
     let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let (wake, wakes) = mpsc::unbounded_channel();
     signals(&wake).map_err(failed("signals"))?;
@@ -176,6 +234,8 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,
+        text,
+        unconfirmed,
         wakes,
         wake: director_wake,
         vrrp,
@@ -234,7 +294,10 @@ fn adopt(config: &Config) -> Result<Table, String> {
 
 fn signals(wake: &mpsc::UnboundedSender<Wake>) -> std::io::Result<()> {
     for (kind, event) in [
-        (SignalKind::hangup(), (|| Wake::Reload) as fn() -> Wake),
+        (
+            SignalKind::hangup(),
+            (|| Wake::Reload(reload::Request::default())) as fn() -> Wake,
+        ),
         (SignalKind::terminate(), || Wake::Stop),
         (SignalKind::interrupt(), || Wake::Stop),
     ] {

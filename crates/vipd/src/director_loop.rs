@@ -5,10 +5,11 @@
 //! workers of their own, to which it says what should be and from which it hears what is.
 
 pub(crate) mod alarms;
+mod carried;
 pub(crate) mod checks;
 pub(crate) mod connections;
 mod pools;
-mod reload;
+pub(crate) mod reload;
 mod routers;
 pub(crate) mod schedule;
 mod stop;
@@ -38,6 +39,7 @@ use crate::net::connection_sync::{self, ConnectionSync};
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
+use crate::overrides;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::track::{self, Tracker};
@@ -47,7 +49,7 @@ use self::checks::{Alarms, CheckDetail};
 pub use self::checks::{CheckTarget, PlannedCheck};
 use self::pools::Pools;
 pub use self::pools::RealServerOrder;
-use self::reload::Loaded;
+use self::reload::{InForce, Loaded, Reloads};
 use self::routers::Switchover;
 
 /// After so many wakes, roles that changed are told of even if more waits.
@@ -127,10 +129,35 @@ pub enum Wake {
     OverridesWritten(Result<(), String>),
     /// From a tracker.
     Track(track::Report),
-    /// SIGHUP.
-    Reload,
+    /// SIGHUP, or an operator: the file is to be read again.
+    Reload(reload::Request),
     /// The file has been read again for a reload.
     Loaded(Box<Result<Loaded, String>>),
+    /// An operator keeps the configuration that is on trial, or ends the trial.
+    Confirm {
+        /// The former one is to come back.
+        back: bool,
+        /// What became of it.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// The record of the trial is removed, or could not be.
+    Confirmed {
+        /// Which of the two.
+        forgotten: Result<(), String>,
+        /// Whom to tell.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Somebody wants to know what is in force.
+    InForce(oneshot::Sender<InForce>),
+    /// Somebody wants to know what operators have ordered.
+    Overrides(oneshot::Sender<overrides::View>),
+    /// An operator takes back what was ordered of real servers.
+    ResetOverrides {
+        /// Of which.
+        scope: overrides::Scope,
+        /// What follows, in words.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -168,6 +195,10 @@ pub(crate) struct Reload {
 pub(crate) struct Parts {
     pub(crate) config_path: PathBuf,
     pub(crate) config: Config,
+    /// The text that it was read from.
+    pub(crate) text: String,
+    /// It is the former one: the file's was on trial and never confirmed.
+    pub(crate) unconfirmed: bool,
     pub(crate) wakes: mpsc::UnboundedReceiver<Wake>,
     pub(crate) wake: mpsc::UnboundedSender<Wake>,
     pub(crate) vrrp: VrrpThread,
@@ -192,7 +223,12 @@ pub(crate) struct Parts {
 /// The loop's state.
 pub struct Director {
     pub(crate) config_path: PathBuf,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
+    /// The text of `config`, secrets and all.
+    text: Arc<str>,
+    pub(crate) reloads: Reloads,
+    /// Virtual routers that begin anew with addresses that are held, and how long these stay.
+    carried: BTreeMap<String, Instant>,
     pub(crate) started: Instant,
     pub(crate) loaded: SystemTime,
     pub(crate) last_reload: Option<Reload>,
@@ -275,7 +311,10 @@ impl Director {
         }
         let mut director = Director {
             config_path: parts.config_path,
-            config: parts.config,
+            config: Arc::new(parts.config),
+            text: parts.text.into(),
+            reloads: Reloads::default(),
+            carried: BTreeMap::new(),
             started: Instant::now(),
             loaded: SystemTime::now(),
             last_reload: None,
@@ -324,6 +363,13 @@ impl Director {
         let before = |server: &VirtualServer, real: &RealServer| {
             serves(&parts.adopted, server, real).then_some(Health::Up)
         };
+        if parts.unconfirmed {
+            director.reloads.unconfirmed = true;
+            let file = director.config_path.display().to_string();
+            let message = "starts with the former configuration: the file was on trial and not \
+                           confirmed; `vipctl reload` puts it in force";
+            director.events.record(Kind::ConfigWentBack, file, message);
+        }
         director.read_overrides();
         director.enforce(&before);
         director
@@ -349,6 +395,9 @@ impl Director {
                 () = pools::reached(self.pools.next_step) => {
                     self.pools.next_step = None;
                     self.publish_table();
+                }
+                () = pools::reached(self.reloads.until()) => {
+                    self.go_back("it was not confirmed in time").await;
                 }
                 Some(report) = self.checks.recv() => self.take_checks(report),
                 changed = self.links.changed() => if changed.is_ok() { self.tell_facts() },
@@ -438,7 +487,10 @@ impl Director {
             } => self.hand_over(&router, Some(sent), reply),
             Wake::ConnectionSync(report) => self.take_connection_sync(report),
             Wake::SendConnections(reply) => self.send_connections(reply),
-            Wake::Settled => self.publish_holdings(),
+            Wake::Settled => {
+                self.drop_carried();
+                self.publish_holdings();
+            }
             Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),
             Wake::MaintenanceWritten { on, written, reply } => {
                 let _ = reply.send(written.map(|()| self.set_maintenance(on)));
@@ -449,7 +501,16 @@ impl Director {
                 self.track.take(report);
                 self.tell_facts();
             }
-            Wake::Reload => self.begin_reload(),
+            Wake::Reload(request) => self.request_reload(request),
+            Wake::Confirm { back, reply } => self.confirm(back, reply).await,
+            Wake::Confirmed { forgotten, reply } => self.finish_confirm(forgotten, reply),
+            Wake::InForce(reply) => {
+                let _ = reply.send(self.in_force());
+            }
+            Wake::Overrides(reply) => {
+                let _ = reply.send(self.pools.overrides.view(self.maintenance));
+            }
+            Wake::ResetOverrides { scope, reply } => self.begin_reset(scope, reply),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
             Wake::Stop => {}
         }
@@ -514,9 +575,9 @@ impl Director {
 
     /// Whoever holds the addresses gets the clients, also for the moment after it was master.
     fn roles(&self) -> Roles {
-        let routers = self.routers.iter();
-        routers
-            .map(|(name, router)| (name.clone(), router.report.hold))
+        let names = self.routers.keys().chain(self.carried.keys());
+        names
+            .map(|name| (name.clone(), self.holds_addresses(name)))
             .collect()
     }
 

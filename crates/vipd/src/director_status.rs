@@ -69,6 +69,8 @@ impl Director {
                 path: self.config_path.display().to_string(),
                 loaded: rfc3339(self.loaded),
                 last_reload,
+                trial_seconds_left: self.reloads.seconds_left(),
+                unconfirmed: self.reloads.unconfirmed,
             },
         }
     }

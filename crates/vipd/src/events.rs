@@ -122,6 +122,12 @@ pub enum Kind {
     ConfigReloaded,
     /// A configuration was refused; that before it stays in force.
     ConfigRefused,
+    /// A configuration was put in force on trial.
+    ConfigTrial,
+    /// The one on trial stays.
+    ConfigConfirmed,
+    /// The one before it is in force again.
+    ConfigWentBack,
     /// The director gives everything up until maintenance is off.
     MaintenanceOn,
     /// It takes part again.
@@ -132,7 +138,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 40] = [
+    pub const ALL: [Kind; 43] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -170,6 +176,9 @@ impl Kind {
         Kind::QuorumGained,
         Kind::ConfigReloaded,
         Kind::ConfigRefused,
+        Kind::ConfigTrial,
+        Kind::ConfigConfirmed,
+        Kind::ConfigWentBack,
         Kind::MaintenanceOn,
         Kind::MaintenanceOff,
         Kind::Switchover,
@@ -216,6 +225,9 @@ impl Kind {
             Kind::QuorumGained => "quorum.gained",
             Kind::ConfigReloaded => "config.reloaded",
             Kind::ConfigRefused => "config.refused",
+            Kind::ConfigTrial => "config.trial",
+            Kind::ConfigConfirmed => "config.confirmed",
+            Kind::ConfigWentBack => "config.went_back",
             Kind::MaintenanceOn => "maintenance.on",
             Kind::MaintenanceOff => "maintenance.off",
             Kind::Switchover => "switchover",
@@ -239,6 +251,8 @@ impl Kind {
             | Kind::PoolPanicGone
             | Kind::QuorumGained
             | Kind::ConfigReloaded
+            | Kind::ConfigTrial
+            | Kind::ConfigConfirmed
             | Kind::MaintenanceOff
             | Kind::Switchover => Level::INFO,
             Kind::VrrpFault
@@ -252,6 +266,7 @@ impl Kind {
             | Kind::CheckDown
             | Kind::CheckWarning
             | Kind::QuorumLost
+            | Kind::ConfigWentBack
             | Kind::MaintenanceOn => Level::WARN,
             Kind::VrrpRival
             | Kind::VrrpTakeoverAnswered

@@ -65,6 +65,42 @@ pub enum Change {
     Reset,
 }
 
+/// Of which real servers orders are taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// The virtual server; `None`: all of them.
+    #[serde(default)]
+    pub virtual_server: Option<String>,
+    /// The real server, as `status` names it; `None`: all of them.
+    #[serde(default)]
+    pub real_server: Option<String>,
+}
+
+/// Everything that operators have ordered and that outlives reload and restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The director takes no part.
+    pub maintenance: bool,
+    /// The real servers of which something is ordered.
+    pub real_servers: Vec<Ordered>,
+}
+
+/// What is ordered of a real server, for whoever looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The virtual server.
+    pub virtual_server: String,
+    /// The real server.
+    pub real_server: String,
+    /// Whether it is taken out.
+    pub state: Option<Out>,
+    /// Its weight.
+    pub weight: Option<u32>,
+    /// The weight of the configuration that it stands for.
+    pub configured_weight: Option<u32>,
+}
+
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +174,45 @@ impl Overrides {
                 .iter()
                 .map(move |(real, one)| (name.as_str(), *real, *one))
         })
+    }
+
+    /// Without the orders for some, and whose they were.
+    #[must_use]
+    pub fn without(&self, scope: &Scope) -> (Overrides, Vec<String>) {
+        let Scope {
+            virtual_server,
+            real_server,
+        } = scope;
+        let (mut left, mut gone) = (Overrides::default(), Vec::new());
+        for (name, real, one) in self.iter() {
+            let address = real_server_name(real);
+            let meant = virtual_server
+                .as_deref()
+                .is_none_or(|wanted| wanted == name)
+                && real_server.as_ref().is_none_or(|wanted| *wanted == address);
+            if meant {
+                gone.push(format!("{name}/{address}"));
+            } else {
+                left.set(name, real, one);
+            }
+        }
+        (left, gone)
+    }
+
+    /// All of it, for whoever looks.
+    #[must_use]
+    pub fn view(&self, maintenance: bool) -> View {
+        let ordered = |(name, real, one): (&str, DestinationKey, Override)| Ordered {
+            virtual_server: name.to_owned(),
+            real_server: real_server_name(real),
+            state: one.out,
+            weight: one.weight.map(|weight| weight.ordered),
+            configured_weight: one.weight.map(|weight| weight.configured),
+        };
+        View {
+            maintenance,
+            real_servers: self.iter().map(ordered).collect(),
+        }
     }
 
     /// What of it still holds in that configuration; what does not, in words by object.
@@ -223,6 +298,36 @@ impl Overrides {
         fs::rename(&new, path(state_dir))?;
         // The name is in the directory.
         File::open(state_dir)?.sync_all()
+    }
+}
+
+impl View {
+    /// For a person, a real server a line.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let mut lines = Vec::new();
+        if self.maintenance {
+            lines.push("maintenance is on (`vipctl maintenance off` ends it)".to_owned());
+        }
+        for ordered in &self.real_servers {
+            let out = ordered.state.map(|out| match out {
+                Out::Draining => "drains".to_owned(),
+                Out::Disabled => "disabled".to_owned(),
+            });
+            let weight = ordered
+                .weight
+                .map(|weight| match ordered.configured_weight {
+                    Some(configured) => format!("weight {weight} instead of {configured}"),
+                    None => format!("weight {weight}"),
+                });
+            let words: Vec<String> = out.into_iter().chain(weight).collect();
+            let (server, real) = (&ordered.virtual_server, &ordered.real_server);
+            lines.push(format!("{server}/{real}: {}", words.join(", ")));
+        }
+        if lines.is_empty() {
+            lines.push("nothing is ordered: everything is as the configuration says".to_owned());
+        }
+        lines.join("\n")
     }
 }
 

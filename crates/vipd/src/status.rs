@@ -437,6 +437,12 @@ pub struct ConfigStatus {
     pub loaded: String,
     /// The last reload, `null` where there was none since the start.
     pub last_reload: Option<ReloadStatus>,
+    /// Whole seconds until it goes back to the former one; `null`: it is not on trial.
+    #[serde(default)]
+    pub trial_seconds_left: Option<u64>,
+    /// It is the former one: what the file holds was on trial and not confirmed.
+    #[serde(default)]
+    pub unconfirmed: bool,
 }
 
 /// A reload.

@@ -6,6 +6,7 @@ mod agent;
 mod forwarding;
 mod ipvsctl;
 mod pool;
+mod reload;
 mod sync;
 mod takeover;
 mod verdicts;

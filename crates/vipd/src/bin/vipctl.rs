@@ -12,6 +12,7 @@ use vipd::control::real_servers::Order;
 use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
 use vipd::overrides::Change;
+use vipd::reloadctl;
 use vipd::status::{Look, render};
 use vipd::top;
 
@@ -52,6 +53,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
                 render(&status, SystemTime::now(), look())
             }
         }
+        Command::Plan { file, json } => {
+            let planned = reloadctl::plan(socket, file.as_deref(), *json);
+            return runtime.block_on(planned).map(told);
+        }
+        Command::Reload { confirm } => runtime.block_on(reloadctl::reload(socket, *confirm))?,
+        Command::Confirm { back } => runtime.block_on(reloadctl::confirm(socket, *back))?,
+        Command::Config { what } => {
+            return runtime.block_on(reloadctl::config(socket, what)).map(told);
+        }
+        Command::Overrides(wanted) => runtime.block_on(reloadctl::overrides(socket, wanted))?,
         Command::Switchover { name } => runtime.block_on(client::switchover(socket, name))?,
         Command::Sync => runtime.block_on(client::send_connections(socket))?,
         Command::Maintenance { turn } => {
@@ -124,6 +135,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     // Whoever reads may have had enough (`| head`): that is no failure of ours.
     let _ = writeln!(stdout(), "{}", text.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what differs; exit code 2 says that something does.
+fn told((text, differs): (String, bool)) -> ExitCode {
+    let _ = writeln!(stdout(), "{}", text.trim_end());
+    ExitCode::from(if differs { 2 } else { 0 })
 }
 
 /// Gives an order for a real server, and waits for its end if there is one to wait for.

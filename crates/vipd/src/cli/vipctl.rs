@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::ipvsctl::Ipvs;
+use crate::reloadctl::{ConfigCommand, Overrides, confirm_duration};
 
 /// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
 /// on standard error. Only check has another one.
@@ -33,6 +34,37 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what a reload would change, object by object: `!` breaks connections, `~` may move
+    /// addresses. Exit code 0: nothing, 2: something, 1: the file is not valid, or no answer.
+    Plan {
+        /// The file; without it the daemon's own.
+        file: Option<PathBuf>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts the daemon's file in force, as SIGHUP does, and shows what that changed. A file that is
+    /// not valid changes nothing.
+    Reload {
+        /// It goes back by itself after so long, also over a crash, unless `vipctl confirm` comes.
+        #[arg(long, value_name = "DURATION", value_parser = confirm_duration)]
+        confirm: Option<u64>,
+    },
+    /// Keeps the configuration that is on trial.
+    Confirm {
+        /// The former one instead, at once.
+        #[arg(long)]
+        back: bool,
+    },
+    /// Shows the configuration in force, or how a file differs from it.
+    Config {
+        /// What of it.
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Shows what was ordered at run time and outlives reload and restart: drain, disable, weights,
+    /// maintenance.
+    Overrides(Overrides),
     /// Hands a virtual router over to its peer, and waits until the peer is master.
     Switchover {
         /// The virtual router.

@@ -42,11 +42,20 @@ impl Config {
     ///
     /// When it cannot be read, or with every problem in it.
     pub fn load(path: &Path) -> Result<Config, LoadError> {
-        let source = read(path).map_err(|error| LoadError::Read {
+        let source = Config::read_text(path)?;
+        Config::parse(&source, &path.display().to_string()).map_err(LoadError::Invalid)
+    }
+
+    /// The text of a file of at most 8 MiB, whatever is in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn read_text(path: &Path) -> Result<String, LoadError> {
+        read(path).map_err(|error| LoadError::Read {
             path: path.to_owned(),
             error,
-        })?;
-        Config::parse(&source, &path.display().to_string()).map_err(LoadError::Invalid)
+        })
     }
 
     /// Reads a text; `file_name` is what its problems call it.

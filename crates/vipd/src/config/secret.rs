@@ -13,6 +13,8 @@ use super::text;
 
 /// What a string begins with that is not a secret but names the file it is in.
 pub(super) const FILE: &str = "file:";
+/// What stands for a secret.
+const HIDDEN: &str = "<hidden>";
 /// What else stands in `authentication`.
 const OPEN: [&str; 5] = ["type", "key_id", "id", "mode", "window"];
 /// What a line contains that may be about a secret.
@@ -64,10 +66,59 @@ fn is_secret(key: &str) -> bool {
     key.starts_with("auth")
         || key.contains("pass")
         || key.contains("secret")
+        || key.contains("token")
+        || key.contains("cookie")
         || key
             .split(['_', '-'])
             .any(|word| word == "key" || word == "keys")
         || text::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
+}
+
+/// The text with `<hidden>` instead of each of its secrets, and of what comments say of any.
+#[must_use]
+pub fn without_secrets(source: &str) -> String {
+    let (root, errors) = DeTable::parse_recoverable(source);
+    let mut found = parsed(source, root.get_ref());
+    if !errors.is_empty() {
+        found.extend(unparsed(source));
+    }
+    found.extend(commented(source));
+    found.sort_by_key(|secret| (secret.start, secret.end));
+    let mut text = String::with_capacity(source.len());
+    let mut at = 0;
+    for Range { start, end } in found {
+        if end <= at {
+            continue;
+        }
+        text.push_str(source.get(at..start).unwrap_or_default());
+        // Two that overlap are one.
+        if start >= at {
+            text.push_str(HIDDEN);
+        }
+        at = end;
+    }
+    text.push_str(source.get(at..).unwrap_or_default());
+    text
+}
+
+/// Comments that may be about a secret: what stands behind the first sign after its word, as in a
+/// line that is switched off.
+fn commented(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at: usize = 0;
+    for line in source.split_inclusive('\n') {
+        let end = at.saturating_add(line.trim_end().len());
+        let secret = line.find('#').and_then(|comment| {
+            let text = line.get(comment..)?.to_ascii_lowercase();
+            let word = WORDS.iter().filter_map(|word| text.find(word)).min()?;
+            let sign = text.get(word..)?.find(['=', ':', '"', '\''])?;
+            let start = at.saturating_add(comment).saturating_add(word);
+            Some(start.saturating_add(sign).saturating_add(1)..end)
+        });
+        found.extend(secret.filter(|secret| secret.start < secret.end));
+        at = at.saturating_add(line.len());
+    }
+    found
 }
 
 /// Where secrets may stand in a file that is not TOML: from a line that speaks of one to the next

@@ -135,7 +135,7 @@ pub(super) fn percent(text: &str) -> Result<u8, Complaint> {
 }
 
 /// A duration as people write it.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if duration.subsec_nanos() != 0 {
         format!("{duration:?}")

@@ -179,7 +179,7 @@ pub async fn ipvs_restore(socket: &Path, text: String) -> Result<String, String>
 }
 
 /// A URL with those path segments, whatever characters are in them.
-fn url(segments: &[&str]) -> Result<Url, String> {
+pub(crate) fn url(segments: &[&str]) -> Result<Url, String> {
     let mut url = Url::parse("http://vipd/").map_err(|error| error.to_string())?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.clear().extend(segments);
@@ -187,13 +187,13 @@ fn url(segments: &[&str]) -> Result<Url, String> {
     Ok(url)
 }
 
-fn understand<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(crate) fn understand<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| {
         format!("the daemon's answer is not what this vipctl expects (another version?): {error}")
     })
 }
 
-async fn request(
+pub(crate) async fn request(
     socket: &Path,
     method: Method,
     url: Url,

@@ -5,6 +5,7 @@
 //! Every error is `{"error": {"code", "message"}}`: the code is for programs and stable, the message
 //! for people.
 
+pub mod config;
 pub mod ipvs;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub fn control(api: Api) -> Router {
         .route("/v1/virtual_servers/{name}/check", post(checks::check))
         .route("/v1/ipvs/sync", post(send_connections))
         .merge(ipvs::routes())
+        .merge(config::routes())
         .with_state(api)
 }
 

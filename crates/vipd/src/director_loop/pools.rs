@@ -15,7 +15,7 @@ use crate::config::{RealServer, VirtualServer};
 use crate::desired::{self, PoolState, PoolStates};
 use crate::director_status::real_server_name;
 use crate::events::Kind;
-use crate::overrides::{Change, Out, Overrides};
+use crate::overrides::{Change, Out, Overrides, Scope};
 
 /// What an operator wants of a real server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct RealServerOrder {
 enum Job {
     /// An order, and whom to tell.
     Order(RealServerOrder, oneshot::Sender<Result<String, String>>),
+    /// Orders that are taken back, and whom to tell.
+    Reset(Scope, oneshot::Sender<Result<String, String>>),
     /// A reload has changed what holds.
     Keep,
 }
@@ -172,6 +174,16 @@ impl Director {
         self.next_job();
     }
 
+    /// Takes an order in that takes others back; it is answered when it is written down.
+    pub(super) fn begin_reset(
+        &mut self,
+        scope: Scope,
+        reply: oneshot::Sender<Result<String, String>>,
+    ) {
+        self.pools.waiting.push_back(Job::Reset(scope, reply));
+        self.next_job();
+    }
+
     fn next_job(&mut self) {
         while self.pools.writing.is_none() {
             let Some(job) = self.pools.waiting.pop_front() else {
@@ -179,6 +191,14 @@ impl Director {
             };
             let (job, overrides) = match job {
                 Job::Keep => (Job::Keep, self.pools.overrides.clone()),
+                Job::Reset(scope, reply) => {
+                    let (left, gone) = self.pools.overrides.without(&scope);
+                    if gone.is_empty() {
+                        let _ = reply.send(Ok("nothing was ordered of any".to_owned()));
+                        continue;
+                    }
+                    (Job::Reset(scope, reply), left)
+                }
                 Job::Order(order, reply) => match self.permitted(&order) {
                     Ok(overrides) => (Job::Order(order, reply), overrides),
                     Err(why) => {
@@ -245,6 +265,12 @@ impl Director {
                     .and_then(|()| self.carry_out(&order));
                 let _ = reply.send(done);
             }
+            Some(Job::Reset(scope, reply)) => {
+                let done = written
+                    .map_err(|why| format!("nothing changed: {why}"))
+                    .map(|()| self.carry_out_reset(&scope));
+                let _ = reply.send(done);
+            }
             Some(Job::Keep) => {
                 if let Err(why) = written {
                     warn!("what was ordered of real servers is not kept over a restart: {why}");
@@ -270,6 +296,28 @@ impl Director {
         } else {
             Ok(format!("{object}: {words}, as it was"))
         }
+    }
+
+    fn carry_out_reset(&mut self, scope: &Scope) -> String {
+        let (left, gone) = self.pools.overrides.without(scope);
+        let before = std::mem::replace(&mut self.pools.overrides, left);
+        self.publish_table();
+        let message = "as the configuration says: what was ordered of it is taken back";
+        for ordered in before.view(false).real_servers {
+            let object = format!("{}/{}", ordered.virtual_server, ordered.real_server);
+            if gone.contains(&object) {
+                let kind = match ordered.state {
+                    Some(_) => Kind::RealServerEnabled,
+                    None => Kind::RealServerWeight,
+                };
+                self.events.record(kind, object, message);
+            }
+        }
+        let lines: Vec<String> = gone
+            .iter()
+            .map(|name| format!("{name}: {message}"))
+            .collect();
+        lines.join("\n")
     }
 
     fn order_words(

@@ -68,6 +68,7 @@ impl Director {
                 if self.unconfigured == 0 {
                     let configured = |name: &String| self.config.vrrp(name).is_some();
                     self.routers.retain(|name, _| configured(name));
+                    self.judge_carried();
                 }
                 self.publish_holdings();
                 self.publish_table();
@@ -139,6 +140,7 @@ impl Director {
             self.send_rest_of_connections();
         }
         self.routers.insert(name.clone(), Box::new(router));
+        self.judge_carried();
         self.judge_switchovers(&name);
         if changed || role_changed {
             self.look_when_settled(changed);
@@ -402,11 +404,11 @@ impl Director {
         holdings.publish(&self.config, &links, |name| {
             let report = self.routers.get(name).map(|router| &router.report);
             let arriving = self.connections_arrive_at(name);
-            report.map_or(Role::default(), |report| Role {
-                hold: report.hold,
-                announce: report.announce,
-                arriving,
-            })
+            Role {
+                hold: self.holds_addresses(name),
+                announce: report.map_or(0, |report| report.announce),
+                arriving: report.is_some() && arriving,
+            }
         });
     }
 

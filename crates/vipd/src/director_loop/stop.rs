@@ -36,8 +36,11 @@ impl Director {
                 match wake {
                     Wake::Vrrp(vrrp_loop::Report::Stopped) => return,
                     // What is being given up is not configured anew.
-                    Wake::Reload
+                    Wake::Reload(_)
                     | Wake::Loaded(_)
+                    | Wake::Confirm { .. }
+                    | Wake::Confirmed { .. }
+                    | Wake::ResetOverrides { .. }
                     | Wake::Switchover { .. }
                     | Wake::Handover { .. }
                     | Wake::SendConnections(_)
@@ -56,6 +59,8 @@ impl Director {
                     | Wake::ConnectionSync(_)
                     | Wake::Claim(_)
                     | Wake::Status(_)
+                    | Wake::InForce(_)
+                    | Wake::Overrides(_)
                     | Wake::Checks { .. }
                     | Wake::Track(_)
                     | Wake::Metrics(_)
@@ -101,8 +106,11 @@ impl Director {
         while let Ok(wake) = self.wakes.try_recv() {
             let order = matches!(
                 wake,
-                Wake::Reload
+                Wake::Reload(_)
                     | Wake::Loaded(_)
+                    | Wake::Confirm { .. }
+                    | Wake::Confirmed { .. }
+                    | Wake::ResetOverrides { .. }
                     | Wake::Switchover { .. }
                     | Wake::Handover { .. }
                     | Wake::SendConnections(_)

@@ -37,6 +37,39 @@ fn enable_takes_back_drain_and_disable_but_leaves_the_weight() {
 }
 
 #[test]
+fn orders_are_taken_back_of_one_of_those_of_a_virtual_server_or_of_all() {
+    let overrides = Overrides::default()
+        .with("web", key(KEY), 1, Change::Drain)
+        .with("web", key("10.0.0.8:1"), 1, Change::Weight(7))
+        .with("dns", key(KEY), 1, Change::Disable);
+    let scope = |server: Option<&str>, real: Option<&str>| Scope {
+        virtual_server: server.map(str::to_owned),
+        real_server: real.map(str::to_owned),
+    };
+    let left = |scope| {
+        let (left, gone) = overrides.without(&scope);
+        let left = left.view(false).real_servers;
+        let left: Vec<String> = left
+            .iter()
+            .map(|ordered| format!("{}/{}", ordered.virtual_server, ordered.real_server))
+            .collect();
+        (left, gone.len())
+    };
+    let all = ["dns/10.0.0.9:1", "web/10.0.0.8:1", "web/10.0.0.9:1"].map(str::to_owned);
+    assert_eq!(left(scope(None, None)), (vec![], 3));
+    assert_eq!(left(scope(Some("web"), None)), (vec![all[0].clone()], 2));
+    let one = left(scope(Some("web"), Some(KEY)));
+    assert_eq!(one, (all[..2].to_vec(), 1));
+    assert_eq!(left(scope(Some("none"), None)), (all.to_vec(), 0));
+    let page = overrides.view(true).page();
+    assert!(
+        page.contains("web/10.0.0.8:1: weight 7 instead of 1"),
+        "{page}"
+    );
+    assert!(page.contains("maintenance is on"), "{page}");
+}
+
+#[test]
 fn a_file_that_is_no_list_of_orders_is_named_with_the_reason() {
     let directory = Directory::new("nonsense");
     fs::create_dir_all(&directory.0).unwrap();

@@ -79,7 +79,7 @@ fn loud(text: &mut String, look: Look, mark: &str, line: &str) {
 /// What is not as it should be, worst first: what breaks the service of both directors, then what
 /// breaks this one's, then what waits for an operator.
 fn problems(status: &Status, now: SystemTime) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = Vec::from_iter(trial(status));
     let each = |tell: &dyn Fn(&VrrpStatus) -> Vec<String>, found: &mut Vec<String>| {
         for router in &status.vrrp {
             let told = tell(router).into_iter();
@@ -239,6 +239,21 @@ fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Whether what is in force goes away by itself, or is not what the file says.
+fn trial(status: &Status) -> Option<String> {
+    match (status.config.trial_seconds_left, status.config.unconfirmed) {
+        (Some(left), _) => Some(format!(
+            "configuration on trial, goes back in {left} s unless `vipctl confirm`"
+        )),
+        (None, true) => Some(
+            "the former configuration is in force: the file was on trial and not confirmed; \
+             `vipctl reload` puts it in force, `vipctl config diff` shows it"
+                .to_owned(),
+        ),
+        (None, false) => None,
+    }
 }
 
 fn refused_reload(status: &Status) -> Option<String> {
