@@ -16,12 +16,14 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::control::server::Api;
 use crate::director_loop::{Director, Ended, Parts, Wake};
-use crate::events::Events;
+use crate::events::store::{self, Store};
+use crate::events::{Events, Kind};
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::{links, neighbours};
+use crate::notify::Notifier;
 use crate::reconcile::Reconciler;
 use crate::vrrp_loop::{self, VrrpThread};
 
@@ -131,7 +133,7 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
-    let events = Arc::new(Events::default());
+    let (events, event_store, notifier) = remember(&config);
     let api = Api {
         director: wake.clone(),
         events: Arc::clone(&events),
@@ -189,6 +191,8 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         connection_sync,
         listeners,
         events,
+        event_store,
+        notifier,
         workers,
         adopted,
     });
@@ -201,6 +205,20 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
+}
+
+/// The list of events, and who takes them from it. What former runs have seen is in it.
+fn remember(config: &Config) -> (Arc<Events>, Store, Notifier) {
+    let state_dir = &config.global.state_dir;
+    let (before, read) = store::read(state_dir);
+    let events = Arc::new(Events::after(before));
+    let event_store = Store::start(Arc::clone(&events), state_dir);
+    let notifier = Notifier::start(config, &events);
+    if let Err(why) = read {
+        let message = format!("{why}; goes on without the events of former runs");
+        events.record(Kind::StateUnreadable, &config.global.name, message);
+    }
+    (events, event_store, notifier)
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

@@ -16,6 +16,8 @@ use vipd::config::{Config, LoadError, Problems};
 
 #[path = "config/advert_source.rs"]
 mod advert_source;
+#[path = "config/notify.rs"]
+mod notify;
 #[path = "config/probes.rs"]
 mod probes;
 #[path = "config/router_values.rs"]

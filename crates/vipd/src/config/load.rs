@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, VirtualServer, file, secret, sync, sync_group, sysctl, track,
+    Config, Global, Ipvs, Problems, VirtualServer, file, notify, secret, sync, sync_group, sysctl, track,
     track_script, virtual_router, virtual_server,
 };
 
@@ -176,7 +176,12 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
     if ipvs.as_ref().is_some_and(|ipvs| ipvs.sync.is_some()) {
         sync::refuse_mixed_families(&mut s, &virtual_servers);
     }
-    s.refuse(&["notify"]);
+    let mut notifies = notify::Reader::new();
+    let notify: Vec<_> = s
+        .sections("notify", "notify", "name")
+        .into_iter()
+        .map(|section| notifies.read(section))
+        .collect();
     s.finish();
     Some(Config {
         global: global?,
@@ -185,6 +190,7 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         sync_groups: sync_groups.into_iter().collect::<Option<_>>()?,
         track_scripts: track_scripts.into_iter().collect::<Option<_>>()?,
         virtual_servers: virtual_servers.into_iter().collect::<Option<_>>()?,
+        notify: notify.into_iter().collect::<Option<_>>()?,
     })
 }
 

@@ -15,8 +15,18 @@ use super::text;
 pub(super) const FILE: &str = "file:";
 /// What else stands in `authentication`.
 const OPEN: [&str; 5] = ["type", "key_id", "id", "mode", "window"];
+/// What is hidden whatever it is.
+const HIDDEN: [&str; 2] = ["headers", "webhook"];
 /// What a line contains that may be about a secret.
-const WORDS: [&str; 5] = ["auth", "entication", "key", "pass", "secret"];
+const WORDS: [&str; 7] = [
+    "auth",
+    "entication",
+    "header",
+    "key",
+    "pass",
+    "secret",
+    "webhook",
+];
 
 /// Where the secrets of a file stand that was parsed, and the comments behind them.
 pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
@@ -37,6 +47,22 @@ fn in_table(table: &DeTable<'_>, inside: bool, found: &mut Vec<Range<usize>>) {
         let key: &str = key.get_ref();
         let open = inside && OPEN.contains(&key);
         in_value(value, (inside || is_secret(key)) && !open, found);
+        // Tokens are in the URL, or in a header of any name.
+        if HIDDEN.contains(&key) {
+            hide_all(value, found);
+        }
+    }
+}
+
+fn hide_all(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| hide_all(value, found)),
+        DeValue::Array(array) => array.iter().for_each(|item| hide_all(item, found)),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => in_value(value, true, found),
     }
 }
 
@@ -67,7 +93,11 @@ fn is_secret(key: &str) -> bool {
         || key
             .split(['_', '-'])
             .any(|word| word == "key" || word == "keys")
-        || text::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
+        || text::closest(
+            &key,
+            &["authentication", "key", "password", "secret", "webhook"],
+        )
+        .is_some()
 }
 
 /// Where secrets may stand in a file that is not TOML: from a line that speaks of one to the next
