@@ -55,6 +55,7 @@ use crate::net::links::Link;
 
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
+pub use secret::Concealed;
 pub use way::{MARK_BITS, MARK_MASK, MARKS, is_way};
 
 /// A whole, valid configuration.

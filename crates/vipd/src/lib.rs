@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod daemon;
+pub mod debug;
 pub mod desired;
 pub mod director_loop;
 pub mod director_status;
