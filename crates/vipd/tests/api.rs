@@ -75,7 +75,8 @@ async fn each_listener_has_exactly_the_paths_that_the_document_gives_it() {
                 listeners.contains(&listener.into()),
                 "{listener} {method} {path}: {status} {answer}; x-listeners in {DOCUMENT}"
             );
-            assert!(listener == "unix" || method == "get", "{path} on tcp");
+            let reads = method == "get";
+            assert!(listener == "unix" || !there || reads, "{path} on tcp");
         }
     }
 }
@@ -227,7 +228,10 @@ fn read_routes(folder: &Path, routes: &mut BTreeSet<(String, String)>) {
             let text = fs::read_to_string(&path).unwrap();
             for call in text.split(".route(").skip(1) {
                 let call = &call[..end_of_call(call)];
-                let (_, rest) = call.split_once('"').unwrap();
+                // Something else may be called so.
+                let Some(rest) = call.trim_start().strip_prefix('"') else {
+                    continue;
+                };
                 let (route, handlers) = rest.split_once('"').unwrap();
                 for method in ["get", "post", "put", "patch", "delete"] {
                     let called = format!("{method}(");

@@ -190,6 +190,8 @@ fn the_reference_and_the_default_file_have_every_key() {
         "[[vrrp]]\ntrack = [{ process = 'a', qqqqqqqq = 1 }]",
         "[[sync_group]]\nqqqqqqqq = 1",
         "[[track_script]]\nqqqqqqqq = 1",
+        "[[notify]]\ncommand = ['/usr/bin/true']\nqqqqqqqq = 1",
+        "[[notify]]\nwebhook = 'http://a/'\nqqqqqqqq = 1",
         &format!("{server}qqqqqqqq = 1"),
         &format!("{server}mark = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}persistence = {{ qqqqqqqq = 1 }}"),

@@ -205,23 +205,23 @@ async fn a_reload_changes_who_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_ten_thousand_objects_is_told_to_the_last_one() {
+async fn a_burst_of_more_objects_than_the_list_of_events_holds_is_told_to_the_last_one() {
     let folder = Folder::new("burst");
     let target = Target::start(0).await;
     let config = folder.webhook(target.address, "events = ['real_server.*']");
     let events = Arc::new(Events::default());
     let notifier = Notifier::start(&config, &events);
-    for n in 0..10_000 {
+    for n in 0..3_000 {
         events.record(Kind::RealServerDown, format!("http/10.0.{}.{}:80", n / 250, n % 250), "");
     }
-    target.wait_for(10_000).await;
+    target.wait_for(3_000).await;
     let begun = Instant::now();
-    while notifier.counts()["a"].told < 10_000 {
+    while notifier.counts()["a"].told < 3_000 {
         assert!(begun.elapsed() < PATIENCE, "{:?}", notifier.counts());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let counts = notifier.counts()["a"];
-    assert_eq!((counts.told, counts.dropped, counts.waiting), (10_000, 0, 0));
+    assert_eq!((counts.told, counts.dropped, counts.waiting), (3_000, 0, 0));
 }
 
 async fn wait_for(events: &Events, wanted: impl Fn(&vipd::events::Event) -> bool) {
