@@ -358,7 +358,9 @@ impl Notify {
         let of = |pattern: &String| {
             notify::matches(pattern, object) || whole.is_some_and(|o| notify::matches(pattern, o))
         };
-        self.events.iter().any(|pattern| notify::matches(pattern, kind))
+        self.events
+            .iter()
+            .any(|pattern| notify::matches(pattern, kind))
             && (self.objects.is_empty() || self.objects.iter().any(of))
     }
 }

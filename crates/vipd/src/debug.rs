@@ -118,12 +118,18 @@ pub(crate) async fn dump(State(api): State<Api>) -> Result<Json<Bundle>, Refusal
         Err(why) => Err(why),
     };
     let shown = concealed.as_ref().map(|concealed| concealed.source.clone());
-    bundle.add("configuration file, secrets hidden", shown.map_err(Clone::clone));
+    bundle.add(
+        "configuration file, secrets hidden",
+        shown.map_err(Clone::clone),
+    );
     let events = api.events.newest(usize::MAX).events;
     let lines = events.iter().map(serde_json::to_string);
     let lines: Result<Vec<String>, _> = lines.collect();
     bundle.add("events", flat(Ok(lines)).map(|lines| lines.join("\n")));
-    let metrics = api.ask(ANSWER_TIMEOUT, Wake::Metrics).await.map_err(refused);
+    let metrics = api
+        .ask(ANSWER_TIMEOUT, Wake::Metrics)
+        .await
+        .map_err(refused);
     bundle.add("metrics", metrics.map(crate::metrics::Snapshot::encode));
     let kernel = api.reconciler.look().await;
     let saved = kernel.map(|kernel| {
@@ -144,7 +150,9 @@ pub(crate) async fn dump(State(api): State<Api>) -> Result<Json<Bundle>, Refusal
             ("limits", read("/proc/self/limits")),
         ]
     });
-    let files = files.await.map_err(|error| Refusal::failed(error.to_string()))?;
+    let files = files
+        .await
+        .map_err(|error| Refusal::failed(error.to_string()))?;
     for (title, found) in files {
         bundle.add(title, found);
     }
@@ -240,7 +248,11 @@ fn sysctls() -> Result<String, String> {
 fn modules() -> Result<String, String> {
     let text = read("/proc/modules")?;
     let matter = |line: &&str| MODULES.iter().any(|module| line.starts_with(module));
-    Ok(text.lines().filter(matter).collect::<Vec<&str>>().join("\n"))
+    Ok(text
+        .lines()
+        .filter(matter)
+        .collect::<Vec<&str>>()
+        .join("\n"))
 }
 
 fn process() -> Result<String, String> {

@@ -156,7 +156,10 @@ impl Events {
     pub fn follow(&self) -> mpsc::UnboundedReceiver<Event> {
         let (follower, events) = mpsc::unbounded_channel();
         let _kept = self.kept();
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         followers.push(follower);
         events
     }

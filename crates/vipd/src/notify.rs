@@ -8,9 +8,10 @@
 //! What a webhook has not taken yet is in `state_dir` (`spool`), so that it is told at least once.
 
 mod delivery;
+mod entry;
 pub mod spool;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,15 +20,18 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use self::delivery::Way;
+use self::entry::{Entry, Lane, Turn, makes_old};
 use self::spool::Spooled;
 use crate::config::{Config, Notify, NotifyBy};
 use crate::events::{Event, Events, Kind};
 
 /// How many are told at once by one entry.
 const AT_ONCE: usize = 64;
+/// The same while it fails: a server that is down is not asked by thousands.
+const AT_ONCE_FAILING: usize = 8;
 /// How many events wait in one entry; the oldest go first.
 const WAITING_MAX: usize = 10_000;
 /// What a webhook has not taken in that time is not told any more.
@@ -35,8 +39,12 @@ const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// From the first failure of a webhook to the next try; it doubles each time.
 const REST_MIN: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
-/// From one writing of the spool to the next.
+/// From one writing of the spool to the next, and how many times longer than the writing itself that is at
+/// least.
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
+const SAVE_PAUSE_TIMES: u32 = 10;
+/// The same after it could not be written.
+const SAVE_RETRY: Duration = Duration::from_secs(5);
 /// How long the end of the daemon waits for what is being told.
 const END: Duration = Duration::from_secs(2);
 
@@ -142,45 +150,12 @@ struct Worker {
     spool: SpoolState,
 }
 
-/// One `[[notify]]`.
-struct Entry {
-    config: Arc<Notify>,
-    way: Way,
-    lanes: BTreeMap<String, Lane>,
-    /// Lanes that have something to tell and tell nothing.
-    ready: VecDeque<String>,
-    telling: usize,
-    /// How many events its lanes hold.
-    waiting: usize,
-    failing: bool,
-}
-
-/// What one object has for one entry.
-#[derive(Default)]
-struct Lane {
-    told_of: Option<Arc<Event>>,
-    waiting: VecDeque<Arc<Event>>,
-    failures: u32,
-    turn: Turn,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Turn {
-    /// It has nothing to tell.
-    #[default]
-    Idle,
-    /// It is among those that are ready.
-    Ready,
-    Telling,
-    /// It has failed and is tried again later.
-    Resting,
-}
-
 #[derive(Default)]
 struct SpoolState {
     /// Whether the file is not as the lanes are.
     stale: bool,
-    writing: bool,
+    /// Since when it is being written.
+    writing: Option<Instant>,
     not_before: Option<Instant>,
     broken: bool,
     /// Whether there is a file.
@@ -202,7 +177,11 @@ enum Done {
 }
 
 impl Worker {
-    async fn run(mut self, mut changes: watch::Receiver<Wanted>, mut ending: watch::Receiver<bool>) {
+    async fn run(
+        mut self,
+        mut changes: watch::Receiver<Wanted>,
+        mut ending: watch::Receiver<bool>,
+    ) {
         self.configure();
         self.read_spool().await;
         let mut end: Option<Instant> = None;
@@ -212,7 +191,10 @@ impl Worker {
             if end.is_some() && (self.is_idle() || end.is_some_and(|end| Instant::now() >= end)) {
                 return self.last_save().await;
             }
-            let save_at = self.spool.not_before.filter(|_| self.spool.stale && !self.spool.writing);
+            let save_at = self
+                .spool
+                .not_before
+                .filter(|_| self.spool.stale && self.spool.writing.is_none());
             tokio::select! {
                 Some(event) = self.news.recv() => self.take(&Arc::new(event)),
                 Some(done) = self.jobs.join_next() => match done {
@@ -236,7 +218,9 @@ impl Worker {
     fn configure(&mut self) {
         let mut before = std::mem::take(&mut self.entries);
         for config in &self.wanted.entries {
-            let mut entry = before.remove(&config.name).unwrap_or_else(|| Entry::new(config));
+            let mut entry = before
+                .remove(&config.name)
+                .unwrap_or_else(|| Entry::new(config));
             if *entry.config != *config {
                 entry.config = Arc::new(config.clone());
                 entry.way = Way::of(config);
@@ -269,7 +253,12 @@ impl Worker {
 
     fn start_ready(&mut self) {
         for (name, entry) in &mut self.entries {
-            while entry.telling < AT_ONCE {
+            let at_once = if entry.failing {
+                AT_ONCE_FAILING
+            } else {
+                AT_ONCE
+            };
+            while entry.telling < at_once {
                 let Some(object) = entry.ready.pop_front() else {
                     break;
                 };
@@ -365,7 +354,8 @@ impl Worker {
             entry.free(object);
         }
         let was_failing = std::mem::replace(&mut entry.failing, failed);
-        self.spool.stale |= webhook;
+        // What is tried again is there already.
+        self.spool.stale |= webhook && left == 0;
         let (kind, of) = (event.kind.clone(), event.object.clone());
         match result {
             Err(why) if !was_failing => {
@@ -373,7 +363,7 @@ impl Worker {
                 let message = format!("{why} (about {kind} {of}){again}");
                 self.events.record(Kind::NotifyFailed, name, message);
             }
-            Err(why) => info!(notify = name, "fails again: {why} (about {kind} {of})"),
+            Err(why) => debug!(notify = name, "fails again: {why} (about {kind} {of})"),
             Ok(()) if was_failing => {
                 let message = format!("told of {kind} {of}");
                 self.events.record(Kind::NotifyRecovered, name, message);
@@ -383,9 +373,9 @@ impl Worker {
     }
 
     fn is_idle(&self) -> bool {
-        self.entries.values().all(|entry| {
-            entry.telling == 0 && (entry.is_webhook() || entry.ready.is_empty())
-        })
+        self.entries
+            .values()
+            .all(|entry| entry.telling == 0 && (entry.is_webhook() || entry.ready.is_empty()))
     }
 
     // The spool.
@@ -393,7 +383,7 @@ impl Worker {
     async fn read_spool(&mut self) {
         let directory = self.wanted.state_dir.clone();
         let read = tokio::task::spawn_blocking(move || spool::read(&directory)).await;
-        match read.map_err(|error| error.to_string()).flatten() {
+        match read.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(None) => {}
             Ok(Some(left)) => {
                 self.spool.exists = true;
@@ -416,27 +406,35 @@ impl Worker {
 
     fn save_when_due(&mut self) {
         let due = self.spool.not_before.is_none_or(|at| Instant::now() >= at);
-        if self.spool.stale && !self.spool.writing && due {
+        if self.spool.stale && self.spool.writing.is_none() && due {
             self.spool.stale = false;
             let left = self.left();
             if left.is_empty() && !self.spool.exists {
                 return;
             }
-            self.spool.writing = true;
+            self.spool.writing = Some(Instant::now());
             let directory = self.wanted.state_dir.clone();
             self.spool.exists = !left.is_empty();
             self.jobs.spawn(async move {
                 let write = move || spool::write(&directory, &left);
                 let written = tokio::task::spawn_blocking(write).await;
-                Done::Saved(written.map_err(|error| error.to_string()).flatten())
+                Done::Saved(written.unwrap_or_else(|error| Err(error.to_string())))
             });
         }
     }
 
     fn take_saved(&mut self, result: Result<(), String>) {
-        self.spool.writing = false;
-        self.spool.not_before = Some(Instant::now() + SAVE_PAUSE);
-        let file = self.wanted.state_dir.join(spool::FILE).display().to_string();
+        let now = Instant::now();
+        let begun = self.spool.writing.take().unwrap_or(now);
+        let took = now.saturating_duration_since(begun);
+        let pause = took.saturating_mul(SAVE_PAUSE_TIMES).max(SAVE_PAUSE);
+        self.spool.not_before = Some(now + pause);
+        let file = self
+            .wanted
+            .state_dir
+            .join(spool::FILE)
+            .display()
+            .to_string();
         match result {
             Ok(()) if std::mem::take(&mut self.spool.broken) => {
                 let message = "what webhooks were not told yet is kept again";
@@ -444,7 +442,7 @@ impl Worker {
             }
             Ok(()) => {}
             Err(why) => {
-                self.spool.not_before = Some(Instant::now() + REST_MAX / 12);
+                self.spool.not_before = Some(now + SAVE_RETRY);
                 self.spool.stale = true;
                 self.spool.exists = true;
                 if !std::mem::replace(&mut self.spool.broken, true) {
@@ -457,9 +455,9 @@ impl Worker {
     }
 
     async fn last_save(mut self) {
-        while self.spool.writing {
+        while self.spool.writing.is_some() {
             match self.jobs.join_next().await {
-                Some(Ok(Done::Saved(_))) => self.spool.writing = false,
+                Some(Ok(Done::Saved(_))) => self.spool.writing = None,
                 Some(Ok(Done::Told { .. } | Done::Rested { .. }) | Err(_)) => {}
                 None => break,
             }
@@ -470,7 +468,7 @@ impl Worker {
         }
         let directory = self.wanted.state_dir.clone();
         let written = tokio::task::spawn_blocking(move || spool::write(&directory, &left)).await;
-        if let Err(why) = written.map_err(|error| error.to_string()).flatten() {
+        if let Err(why) = written.unwrap_or_else(|error| Err(error.to_string())) {
             warn!("what webhooks were not told yet is lost: {why}");
         }
     }
@@ -491,68 +489,6 @@ impl Worker {
     }
 }
 
-impl Entry {
-    fn new(config: &Notify) -> Entry {
-        Entry {
-            config: Arc::new(config.clone()),
-            way: Way::of(config),
-            lanes: BTreeMap::new(),
-            ready: VecDeque::new(),
-            telling: 0,
-            waiting: 0,
-            failing: false,
-        }
-    }
-
-    fn is_webhook(&self) -> bool {
-        matches!(self.config.by, NotifyBy::Webhook(_))
-    }
-
-    fn take(&mut self, event: &Arc<Event>, counts: &mut Counts) {
-        let lane = self.lanes.entry(event.object.clone()).or_default();
-        let waited = lane.waiting.len();
-        lane.waiting.retain(|older| !makes_old(event, older));
-        let coalesced = waited.saturating_sub(lane.waiting.len());
-        lane.waiting.push_back(Arc::clone(event));
-        if lane.turn == Turn::Idle {
-            lane.turn = Turn::Ready;
-            self.ready.push_back(event.object.clone());
-        }
-        self.waiting = self.waiting.saturating_add(1).saturating_sub(coalesced);
-        counts.coalesced += u64::try_from(coalesced).unwrap_or(u64::MAX);
-        if self.waiting > WAITING_MAX && self.drop_oldest() {
-            self.waiting -= 1;
-            counts.dropped += 1;
-        }
-        counts.waiting = u64::try_from(self.waiting).unwrap_or(u64::MAX);
-    }
-
-    /// A lane may tell again, and does if it has something to tell.
-    fn free(&mut self, object: String) {
-        let Some(lane) = self.lanes.get_mut(&object) else {
-            return;
-        };
-        if lane.waiting.is_empty() {
-            self.lanes.remove(&object);
-        } else {
-            lane.turn = Turn::Ready;
-            self.ready.push_back(object);
-        }
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        let lanes = self.lanes.values_mut();
-        let oldest = lanes.min_by_key(|lane| lane.waiting.front().map_or(u64::MAX, |e| e.id));
-        oldest.is_some_and(|lane| lane.waiting.pop_front().is_some())
-    }
-}
-
-impl Lane {
-    fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
-        self.told_of.iter().chain(&self.waiting)
-    }
-}
-
 /// Whether the entry is told of that event.
 fn wants(config: &Notify, event: &Event) -> bool {
     let fits = match &config.by {
@@ -563,12 +499,6 @@ fn wants(config: &Notify, event: &Event) -> bool {
         NotifyBy::Command { .. } | NotifyBy::Webhook(_) => true,
     };
     fits && config.wants(&event.kind, &event.object)
-}
-
-/// Whether the one event is all that need be known if the other one is not known yet.
-fn makes_old(newer: &Event, older: &Event) -> bool {
-    let topic = |event: &Event| Kind::named(&event.kind).and_then(Kind::topic);
-    topic(newer).is_some_and(|topic_of| topic(older) == Some(topic_of))
 }
 
 fn is_too_old(event: &Event) -> bool {

@@ -58,7 +58,10 @@ fn the_document_has_the_routes_of_the_code_and_no_others() {
          under \"components\", and a request below in `answers_are_as_the_document_says`: {lacking:?}"
     );
     let gone: Vec<_> = documented.difference(&routes).collect();
-    assert!(gone.is_empty(), "{DOCUMENT} has these and the code has not: {gone:?}");
+    assert!(
+        gone.is_empty(),
+        "{DOCUMENT} has these and the code has not: {gone:?}"
+    );
 }
 
 #[tokio::test]
@@ -104,44 +107,183 @@ async fn answers_are_as_the_document_says() {
         (api(), "get", "/v1/events", "/v1/events?limit=x", None, 400),
         (api(), "get", "/v1/status", "/v1/status", None, 200),
         (dead(), "get", "/v1/status", "/v1/status", None, 503),
-        (api(), "get", "/v1/openapi.json", "/v1/openapi.json", None, 200),
+        (
+            api(),
+            "get",
+            "/v1/openapi.json",
+            "/v1/openapi.json",
+            None,
+            200,
+        ),
         (api(), "post", WEB, "/v1/vrrp/web/switchover", None, 200),
         (api(), "post", WEB, "/v1/vrrp/no/switchover", None, 404),
         (api(), "post", WEB, "/v1/vrrp/busy/switchover", None, 409),
         (dead(), "post", WEB, "/v1/vrrp/web/switchover", None, 503),
-        (api(), "post", "/v1/maintenance", "/v1/maintenance", Some(json!({"on": true})), 200),
-        (api(), "post", "/v1/maintenance", "/v1/maintenance", Some(json!({"on": false})), 409),
-        (api(), "post", "/v1/maintenance", "/v1/maintenance", Some(json!({"off": 1})), 400),
-        (dead(), "post", "/v1/maintenance", "/v1/maintenance", Some(json!({"on": true})), 503),
-        (api(), "post", REAL, "/v1/virtual_servers/http/real_servers/10.77.0.21", order("drain"), 200),
-        (api(), "post", REAL, "/v1/virtual_servers/http/real_servers/10.77.0.21", order("disable"), 409),
-        (api(), "post", REAL, "/v1/virtual_servers/http/real_servers/10.77.0.9", order("drain"), 404),
-        (api(), "post", REAL, "/v1/virtual_servers/http/real_servers/10.77.0.21", order("x"), 400),
-        (dead(), "post", REAL, "/v1/virtual_servers/http/real_servers/10.77.0.21", order("drain"), 503),
-        (api(), "post", CHECK, "/v1/virtual_servers/http/check", Some(json!({})), 200),
-        (api(), "post", CHECK, "/v1/virtual_servers/no/check", Some(json!({})), 404),
-        (api(), "post", CHECK, "/v1/virtual_servers/http/check", Some(json!({"x": 1})), 400),
-        (dead(), "post", CHECK, "/v1/virtual_servers/http/check", Some(json!({})), 503),
+        (
+            api(),
+            "post",
+            "/v1/maintenance",
+            "/v1/maintenance",
+            Some(json!({"on": true})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/maintenance",
+            "/v1/maintenance",
+            Some(json!({"on": false})),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/maintenance",
+            "/v1/maintenance",
+            Some(json!({"off": 1})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/maintenance",
+            "/v1/maintenance",
+            Some(json!({"on": true})),
+            503,
+        ),
+        (
+            api(),
+            "post",
+            REAL,
+            "/v1/virtual_servers/http/real_servers/10.77.0.21",
+            order("drain"),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            REAL,
+            "/v1/virtual_servers/http/real_servers/10.77.0.21",
+            order("disable"),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            REAL,
+            "/v1/virtual_servers/http/real_servers/10.77.0.9",
+            order("drain"),
+            404,
+        ),
+        (
+            api(),
+            "post",
+            REAL,
+            "/v1/virtual_servers/http/real_servers/10.77.0.21",
+            order("x"),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            REAL,
+            "/v1/virtual_servers/http/real_servers/10.77.0.21",
+            order("drain"),
+            503,
+        ),
+        (
+            api(),
+            "post",
+            CHECK,
+            "/v1/virtual_servers/http/check",
+            Some(json!({})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            CHECK,
+            "/v1/virtual_servers/no/check",
+            Some(json!({})),
+            404,
+        ),
+        (
+            api(),
+            "post",
+            CHECK,
+            "/v1/virtual_servers/http/check",
+            Some(json!({"x": 1})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            CHECK,
+            "/v1/virtual_servers/http/check",
+            Some(json!({})),
+            503,
+        ),
         (api(), "post", "/v1/ipvs/sync", "/v1/ipvs/sync", None, 200),
         (dead(), "post", "/v1/ipvs/sync", "/v1/ipvs/sync", None, 503),
         (dead(), "get", "/v1/ipvs", "/v1/ipvs", None, 503),
-        (api(), "post", "/v1/ipvs/zero", "/v1/ipvs/zero", Some(json!({"x": 1})), 400),
-        (dead(), "post", "/v1/ipvs/zero", "/v1/ipvs/zero", Some(json!({"virtual_server": "a"})), 503),
-        (api(), "post", "/v1/ipvs/restore", "/v1/ipvs/restore", Some(json!({"text": "-Z"})), 400),
-        (dead(), "post", "/v1/ipvs/restore", "/v1/ipvs/restore", Some(json!({"text": ""})), 503),
+        (
+            api(),
+            "post",
+            "/v1/ipvs/zero",
+            "/v1/ipvs/zero",
+            Some(json!({"x": 1})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/ipvs/zero",
+            "/v1/ipvs/zero",
+            Some(json!({"virtual_server": "a"})),
+            503,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/ipvs/restore",
+            "/v1/ipvs/restore",
+            Some(json!({"text": "-Z"})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/ipvs/restore",
+            "/v1/ipvs/restore",
+            Some(json!({"text": ""})),
+            503,
+        ),
     ] {
         let (status, answer) = ask(control(api), method, path, body).await;
         assert_eq!(status, wanted, "{method} {path}: {answer}");
         let operation = &document["paths"][template][method];
-        valid(&document, &answer_schema(&document, operation, status), &answer, path);
+        valid(
+            &document,
+            &answer_schema(&document, operation, status),
+            &answer,
+            path,
+        );
         seen.insert((template.to_owned(), method.to_owned()));
     }
     let (status, answer) = ask(control(api()), "get", "/v1/ipvs/connections", None).await;
     let operation = &document["paths"]["/v1/ipvs/connections"]["get"];
-    valid(&document, &answer_schema(&document, operation, status), &answer, "connections");
+    valid(
+        &document,
+        &answer_schema(&document, operation, status),
+        &answer,
+        "connections",
+    );
     seen.insert(("/v1/ipvs/connections".to_owned(), "get".to_owned()));
     let (status, answer) = ask(public(dead()), "get", "/metrics", None).await;
-    assert_eq!((status, &answer["error"]["code"]), (503, &json!("no_answer")));
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (503, &json!("no_answer"))
+    );
     seen.insert(("/metrics".to_owned(), "get".to_owned()));
     // What it gathers is of a whole daemon: tests/tests/operation.rs.
     seen.insert(("/v1/debug".to_owned(), "get".to_owned()));
@@ -149,7 +291,10 @@ async fn answers_are_as_the_document_says() {
         .map(|(path, method, _)| (path.to_owned(), method.to_owned()))
         .filter(|operation| !seen.contains(operation))
         .collect();
-    assert!(unasked.is_empty(), "add requests for these to this test: {unasked:?}");
+    assert!(
+        unasked.is_empty(),
+        "add requests for these to this test: {unasked:?}"
+    );
 }
 
 #[test]
@@ -176,7 +321,12 @@ async fn every_error_has_the_one_shape_whoever_made_it() {
         ("get", "/v2/status", 404, "not_found"),
         ("delete", "/v1/status", 405, "method_not_allowed"),
         ("post", "/v1/vrrp/%ff/switchover", 400, "bad_request"),
-        ("post", "/v1/virtual_servers/a/real_servers/%ff", 400, "bad_request"),
+        (
+            "post",
+            "/v1/virtual_servers/a/real_servers/%ff",
+            400,
+            "bad_request",
+        ),
         ("post", "/v1/maintenance", 400, "bad_request"),
     ] {
         let (status, answer) = ask(control(api()), method, path, None).await;
@@ -197,8 +347,15 @@ fn the_document_says_what_it_is() {
     }
     // Every schema is used, and every one that is used is there.
     let text = document.to_string();
-    for name in document["components"]["schemas"].as_object().unwrap().keys() {
-        assert!(text.contains(&format!("#/components/schemas/{name}\"")), "{name} is not used");
+    for name in document["components"]["schemas"]
+        .as_object()
+        .unwrap()
+        .keys()
+    {
+        assert!(
+            text.contains(&format!("#/components/schemas/{name}\"")),
+            "{name} is not used"
+        );
     }
 }
 
@@ -215,7 +372,9 @@ fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
 }
 
 fn source(below: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(below)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(below)
 }
 
 /// What stands in `.route("PATH", get(..).post(..))` of every file below a folder.
@@ -236,7 +395,9 @@ fn read_routes(folder: &Path, routes: &mut BTreeSet<(String, String)>) {
                 for method in ["get", "post", "put", "patch", "delete"] {
                     let called = format!("{method}(");
                     let mut calls = handlers.match_indices(&called);
-                    let own = |at: usize| !handlers[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                    let own = |at: usize| {
+                        !handlers[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                    };
                     if calls.any(|(at, _)| own(at)) {
                         routes.insert((route.to_owned(), method.to_owned()));
                     }
@@ -264,7 +425,10 @@ fn end_of_call(text: &str) -> usize {
 
 fn answer_schema(document: &Value, operation: &Value, status: u16) -> Value {
     let response = &operation["responses"][status.to_string()];
-    assert!(!response.is_null(), "{DOCUMENT} does not know the answer {status} of {operation}");
+    assert!(
+        !response.is_null(),
+        "{DOCUMENT} does not know the answer {status} of {operation}"
+    );
     let response = match response["$ref"].as_str() {
         Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
         None => response,
@@ -284,7 +448,10 @@ fn valid(document: &Value, schema: &Value, value: &Value, what: &str) {
         .iter_errors(value)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
-    assert!(wrong.is_empty(), "{what}: change {DOCUMENT} or the code: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "{what}: change {DOCUMENT} or the code: {wrong:#?}"
+    );
 }
 
 /// Fields that the document does not have are not allowed.
@@ -319,15 +486,27 @@ fn api() -> Api {
                     let _ = reply.send(status);
                 }
                 Wake::Switchover { router, reply } => {
-                    let done = if router == "web" { Ok("done".to_owned()) } else { Err("busy".to_owned()) };
+                    let done = if router == "web" {
+                        Ok("done".to_owned())
+                    } else {
+                        Err("busy".to_owned())
+                    };
                     let _ = reply.send(done);
                 }
                 Wake::Maintenance { on, reply } => {
-                    let _ = reply.send(if on { Ok("on".to_owned()) } else { Err("no".to_owned()) });
+                    let _ = reply.send(if on {
+                        Ok("on".to_owned())
+                    } else {
+                        Err("no".to_owned())
+                    });
                 }
                 Wake::RealServer { order, reply } => {
                     let drain = order.change == vipd::overrides::Change::Drain;
-                    let _ = reply.send(if drain { Ok("drains".to_owned()) } else { Err("no".to_owned()) });
+                    let _ = reply.send(if drain {
+                        Ok("drains".to_owned())
+                    } else {
+                        Err("no".to_owned())
+                    });
                 }
                 Wake::Checks { reply, .. } => drop(reply.send(Vec::new())),
                 Wake::Names(reply) => drop(reply.send(BTreeMap::new())),
@@ -354,12 +533,18 @@ async fn ask(routes: Router, method: &str, path: &str, body: Option<Value>) -> (
     let status = response.status().as_u16();
     let body = to_bytes(response.into_body(), 4 << 20).await.unwrap();
     let text = String::from_utf8_lossy(&body);
-    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")),
+    )
 }
 
 fn to_value(value: impl Serialize) -> Value {
     let value = serde_json::to_value(value).unwrap();
-    assert!(!value.to_string().contains("null"), "fill every field in: {value}");
+    assert!(
+        !value.to_string().contains("null"),
+        "fill every field in: {value}"
+    );
     value
 }
 
@@ -371,11 +556,27 @@ fn troubled() -> Status {
     router.virtual_mac = Some("00:00:5e:00:01:33".to_owned());
     router.sync_group = Some("both".to_owned());
     let rival = router.master.clone();
-    router.rival = rival.or(Some(MasterStatus { address: String::new(), priority: 1 }));
+    router.rival = rival.or(Some(MasterStatus {
+        address: String::new(),
+        priority: 1,
+    }));
     router.suspect = Some("02:00:00:00:00:01".to_owned());
-    router.incompatible = Some(IncompatibleStatus { address: String::new(), reason: String::new(), since: at() });
-    router.conflicts = vec![ConflictStatus { address: String::new(), mac: String::new(), last: at() }];
-    router.track = vec![TrackStatus { what: String::new(), ok: true, detail: String::new(), weight: Some(-1) }];
+    router.incompatible = Some(IncompatibleStatus {
+        address: String::new(),
+        reason: String::new(),
+        since: at(),
+    });
+    router.conflicts = vec![ConflictStatus {
+        address: String::new(),
+        mac: String::new(),
+        last: at(),
+    }];
+    router.track = vec![TrackStatus {
+        what: String::new(),
+        ok: true,
+        detail: String::new(),
+        weight: Some(-1),
+    }];
     let real = &mut status.virtual_servers[0].real_servers[0];
     real.weight.ordered = Some(1);
     let check = &mut real.checks[0];
@@ -383,13 +584,23 @@ fn troubled() -> Status {
     check.asks_for = Some(AskedStatus::Percent(50));
     check.flapping = Some(String::new());
     check.warning = Some(String::new());
-    status.checks.all_failing = Some(AllFailingStatus { targets: 1, since: at() });
-    status.checks.shortage = Some(ShortageStatus { probes: 1, last: at(), why: String::new() });
+    status.checks.all_failing = Some(AllFailingStatus {
+        targets: 1,
+        since: at(),
+    });
+    status.checks.shortage = Some(ShortageStatus {
+        probes: 1,
+        last: at(),
+        why: String::new(),
+    });
     status.ipvs.sync = Some(SyncStatus {
         interface: String::new(),
         id: 1,
         running: true,
-        peers: vec![SyncPeerStatus { address: String::new(), ready: true }],
+        peers: vec![SyncPeerStatus {
+            address: String::new(),
+            ready: true,
+        }],
         transfers: 1,
         connections: 1,
         skipped: BTreeMap::from([("a".to_owned(), 1)]),
@@ -397,7 +608,11 @@ fn troubled() -> Status {
         last_words: Some(String::new()),
         trouble: Some(String::new()),
     });
-    status.config.last_reload = Some(ReloadStatus { at: at(), ok: false, error: Some(String::new()) });
+    status.config.last_reload = Some(ReloadStatus {
+        at: at(),
+        ok: false,
+        error: Some(String::new()),
+    });
     status
 }
 
@@ -405,7 +620,11 @@ fn view() -> View {
     View {
         version: "1.2.1".to_owned(),
         connection_table_size: 4096,
-        timeouts: TimeoutsView { tcp: 1, tcp_fin: 1, udp: 1 },
+        timeouts: TimeoutsView {
+            tcp: 1,
+            tcp_fin: 1,
+            udp: 1,
+        },
         daemons: vec![DaemonView {
             role: "master".to_owned(),
             interface: "eth1".to_owned(),
@@ -423,13 +642,21 @@ fn view() -> View {
             scheduler: "mh".to_owned(),
             scheduler_flags: vec!["mh-port".to_owned()],
             one_packet: false,
-            persistence: Some(PersistenceView { timeout: 1, netmask: 32, engine: Some("sip".to_owned()) }),
+            persistence: Some(PersistenceView {
+                timeout: 1,
+                netmask: 32,
+                engine: Some("sip".to_owned()),
+            }),
             counters: TrafficStatus::default(),
             rates: TrafficStatus::default(),
             real_servers: vec![RealServerView {
                 address: "10.0.0.2:80".parse().unwrap(),
                 forwarding: "tun".to_owned(),
-                tunnel: Some(TunnelView { kind: "gue".to_owned(), port: Some(1), checksum: "no".to_owned() }),
+                tunnel: Some(TunnelView {
+                    kind: "gue".to_owned(),
+                    port: Some(1),
+                    checksum: "no".to_owned(),
+                }),
                 weight: 1,
                 upper_threshold: 0,
                 lower_threshold: 0,
@@ -472,7 +699,10 @@ fn checked() -> Checked {
                 warning: Some("soon".to_owned()),
                 asks_for: Some(AskedStatus::Absolute(1)),
                 duration_ms: 0.5,
-                steps: vec![CheckedStep { name: "connect".to_owned(), ms: 0.5 }],
+                steps: vec![CheckedStep {
+                    name: "connect".to_owned(),
+                    ms: 0.5,
+                }],
             }],
         }],
     }
@@ -480,6 +710,9 @@ fn checked() -> Checked {
 
 fn bundle() -> Bundle {
     Bundle {
-        sections: vec![Section { title: "a".to_owned(), text: "b".to_owned() }],
+        sections: vec![Section {
+            title: "a".to_owned(),
+            text: "b".to_owned(),
+        }],
     }
 }

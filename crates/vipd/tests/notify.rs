@@ -29,7 +29,8 @@ const TOKEN: &str = "zQ7wK9xJ4vT2bN8m";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_gets_the_event_as_json_and_as_variables_in_order() {
     let folder = Folder::new("command");
-    let script = "{ cat; echo; echo \"$VIPD_DIRECTOR $VIPD_EVENT $VIPD_OBJECT $VIPD_PRIORITY\"; } >> OUT";
+    let script =
+        "{ cat; echo; echo \"$VIPD_DIRECTOR $VIPD_EVENT $VIPD_OBJECT $VIPD_PRIORITY\"; } >> OUT";
     let config = folder.command(script, "events = ['vrrp.*']\nobjects = ['web']");
     let events = Arc::new(Events::default());
     let mut notifier = Notifier::start(&config, &events);
@@ -77,8 +78,15 @@ async fn a_command_that_hangs_delays_nobody_else_is_killed_and_old_news_are_left
     events.record(Kind::VrrpMaster, "quick", "");
     let lines = folder.lines(2).await;
     assert!(lines.contains(&"quick vrrp.master".to_owned()), "{lines:?}");
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
-    wait_for(&events, |e| e.kind == "notify.failed" && e.message.contains("not done in 1s")).await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        begun.elapsed()
+    );
+    wait_for(&events, |e| {
+        e.kind == "notify.failed" && e.message.contains("not done in 1s")
+    })
+    .await;
     let lines = folder.lines(3).await;
     assert_eq!(lines[2], "slow address.repaired");
     let lines = folder.lines(4).await;
@@ -96,14 +104,22 @@ async fn a_script_made_for_keepalived_gets_its_four_arguments() {
     let mut notifier = Notifier::start(&config, &events);
     let tell = |kind, object: &str, from: &str| {
         let fields = fields([("priority", 150.into()), ("from", from.into())]);
-        let details = Details { cause: None, fields };
+        let details = Details {
+            cause: None,
+            fields,
+        };
         events.record_with(kind, object, "", details);
     };
     tell(Kind::VrrpInitialize, "VI 1", "initialize");
     tell(Kind::VrrpRival, "VI 1", "master");
-    for (nth, kind) in [Kind::VrrpBackup, Kind::VrrpMaster, Kind::VrrpFault, Kind::VrrpInitialize]
-        .into_iter()
-        .enumerate()
+    for (nth, kind) in [
+        Kind::VrrpBackup,
+        Kind::VrrpMaster,
+        Kind::VrrpFault,
+        Kind::VrrpInitialize,
+    ]
+    .into_iter()
+    .enumerate()
     {
         tell(kind, "VI 1", "backup");
         folder.lines(nth + 1).await;
@@ -130,9 +146,13 @@ async fn a_webhook_is_told_until_it_takes_it_and_its_failing_is_one_event() {
     assert_eq!(authorization, format!("Bearer {TOKEN}"));
     wait_for(&events, |e| e.kind == "notify.recovered").await;
     let page = events.newest(99);
-    let failed = page.events.iter().filter(|event| event.kind == "notify.failed");
+    let failed = page
+        .events
+        .iter()
+        .filter(|event| event.kind == "notify.failed");
     let failed: Vec<_> = failed.map(|event| event.message.as_str()).collect();
-    let words = "webhook: answered 503 Service Unavailable (about quorum.lost http); it is tried again";
+    let words =
+        "webhook: answered 503 Service Unavailable (about quorum.lost http); it is tried again";
     assert_eq!(failed, [words]);
     let counts = notifier.counts()["a"];
     assert_eq!((counts.told, counts.failed, counts.waiting), (1, 2, 0));
@@ -177,7 +197,10 @@ async fn what_a_webhook_has_not_taken_is_told_after_a_restart_and_only_the_newes
         ("\"quorum.gained\"", "\"http\""),
         ("\"quorum.lost\"", "\"https\""),
     ];
-    assert_eq!(told, wanted.map(|(kind, object)| (kind.to_owned(), object.to_owned())));
+    assert_eq!(
+        told,
+        wanted.map(|(kind, object)| (kind.to_owned(), object.to_owned()))
+    );
     assert!(!file.exists());
 }
 
@@ -212,7 +235,11 @@ async fn a_burst_of_more_objects_than_the_list_of_events_holds_is_told_to_the_la
     let events = Arc::new(Events::default());
     let notifier = Notifier::start(&config, &events);
     for n in 0..3_000 {
-        events.record(Kind::RealServerDown, format!("http/10.0.{}.{}:80", n / 250, n % 250), "");
+        events.record(
+            Kind::RealServerDown,
+            format!("http/10.0.{}.{}:80", n / 250, n % 250),
+            "",
+        );
     }
     target.wait_for(3_000).await;
     let begun = Instant::now();
@@ -268,7 +295,11 @@ impl Target {
     async fn wait_for(&self, count: usize) {
         let begun = Instant::now();
         while self.kept.told.lock().unwrap().len() < count {
-            assert!(begun.elapsed() < PATIENCE, "{} of {count}", self.told().len());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} of {count}",
+                self.told().len()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -353,6 +384,8 @@ impl Drop for Folder {
 fn whoami() -> String {
     let id = rustix::process::getuid().as_raw().to_string();
     let users = fs::read_to_string(Path::new("/etc/passwd")).unwrap();
-    let mut users = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut users = users
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
     users.find(|user| user[2] == id).unwrap()[0].to_owned()
 }

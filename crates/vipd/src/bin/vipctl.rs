@@ -117,7 +117,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
             match output {
                 Some(file) => {
                     save(file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
-                    format!("written: {}; look through it before you send it", file.display())
+                    format!(
+                        "written: {}; look through it before you send it",
+                        file.display()
+                    )
                 }
                 None => text,
             }
@@ -148,7 +151,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
 /// A new file: what it says of a network is not for everybody on this host.
 fn save(file: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut to = options.write(true).create_new(true).mode(0o600).open(file)?;
+    let mut to = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
     to.write_all(text.as_bytes())
 }
 

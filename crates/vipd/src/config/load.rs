@@ -10,8 +10,8 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, VirtualServer, file, notify, secret, sync, sync_group, sysctl, track,
-    track_script, virtual_router, virtual_server,
+    Config, Global, Ipvs, Problems, VirtualServer, file, notify, secret, sync, sync_group, sysctl,
+    track, track_script, virtual_router, virtual_server,
 };
 
 /// Largest file that is read, in bytes. A director of 40,000 real servers needs about a third of it.

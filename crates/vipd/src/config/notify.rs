@@ -7,13 +7,20 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::section::{Section, Seen};
+use super::section::{self, Section, Seen};
 use super::value::Value;
 use super::{Notify, NotifyBy, Webhook, program, text};
 use crate::events::Kind;
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// What keepalived tells scripts of.
+const KEEPALIVED: [Kind; 4] = [
+    Kind::VrrpMaster,
+    Kind::VrrpBackup,
+    Kind::VrrpFault,
+    Kind::VrrpInitialize,
+];
 const COMMAND: &str = "[\"/usr/local/bin/on-change\"]";
 const WEBHOOK: &str = "write one such as \"https://alerts.example.com/hook\"";
 
@@ -49,7 +56,7 @@ impl Reader {
             patterns(v, |v| v.parse(text::some_text))
         });
         let timeout = s.or("timeout", TIMEOUT_DEFAULT, |v| v.duration(TIMEOUT));
-        let by = by(&mut s);
+        let by = by(&mut s, events.as_ref());
         s.finish();
         Some(Notify {
             name: name?,
@@ -61,7 +68,7 @@ impl Reader {
     }
 }
 
-fn by(s: &mut Section<'_>) -> Option<NotifyBy> {
+fn by(s: &mut Section<'_>, events: Option<&Vec<String>>) -> Option<NotifyBy> {
     const COMMANDS: [&str; 2] = ["user", "keepalived_arguments"];
     if s.has("command") && s.has("webhook") {
         s.pointless(
@@ -74,7 +81,18 @@ fn by(s: &mut Section<'_>) -> Option<NotifyBy> {
         s.pointless(&["headers"], "a command gets none", "remove it");
         let command = s.need("command", COMMAND, program::command);
         let user = program::user(s);
-        let keepalived_arguments = s.or("keepalived_arguments", false, |v| v.boolean());
+        let keepalived_arguments = s.or("keepalived_arguments", false, |v| {
+            let on = v.boolean()?;
+            let states = KEEPALIVED.map(Kind::name);
+            let fits = |pattern: &String| states.iter().any(|state| matches(pattern, state));
+            if on && events.is_some_and(|events| !events.iter().any(fits)) {
+                v.report(
+                    "none of `events` is a state of a virtual router",
+                    format!("add some of {}, or remove it", section::list(&states, '"')),
+                );
+            }
+            Some(on)
+        });
         return Some(NotifyBy::Command {
             program: health::program::Program {
                 command: command?,
@@ -104,10 +122,7 @@ fn by(s: &mut Section<'_>) -> Option<NotifyBy> {
     None
 }
 
-fn patterns(
-    v: &Value<'_>,
-    read: impl Fn(&Value<'_>) -> Option<String>,
-) -> Option<Vec<String>> {
+fn patterns(v: &Value<'_>, read: impl Fn(&Value<'_>) -> Option<String>) -> Option<Vec<String>> {
     let list = v.list()?;
     if list.is_empty() {
         v.report(
@@ -129,8 +144,10 @@ fn event(v: &Value<'_>) -> Option<String> {
     let names = Kind::ALL.map(Kind::name);
     let help = match text::closest(text, &names) {
         Some(close) => format!("did you mean {close:?}?"),
-        None => "docs/operation.md lists the kinds; `*` stands for any characters, as in \"vrrp.*\""
-            .to_owned(),
+        None => {
+            "docs/operation.md lists the kinds; `*` stands for any characters, as in \"vrrp.*\""
+                .to_owned()
+        }
     };
     v.report(format!("no event is called {text:?}"), help);
     None
@@ -138,9 +155,8 @@ fn event(v: &Value<'_>) -> Option<String> {
 
 fn webhook(v: &Value<'_>) -> Option<String> {
     let text = v.text()?;
-    let good = Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.host_str().is_some()
-    });
+    let good = Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
     if !good {
         v.report("is not an http:// or https:// URL", WEBHOOK);
         return None;
@@ -171,7 +187,10 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts: Vec<&str> = rest.split('*').collect();
     let last = parts.pop().unwrap_or_default();
     for part in parts {
-        match text.find(part).and_then(|at| text.get(at.saturating_add(part.len())..)) {
+        match text
+            .find(part)
+            .and_then(|at| text.get(at.saturating_add(part.len())..))
+        {
             Some(after) => text = after,
             None => return false,
         }

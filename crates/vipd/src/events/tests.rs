@@ -131,7 +131,8 @@ fn an_event_says_why_and_what_follows_and_one_of_an_older_daemon_is_read() {
     for event in page["events"].as_array().unwrap() {
         assert_ne!(event["consequence"], "");
     }
-    let old = r#"{"id":1,"at":"2026-11-21T00:00:00Z","kind":"vrrp.master","object":"a","message":"b"}"#;
+    let old =
+        r#"{"id":1,"at":"2026-11-21T00:00:00Z","kind":"vrrp.master","object":"a","message":"b"}"#;
     let old: Event = serde_json::from_str(old).unwrap();
     assert_eq!((old.message.as_str(), old.cause.as_str()), ("b", ""));
 }

@@ -80,7 +80,12 @@ fn a_notify_is_told_of_its_events_and_objects_and_never_of_itself() {
 
 #[test]
 fn the_tcp_listener_is_on_loopback_unless_told_otherwise() {
-    for address in ["0.0.0.0:9650", "[::]:9650", "192.0.2.1:9650", "[::ffff:192.0.2.1]:9650"] {
+    for address in [
+        "0.0.0.0:9650",
+        "[::]:9650",
+        "192.0.2.1:9650",
+        "[::ffff:192.0.2.1]:9650",
+    ] {
         let closed = format!("[global]\nhttp = '{address}'");
         let why = parse(&closed).unwrap_err().to_string();
         assert!(why.contains("open to others than this host"), "{why}");
@@ -89,7 +94,10 @@ fn the_tcp_listener_is_on_loopback_unless_told_otherwise() {
         assert!(parse(&format!("{closed}\nhttp_public = false")).is_err());
     }
     for address in ["127.0.0.2:9650", "[::1]:9650", "[::ffff:127.0.0.1]:9650"] {
-        assert!(parse(&format!("[global]\nhttp = '{address}'")).is_ok(), "{address}");
+        assert!(
+            parse(&format!("[global]\nhttp = '{address}'")).is_ok(),
+            "{address}"
+        );
     }
 }
 

@@ -33,8 +33,17 @@ async fn a_disk_that_fails_is_one_event_and_nothing_is_lost_when_it_is_back() {
     fs::remove_file(&folder.0).unwrap();
     wait_for(&events, "state.written").await;
     store.finish().await;
-    let kinds: Vec<_> = read(&folder.0).0.into_iter().map(|event| event.kind).collect();
-    let wanted = ["vrrp.master", "state.unwritable", "vrrp.backup", "state.written"];
+    let kinds: Vec<_> = read(&folder.0)
+        .0
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
+    let wanted = [
+        "vrrp.master",
+        "state.unwritable",
+        "vrrp.backup",
+        "state.written",
+    ];
     assert_eq!(kinds, wanted);
 }
 
@@ -93,14 +102,7 @@ fn a_fifo_or_a_folder_in_its_place_is_an_error_and_no_wait() {
     assert_eq!(read(&folder.0), (vec![], Ok(())));
     let path = folder.0.join(FILE);
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        mode,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let events = Events::default();
     events.record(Kind::VrrpMaster, "web", "");
     assert!(append(&folder.0, &events.newest(1).events).is_err());
@@ -109,7 +111,12 @@ fn a_fifo_or_a_folder_in_its_place_is_an_error_and_no_wait() {
 
 async fn wait_for(events: &Events, kind: &str) {
     let begun = Instant::now();
-    while !events.newest(9).events.iter().any(|event| event.kind == kind) {
+    while !events
+        .newest(9)
+        .events
+        .iter()
+        .any(|event| event.kind == kind)
+    {
         assert!(begun.elapsed() < Duration::from_secs(60), "no {kind}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
