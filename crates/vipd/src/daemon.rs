@@ -133,13 +133,21 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
-    let (events, event_store, notifier) = remember(&config);
+    let (before, remembered) = store::read(&config.global.state_dir);
+    let events = Arc::new(Events::after(before));
     let api = Api {
         director: wake.clone(),
         events: Arc::clone(&events),
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
+    // From here on no other daemon uses this folder: it would have the socket.
+    let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
+    let notifier = Notifier::start(&config, &events);
+    if let Err(why) = remembered {
+        let message = format!("{why}; goes on without the events of former runs");
+        events.record(Kind::StateUnreadable, &config.global.name, message);
+    }
     let (holdings, holding, announcing) = {
         let wake = wake.clone();
         let report = move |report| drop(wake.send(Wake::Holdings(report)));
@@ -205,20 +213,6 @@ async fn serve(config_path: &Path, config: Config) -> Result<Ended, String> {
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
-}
-
-/// The list of events, and who takes them from it. What former runs have seen is in it.
-fn remember(config: &Config) -> (Arc<Events>, Store, Notifier) {
-    let state_dir = &config.global.state_dir;
-    let (before, read) = store::read(state_dir);
-    let events = Arc::new(Events::after(before));
-    let event_store = Store::start(Arc::clone(&events), state_dir);
-    let notifier = Notifier::start(config, &events);
-    if let Err(why) = read {
-        let message = format!("{why}; goes on without the events of former runs");
-        events.record(Kind::StateUnreadable, &config.global.name, message);
-    }
-    (events, event_store, notifier)
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

@@ -92,7 +92,7 @@ fn reading() -> Router<Api> {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(read_events))
-        .route("/v1/openapi.json", get(openapi::document))
+        .route("/v1/openapi.json", get(openapi::document()))
         .fallback(async || {
             Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")
         })

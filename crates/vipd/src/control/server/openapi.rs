@@ -4,7 +4,7 @@
 //! with what they answer, and says what it lacks.
 
 use axum::body::{Body, to_bytes};
-use axum::http::header;
+use axum::http::header::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 
 use super::Refusal;
@@ -13,8 +13,9 @@ const DOCUMENT: &str = include_str!("../openapi.json");
 /// The longest complaint that axum makes, and more.
 const COMPLAINT_MAX: usize = 64 << 10;
 
-pub(super) async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+/// The document, as it is answered.
+pub(super) fn document() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT)
 }
 
 /// Errors that axum makes itself are in plain words: they get the shape of all others.
