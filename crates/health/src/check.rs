@@ -274,11 +274,13 @@ impl CheckSpec {
             CheckKind::Tcp => write!(f, "tcp {}", self.target),
             CheckKind::Http(http) => {
                 let scheme = if http.tls.is_some() { "https" } else { "http" };
-                write!(
-                    f,
-                    "{scheme} {} {} at {}",
-                    http.method, http.path, self.target
-                )
+                // A query may hold a password, and this is logged.
+                let (path, query) = match http.path.split_once('?') {
+                    Some((path, _)) => (path, "?..."),
+                    None => (http.path.as_str(), ""),
+                };
+                let (method, target) = (&http.method, self.target);
+                write!(f, "{scheme} {method} {path}{query} at {target}")
             }
             CheckKind::Tls(_) => write!(f, "tls {}", self.target),
             CheckKind::Smtp(_) => write!(f, "smtp {}", self.target),

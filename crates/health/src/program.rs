@@ -1,17 +1,18 @@
 //! Programs that are run at an interval, and judged by how they end.
 //!
 //! A run gets an argument list and no shell, a process group of its own, the configured user without
-//! supplementary groups, `/` as its directory, nothing on its standard input and error, and of the
-//! daemon's environment only `PATH` and what begins with `VIPD_`. What is left of the group when the
+//! supplementary groups, `/` as its directory, nothing on its standard error, on its standard input what
+//! it is told or nothing, and of the daemon's environment only `PATH` and what begins with `VIPD_`. What is left of the group when the
 //! program has ended is killed, so that a program has at most one run and its children alive,
 //! however often it starts.
 
 use std::fs;
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout, Command};
@@ -46,6 +47,8 @@ pub struct Surroundings {
     pub environment: Vec<(&'static str, String)>,
     /// Whether the first line that it prints is kept; otherwise all it prints is thrown away.
     pub first_line: bool,
+    /// What it reads on its standard input.
+    pub input: Vec<u8>,
 }
 
 /// How a run ended.
@@ -119,6 +122,18 @@ fn verdict(status: io::Result<ExitStatus>, line: String) -> End {
     }
 }
 
+/// All of the input at once: nobody waits for a program that does not read it.
+fn stdin(input: &[u8]) -> io::Result<Stdio> {
+    if input.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let memory = memfd_create("stdin", MemfdFlags::CLOEXEC)?;
+    let mut file = fs::File::from(memory);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
+}
+
 /// A started program; its process group dies with this value.
 struct Running {
     child: Child,
@@ -144,7 +159,9 @@ impl Running {
             }))
             .envs(surroundings.environment.iter().cloned())
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(stdin(&surroundings.input).map_err(|error| {
+                End::NoResources(format!("no standard input: {}", words(&error)))
+            })?)
             .stdout(if surroundings.first_line {
                 Stdio::piped()
             } else {

@@ -17,6 +17,7 @@ mod global;
 mod heartbeat;
 mod lint;
 mod load;
+mod notify;
 mod place;
 mod pool_policy;
 mod problem;
@@ -55,6 +56,7 @@ use crate::net::links::Link;
 
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
+pub use secret::Concealed;
 pub use secret::without_secrets;
 pub(crate) use text::shown as shown_duration;
 pub use way::{MARK_BITS, MARK_MASK, MARKS, is_way};
@@ -74,6 +76,8 @@ pub struct Config {
     pub track_scripts: Vec<TrackScript>,
     /// `[[virtual_server]]`, in the order of the file.
     pub virtual_servers: Vec<VirtualServer>,
+    /// `[[notify]]`, in the order of the file.
+    pub notify: Vec<Notify>,
 }
 
 /// `[global]`: the daemon itself.
@@ -85,6 +89,8 @@ pub struct Global {
     pub control_socket: PathBuf,
     /// TCP listener of metrics and the read-only API; absent: off.
     pub http: Option<SocketAddr>,
+    /// Whether that may be open to others than this host.
+    pub http_public: bool,
     /// Where state that outlives the daemon is kept.
     pub state_dir: PathBuf,
 }
@@ -325,6 +331,70 @@ pub struct TrackScript {
     pub fall: u32,
     /// The user it runs as.
     pub user: String,
+}
+
+/// `[[notify]]`: who is told of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Its name.
+    pub name: String,
+    /// Of which kinds of events: names, in which `*` stands for any characters.
+    pub events: Vec<String>,
+    /// Of which objects, in the same way; a virtual server stands for its real servers, too. Empty: of
+    /// all.
+    pub objects: Vec<String>,
+    /// How long telling may take.
+    pub timeout: Duration,
+    /// How.
+    pub by: NotifyBy,
+}
+
+impl Notify {
+    /// Whether it is told of events of that kind and object.
+    #[must_use]
+    pub fn wants(&self, kind: &str, object: &str) -> bool {
+        // It would be told that it cannot be told.
+        if kind.starts_with("notify.") {
+            return false;
+        }
+        let whole = object.split_once('/').map(|(server, _)| server);
+        let of = |pattern: &String| {
+            notify::matches(pattern, object) || whole.is_some_and(|o| notify::matches(pattern, o))
+        };
+        self.events
+            .iter()
+            .any(|pattern| notify::matches(pattern, kind))
+            && (self.objects.is_empty() || self.objects.iter().any(of))
+    }
+}
+
+/// How somebody is told of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyBy {
+    /// A program runs.
+    Command {
+        /// The program.
+        program: health::program::Program,
+        /// Whether it gets what keepalived's scripts get behind its own arguments.
+        keepalived_arguments: bool,
+    },
+    /// An HTTP server gets a POST.
+    Webhook(Webhook),
+}
+
+/// Where events are posted to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The URL.
+    pub url: String,
+    /// Further headers of the request.
+    pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Webhook(..)")
+    }
 }
 
 /// `garp`: gratuitous ARP after a takeover.

@@ -16,12 +16,14 @@ use tracing::{error, info, warn};
 use crate::config::{Config, LoadError};
 use crate::control::server::Api;
 use crate::director_loop::{Director, Ended, Parts, Wake, reload};
-use crate::events::Events;
+use crate::events::store::{self, Store};
+use crate::events::{Events, Kind};
 use crate::holdings::Holdings;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::{links, neighbours};
+use crate::notify::Notifier;
 use crate::reconcile::Reconciler;
 use crate::trial::Record;
 use crate::vrrp_loop::{self, VrrpThread};
@@ -189,13 +191,21 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
-    let events = Arc::new(Events::default());
+    let (before, remembered) = store::read(&config.global.state_dir);
+    let events = Arc::new(Events::after(before));
     let api = Api {
         director: wake.clone(),
         events: Arc::clone(&events),
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
+    // From here on no other daemon uses this folder: it would have the socket.
+    let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
+    let notifier = Notifier::start(&config, &events);
+    if let Err(why) = remembered {
+        let message = format!("{why}; goes on without the events of former runs");
+        events.record(Kind::StateUnreadable, &config.global.name, message);
+    }
     let (holdings, holding, announcing) = {
         let wake = wake.clone();
         let report = move |report| drop(wake.send(Wake::Holdings(report)));
@@ -249,6 +259,8 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         connection_sync,
         listeners,
         events,
+        event_store,
+        notifier,
         workers,
         adopted,
     });

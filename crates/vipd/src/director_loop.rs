@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, RealServer, VirtualServer, is_way};
 use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Roles};
+use crate::events::store::Store;
 use crate::events::{Events, Kind};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
@@ -39,6 +40,7 @@ use crate::net::connection_sync::{self, ConnectionSync};
 use crate::net::links::Links;
 use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
+use crate::notify::Notifier;
 use crate::overrides;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
@@ -214,6 +216,8 @@ pub(crate) struct Parts {
     pub(crate) connection_sync: ConnectionSync,
     pub(crate) listeners: Listeners,
     pub(crate) events: Arc<Events>,
+    pub(crate) event_store: Store,
+    pub(crate) notifier: Notifier,
     /// Tasks without which the director is none: if one ends, so does the daemon.
     pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
     /// What the kernel held of the configured services at the start.
@@ -245,6 +249,10 @@ pub struct Director {
     pub(crate) totals: Arc<Mutex<metrics::Totals>>,
     pub(crate) vrrp: VrrpThread,
     pub(crate) events: Arc<Events>,
+    /// What keeps them over a restart.
+    event_store: Store,
+    /// Who tells others of them.
+    pub(crate) notifier: Notifier,
     /// Whether this director takes no part until an operator says otherwise.
     pub(crate) maintenance: bool,
     /// What is known of everything that virtual routers track.
@@ -330,6 +338,8 @@ impl Director {
             totals: Arc::default(),
             vrrp: parts.vrrp,
             events: parts.events,
+            event_store: parts.event_store,
+            notifier: parts.notifier,
             maintenance,
             track: track::Facts::default(),
             tracker,
@@ -550,6 +560,8 @@ impl Director {
         for warning in self.config.warnings() {
             warn!("{warning}");
         }
+        self.event_store.set(&self.config.global.state_dir);
+        self.notifier.set(&self.config);
         self.configure_checks(before);
         let servers = self.config.virtual_servers.iter();
         self.managed.extend(servers.flat_map(|server| {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -14,6 +14,9 @@ use crate::control::server::{self, Api};
 
 /// Root and the socket's group may use the control socket.
 const SOCKET_MODE: u32 = 0o660;
+/// That group.
+const GROUP: &str = "vipd";
+const GROUPS: &str = "/etc/group";
 
 /// What is listened on now.
 #[derive(Debug)]
@@ -137,8 +140,32 @@ async fn bind_control(path: &Path) -> Result<UnixListener, String> {
         std::fs::create_dir_all(directory).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
+    give_to_group(path);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     Ok(listener)
+}
+
+/// Members of the group may use the socket; where there is no such group, only root may.
+fn give_to_group(path: &Path) {
+    let done = group().and_then(|group| match group {
+        Some(id) => chown(path, None, Some(id)),
+        None => Err(io::Error::other("there is no such group")),
+    });
+    let path = path.display();
+    match done {
+        Ok(()) => info!("control socket {path}: for root and the group {GROUP}"),
+        Err(error) => info!("control socket {path}: for root only, not for {GROUP}: {error}"),
+    }
+}
+
+/// The number of the group; group(5): `name:password:GID:members`.
+fn group() -> io::Result<Option<u32>> {
+    let entries = std::fs::read(GROUPS)?;
+    let entries = String::from_utf8_lossy(&entries);
+    Ok(entries.lines().find_map(|entry| {
+        let mut fields = entry.split(':');
+        (fields.next()? == GROUP).then(|| fields.nth(1)?.parse().ok())?
+    }))
 }
 
 fn serve_control(listener: UnixListener, api: &Api) -> JoinHandle<()> {

@@ -2,6 +2,7 @@
 //! outlives its object. Names: `docs/metrics.md`.
 
 mod connection_sync;
+mod notify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,6 +44,7 @@ impl Snapshot {
         if director.config.ipvs.sync.is_some() {
             connection_sync::write(&director.connection_sync.state(), &mut families);
         }
+        notify::write(&director.notifier.counts(), &mut families);
         let servers = director.config.virtual_servers.iter();
         let failures = servers.map(|server| {
             let reals = server.real_servers.iter();

@@ -71,6 +71,7 @@ pub fn compare(old: &Config, new: &Config) -> Plan {
         sync_groups,
         track_scripts,
         virtual_servers: _,
+        notify,
     } = old;
     director::global(&mut notes, global, &new.global);
     director::ipvs(&mut notes, ipvs, &new.ipvs);
@@ -78,6 +79,7 @@ pub fn compare(old: &Config, new: &Config) -> Plan {
     director::sync_groups(&mut notes, sync_groups, &new.sync_groups);
     director::track_scripts(&mut notes, track_scripts, &new.track_scripts);
     servers::compare(&mut notes, old, new);
+    director::notify(&mut notes, notify, &new.notify);
     let mut changes = notes.changes;
     if changes.is_empty() && old != new {
         changes.push(Change {

@@ -16,6 +16,8 @@ use vipd::config::{Config, LoadError, Problems};
 
 #[path = "config/advert_source.rs"]
 mod advert_source;
+#[path = "config/notify.rs"]
+mod notify;
 #[path = "config/probes.rs"]
 mod probes;
 #[path = "config/router_values.rs"]
@@ -188,6 +190,8 @@ fn the_reference_and_the_default_file_have_every_key() {
         "[[vrrp]]\ntrack = [{ process = 'a', qqqqqqqq = 1 }]",
         "[[sync_group]]\nqqqqqqqq = 1",
         "[[track_script]]\nqqqqqqqq = 1",
+        "[[notify]]\ncommand = ['/usr/bin/true']\nqqqqqqqq = 1",
+        "[[notify]]\nwebhook = 'http://a/'\nqqqqqqqq = 1",
         &format!("{server}qqqqqqqq = 1"),
         &format!("{server}mark = [{{ qqqqqqqq = 1 }}]"),
         &format!("{server}persistence = {{ qqqqqqqq = 1 }}"),

@@ -74,6 +74,7 @@ impl ScriptProbe {
                 ("VIPD_TARGET_PORT", self.target.port().to_string()),
             ],
             first_line: true,
+            ..Surroundings::default()
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The client: what its commands do.
 
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write, stdout};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
-use vipd::cli::vipctl::{Arguments, Command, Turn, Whom};
+use vipd::cli::vipctl::{Arguments, Command, Debug, Turn, Whom};
 use vipd::control::client;
 use vipd::control::real_servers::Order;
 use vipd::control::wait::{self, End};
@@ -114,6 +116,26 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
             let _ = write!(stdout(), "{text}");
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Debug {
+            what: Debug::Dump { output, json },
+        } => {
+            let bundle = runtime.block_on(client::debug(socket))?;
+            let text = if *json {
+                serde_json::to_string_pretty(&bundle).map_err(|error| error.to_string())?
+            } else {
+                bundle.text()
+            };
+            match output {
+                Some(file) => {
+                    save(file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
+                    format!(
+                        "written: {}; look through it before you send it",
+                        file.display()
+                    )
+                }
+                None => text,
+            }
+        }
         Command::Events {
             follow,
             json,
@@ -141,6 +163,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
 fn told((text, differs): (String, bool)) -> ExitCode {
     let _ = writeln!(stdout(), "{}", text.trim_end());
     ExitCode::from(if differs { 2 } else { 0 })
+}
+
+/// A new file: what it says of a network is not for everybody on this host.
+fn save(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut to = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    to.write_all(text.as_bytes())
 }
 
 /// Gives an order for a real server, and waits for its end if there is one to wait for.

@@ -1,44 +1,23 @@
 //! The daemon's program: what its commands do.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use vipd::cli::vipd::{Arguments, Command};
 use vipd::config::{Config, LoadError};
-use vipd::{daemon, release};
+use vipd::{daemon, log, release};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run(file) => {
-            log();
+            log::init();
             daemon::run(&file.config)
         }
         Command::Check(file) => check(&file.config),
         Command::Release { config, ipvs } => release(&config.config, ipvs),
-    }
-}
-
-/// One line an event, on standard error; `VIPD_LOG` sets the level (`warn`, `debug`,
-/// `vipd::reconcile=trace`).
-fn log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("VIPD_LOG")
-        // rtnetlink's decoder complains of every message of a newer kernel; links::REFRESH heals it.
-        .unwrap_or_else(|_| EnvFilter::new("info,netlink_proto=off,netlink_packet_route=off"));
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal());
-    // The journal has its own time stamps.
-    if under_systemd {
-        builder.without_time().init()
-    } else {
-        builder.init()
     }
 }
 

@@ -151,6 +151,12 @@ pub enum Command {
         #[command(subcommand)]
         what: Ipvs,
     },
+    /// What a bug report needs.
+    Debug {
+        /// What of it.
+        #[command(subcommand)]
+        what: Debug,
+    },
     /// Shows what happened, newest last.
     Events {
         /// Goes on with what happens next.
@@ -162,6 +168,21 @@ pub enum Command {
         /// Only the last COUNT; without it all that vipd remembers, with --follow 10.
         #[arg(short = 'n', value_name = "COUNT")]
         count: Option<usize>,
+    },
+}
+
+/// What a bug report needs.
+#[derive(Debug, Subcommand)]
+pub enum Debug {
+    /// Prints status, metrics, events, the configuration without secrets, and what the kernel has, in one
+    /// text.
+    Dump {
+        /// Writes it into a file that only its owner can read.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -21,13 +21,27 @@ impl Global {
         let control_socket = s.or("control_socket", default.control_socket, |v| {
             v.parse(text::socket_path)
         });
-        let http = s.maybe("http", |v| v.parse(text::listener));
+        let public = s.get("http_public");
+        let http_public = public.as_ref().map_or(Some(false), Value::boolean);
+        let http = s.maybe("http", |v| {
+            let address = v.parse(text::listener)?;
+            if !address.ip().to_canonical().is_loopback() && http_public == Some(false) {
+                v.report(
+                    format!("{} is open to others than this host", address.ip()),
+                    "write \"127.0.0.1:PORT\", or add `http_public = true`: whoever reaches it reads \
+                     status, events and metrics without any password",
+                );
+                return None;
+            }
+            Some(address)
+        });
         let state_dir = s.or("state_dir", default.state_dir, |v| v.parse(text::path));
         s.finish();
         Some(Global {
             name: name?,
             control_socket: control_socket?,
             http: http?,
+            http_public: http_public?,
             state_dir: state_dir?,
         })
     }
@@ -40,6 +54,7 @@ impl Default for Global {
             name: host.nodename().to_string_lossy().into_owned(),
             control_socket: PathBuf::from("/run/vipd/control.sock"),
             http: None,
+            http_public: false,
             state_dir: PathBuf::from("/var/lib/vipd"),
         }
     }

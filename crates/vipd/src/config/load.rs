@@ -10,8 +10,8 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, VirtualServer, file, secret, sync, sync_group, sysctl, track,
-    track_script, virtual_router, virtual_server,
+    Config, Global, Ipvs, Problems, VirtualServer, file, notify, secret, sync, sync_group, sysctl,
+    track, track_script, virtual_router, virtual_server,
 };
 
 /// Largest file that is read, in bytes. A director of 40,000 real servers needs about a third of it.
@@ -132,7 +132,7 @@ fn blank(line: &str) -> String {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(super) fn read(path: &Path) -> io::Result<String> {
     String::from_utf8(file::read(path, FILE_SIZE_MAX)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         io::Error::other(format!("not UTF-8 text (byte {good})"))
@@ -185,7 +185,12 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
     if ipvs.as_ref().is_some_and(|ipvs| ipvs.sync.is_some()) {
         sync::refuse_mixed_families(&mut s, &virtual_servers);
     }
-    s.refuse(&["notify"]);
+    let mut notifies = notify::Reader::new();
+    let notify: Vec<_> = s
+        .sections("notify", "notify", "name")
+        .into_iter()
+        .map(|section| notifies.read(section))
+        .collect();
     s.finish();
     Some(Config {
         global: global?,
@@ -194,6 +199,7 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
         sync_groups: sync_groups.into_iter().collect::<Option<_>>()?,
         track_scripts: track_scripts.into_iter().collect::<Option<_>>()?,
         virtual_servers: virtual_servers.into_iter().collect::<Option<_>>()?,
+        notify: notify.into_iter().collect::<Option<_>>()?,
     })
 }
 

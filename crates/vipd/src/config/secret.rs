@@ -2,14 +2,17 @@
 //!
 //! A problem shows the line that it stands in, and a key may stand beside it. So every secret is
 //! overwritten in the source before anything is shown, whichever value the problem is about. A secret
-//! in the wrong place or under a misspelt key is one, too.
+//! in the wrong place or under a misspelt key is one, too. What leaves the host in a bug report
+//! ([`Concealed`]) is hidden more broadly: what is only likely to be one, as well.
 
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::text;
+use super::{load, text};
 
 /// What a string begins with that is not a secret but names the file it is in.
 pub(super) const FILE: &str = "file:";
@@ -17,8 +20,20 @@ pub(super) const FILE: &str = "file:";
 const HIDDEN: &str = "<hidden>";
 /// What else stands in `authentication`.
 const OPEN: [&str; 5] = ["type", "key_id", "id", "mode", "window"];
+/// As short as a secret may be to be looked for in other texts, bytes.
+const SHORTEST: usize = 4;
+/// What is hidden whatever it is.
+const HIDDEN_WHOLE: [&str; 2] = ["headers", "webhook"];
 /// What a line contains that may be about a secret.
-const WORDS: [&str; 5] = ["auth", "entication", "key", "pass", "secret"];
+const WORDS: [&str; 7] = [
+    "auth",
+    "entication",
+    "header",
+    "key",
+    "pass",
+    "secret",
+    "webhook",
+];
 
 /// Where the secrets of a file stand that was parsed, and the comments behind them.
 pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
@@ -39,6 +54,22 @@ fn in_table(table: &DeTable<'_>, inside: bool, found: &mut Vec<Range<usize>>) {
         let key: &str = key.get_ref();
         let open = inside && OPEN.contains(&key);
         in_value(value, (inside || is_secret(key)) && !open, found);
+        // Tokens are in the URL, or in a header of any name.
+        if HIDDEN_WHOLE.contains(&key) {
+            hide_all(value, found);
+        }
+    }
+}
+
+fn hide_all(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| hide_all(value, found)),
+        DeValue::Array(array) => array.iter().for_each(|item| hide_all(item, found)),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => in_value(value, true, found),
     }
 }
 
@@ -71,7 +102,11 @@ fn is_secret(key: &str) -> bool {
         || key
             .split(['_', '-'])
             .any(|word| word == "key" || word == "keys")
-        || text::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
+        || text::closest(
+            &key,
+            &["authentication", "key", "password", "secret", "webhook"],
+        )
+        .is_some()
 }
 
 /// The text with `<hidden>` instead of each of its secrets, and of what comments say of any.
@@ -175,4 +210,83 @@ pub(super) fn hide(source: &str, secrets: &[Range<usize>]) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A file without its secrets, and what they are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Concealed {
+    /// The text, with asterisks for what is or may be secret.
+    pub source: String,
+    secrets: Vec<String>,
+}
+
+impl Concealed {
+    /// Reads a file, as a configuration is read.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn read(path: &Path) -> io::Result<Concealed> {
+        load::read(path).map(|source| Concealed::of(&source))
+    }
+
+    /// Conceals a text.
+    #[must_use]
+    pub fn of(source: &str) -> Concealed {
+        let (root, errors) = DeTable::parse_recoverable(source);
+        let mut secret = parsed(source, root.get_ref());
+        if !errors.is_empty() {
+            secret.extend(unparsed(source));
+        }
+        let text = |range: &Range<usize>| source.get(range.clone()).map(str::to_owned);
+        let mut secrets: Vec<String> = secret.iter().filter_map(text).collect();
+        likely(root.get_ref(), &mut secret, &mut secrets);
+        // What is short stands for itself anywhere.
+        secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Concealed {
+            source: hide(source, &secret),
+            secrets,
+        }
+    }
+
+    /// Hides the file's secrets in another text.
+    pub fn hide(&self, text: &mut String) {
+        for secret in &self.secrets {
+            if text.contains(secret) {
+                *text = text.replace(secret, "***");
+            }
+        }
+    }
+}
+
+/// What may be a secret though nothing says so: arguments of programs, what is sent to servers, the
+/// query of a URL and who asks.
+fn likely(table: &DeTable<'_>, found: &mut Vec<Range<usize>>, secrets: &mut Vec<String>) {
+    for (key, value) in table {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("command", DeValue::Array(words)) => {
+                words.iter().skip(1).for_each(|word| hide_all(word, found));
+            }
+            ("send" | "expect", _) => hide_all(value, found),
+            (_, DeValue::Array(items)) => {
+                let tables = items.iter().filter_map(|item| item.get_ref().as_table());
+                tables.for_each(|table| likely(table, found, secrets));
+            }
+            (_, DeValue::Table(table)) => likely(table, found, secrets),
+            (_, DeValue::String(text)) => {
+                if let Some((_, query)) = text.split_once('?') {
+                    secrets.push(query.to_owned());
+                    hide_all(value, found);
+                }
+            }
+            (
+                _,
+                DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_),
+            ) => {}
+        }
+    }
 }

@@ -172,20 +172,6 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
-    /// Keys that this version refuses although they have a meaning.
-    pub(super) fn refuse(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            self.refused.push(key);
-            if let Some((written, _)) = self.table.get_key_value(*key) {
-                self.report_key(
-                    written,
-                    "not supported by this version",
-                    format!("remove `{key}`"),
-                );
-            }
-        }
-    }
-
     /// Keys that mean nothing here because of what else the section says.
     pub(super) fn pointless(&mut self, keys: &[&'static str], message: &str, help: &str) {
         for key in keys {

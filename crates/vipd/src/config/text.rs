@@ -98,7 +98,7 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, Complaint> {
         Ok(address) if address.port() != 0 => Ok(address),
         Ok(_) | Err(_) => complain(
             format!("{text:?} is not an IP address and a port"),
-            "write one such as \"127.0.0.1:9650\", or \"0.0.0.0:9650\" for every address",
+            "write one such as \"127.0.0.1:9650\"",
         ),
     }
 }
@@ -454,8 +454,9 @@ pub(super) fn header_value(text: &str) -> Result<String, Complaint> {
     if text.trim() == text && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
         Ok(text.to_owned())
     } else {
+        // Not the value itself: headers carry passwords.
         complain(
-            format!("{text:?} is not the value of a header"),
+            "is not the value of a header",
             "write printable ASCII characters, no space at either end",
         )
     }

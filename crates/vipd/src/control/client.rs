@@ -11,6 +11,7 @@ use super::checks::{Checked, Wanted};
 use super::real_servers::Order;
 use super::server::ipvs::{Restore, Zero};
 use super::server::{Done, Maintenance, WAIT_MAX};
+use crate::debug::Bundle;
 use crate::events;
 use crate::ipvs_view::{ConnectionView, View};
 use crate::status::Status;
@@ -176,6 +177,16 @@ pub async fn ipvs_restore(socket: &Path, text: String) -> Result<String, String>
     let url = url(&["v1", "ipvs", "restore"])?;
     let answer = request(socket, Method::POST, url, Some(body), IPVS_TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// The bundle for a bug report.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn debug(socket: &Path) -> Result<Bundle, String> {
+    let url = url(&["v1", "debug"])?;
+    understand(&request(socket, Method::GET, url, None, IPVS_TIMEOUT).await?)
 }
 
 /// A URL with those path segments, whatever characters are in them.

@@ -7,13 +7,16 @@
 
 pub mod config;
 pub mod ipvs;
+mod openapi;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,12 +24,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{checks, real_servers};
+use crate::debug;
 use crate::director_loop::Wake;
 use crate::events::{self, Events};
 use crate::reconcile::Reconciler;
 
 /// How long the loop and the kernel together may take for one answer.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long fresh counters are waited for before those at hand are shown.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a handover may take; less than the client's patience.
@@ -71,20 +75,26 @@ pub fn control(api: Api) -> Router {
         )
         .route("/v1/virtual_servers/{name}/check", post(checks::check))
         .route("/v1/ipvs/sync", post(send_connections))
+        .route("/v1/debug", get(debug::dump))
         .merge(ipvs::routes())
         .merge(config::routes())
+        .layer(map_response(openapi::error_object))
         .with_state(api)
 }
 
 /// The routes of the TCP listener: read-only.
 pub fn public(api: Api) -> Router {
-    reading().route("/metrics", get(metrics)).with_state(api)
+    reading()
+        .route("/metrics", get(metrics))
+        .layer(map_response(openapi::error_object))
+        .with_state(api)
 }
 
 fn reading() -> Router<Api> {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(read_events))
+        .route("/v1/openapi.json", get(openapi::document()))
         .fallback(async || {
             Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is no such path")
         })
@@ -188,7 +198,7 @@ impl Api {
         let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.reconciler.refresh()).await;
     }
 
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         patience: Duration,
         question: impl FnOnce(oneshot::Sender<T>) -> Wake,
@@ -223,7 +233,7 @@ impl Api {
 
 /// An error as the client gets it.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -243,12 +253,18 @@ impl Refusal {
     }
 
     /// Nothing that the client could do better.
-    pub(super) fn failed(why: impl Into<String>) -> Refusal {
+    pub(crate) fn failed(why: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", why)
     }
 
     pub(super) fn bad_request(why: &str) -> Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, "bad_request", why)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
             name: "lb".to_owned(),
             control_socket: "/run/vipd/control.sock".into(),
             http: None,
+            http_public: false,
             state_dir: "/var/lib/vipd".into(),
         },
         ipvs: Ipvs {
@@ -57,6 +58,7 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
         track_scripts: Vec::new(),
         vrrp: Vec::new(),
         virtual_servers: vec![server],
+        notify: vec![],
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Director, Roles};
 use crate::config::{RealServer, VirtualServer};
 use crate::desired::{self, Found};
 use crate::director_status::{health_name, real_server_name};
-use crate::events::Kind;
+use crate::events::{Details, Kind, fields};
 
 /// What is known of a check beside its verdict.
 #[derive(Debug, Clone, Default)]
@@ -250,7 +250,14 @@ impl Director {
                 (_, Health::Unknown) => return,
             };
             let message = format!("{}: {report}", health_name(what));
-            self.events.record(kind, &object, message);
+            let details = Details {
+                cause: Some(report.to_string()),
+                fields: fields([
+                    ("virtual_server", server.name.as_str().into()),
+                    ("real_server", real_server_name(real.key).into()),
+                ]),
+            };
+            self.events.record_with(kind, &object, message, details);
         }
         if let Some(flap) = report.spec.flap.as_deref().filter(|_| flaps) {
             let message = format!("{}: {report}", flap_words(flap));

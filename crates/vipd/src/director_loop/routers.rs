@@ -12,7 +12,7 @@ use vrrp::{Fault, Notice, StateName};
 
 use super::{Director, Refused, Router, Wake};
 use crate::config::{Heartbeat, Vrrp};
-use crate::events::Kind;
+use crate::events::{Details, Kind, fields};
 use crate::holdings::{self, Role};
 use crate::maintenance;
 use crate::net::addresses;
@@ -114,7 +114,15 @@ impl Director {
             let from = before.map_or("initialize".to_owned(), |b| b.report.state.to_string());
             let why = &report.why;
             let message = format!("{}, was {from}: {why}", report.state);
-            self.events.record(report.state.into(), &name, message);
+            let details = Details {
+                cause: Some(why.clone()),
+                fields: fields([
+                    ("priority", report.effective_priority.into()),
+                    ("from", from.into()),
+                ]),
+            };
+            self.events
+                .record_with(report.state.into(), &name, message, details);
         }
         let known = before.and_then(|before| before.report.incompatible);
         if let Some((peer, reason)) = report.incompatible.filter(|now| known != Some(*now)) {

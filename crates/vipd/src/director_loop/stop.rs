@@ -124,6 +124,8 @@ impl Director {
                 self.wake(wake).await;
             }
         }
+        self.notifier.finish().await;
+        self.event_store.finish().await;
         self.listeners.close();
         info!("stopped");
     }

@@ -1,4 +1,4 @@
-//! `[global]`, `[ipvs]`, `[[sync_group]]`, `[[track_script]]`.
+//! `[global]`, `[ipvs]`, `[[sync_group]]`, `[[track_script]]`, `[[notify]]`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use ipvs::Timeouts;
 
 use super::Risk;
 use super::words::{Notes, Shown, arrow};
-use crate::config::{Global, Ipvs, OnStop, Sync, SyncGroup, TrackScript};
+use crate::config::{Global, Ipvs, Notify, NotifyBy, OnStop, Sync, SyncGroup, TrackScript};
 
 pub(super) fn global(notes: &mut Notes, old: &Global, new: &Global) {
     let Global {
         name,
         control_socket,
         http,
+        http_public,
         state_dir,
     } = old;
     notes.about("global");
@@ -22,6 +23,7 @@ pub(super) fn global(notes: &mut Notes, old: &Global, new: &Global) {
     let socket = (control_socket, &new.control_socket);
     notes.key_with(Risk::None, "control_socket", socket.0, socket.1, moved);
     notes.key(Risk::None, "http", http, &new.http);
+    notes.key(Risk::None, "http_public", http_public, &new.http_public);
     let partly = Some(
         "what virtual MACs and kernel settings were before vipd stays in the old one until a restart",
     );
@@ -150,6 +152,66 @@ pub(super) fn track_scripts(notes: &mut Notes, old: &[TrackScript], new: &[Track
         if !old.iter().any(|known| known.name == script.name) {
             notes.about(format!("track_script {}", script.name));
             let change = format!("added: {}", script.command.join(" "));
+            notes.whole(Risk::None, change, None);
+        }
+    }
+}
+
+/// What is told stands in general words: tokens are in URLs, headers and arguments.
+pub(super) fn notify(notes: &mut Notes, old: &[Notify], new: &[Notify]) {
+    for entry in old {
+        let Notify {
+            name,
+            events,
+            objects,
+            timeout,
+            by,
+        } = entry;
+        notes.about(format!("notify {name}"));
+        let Some(other) = new.iter().find(|other| other.name == *name) else {
+            notes.whole(Risk::None, "removed", Some("nobody is told by it any more"));
+            continue;
+        };
+        notes.list(Risk::None, "events", events, &other.events);
+        notes.list(Risk::None, "objects", objects, &other.objects);
+        notes.key(Risk::None, "timeout", timeout, &other.timeout);
+        if by == &other.by {
+            continue;
+        }
+        match (by, &other.by) {
+            (NotifyBy::Command { .. }, NotifyBy::Webhook(_)) => {
+                notes.whole(Risk::None, "a command → a webhook", None);
+            }
+            (NotifyBy::Webhook(_), NotifyBy::Command { .. }) => {
+                notes.whole(Risk::None, "a webhook → a command", None);
+            }
+            (
+                NotifyBy::Command {
+                    program,
+                    keepalived_arguments,
+                },
+                NotifyBy::Command {
+                    program: program_then,
+                    keepalived_arguments: then,
+                },
+            ) => {
+                notes.other(Risk::None, "command or user", program, program_then);
+                notes.key(
+                    Risk::None,
+                    "keepalived_arguments",
+                    keepalived_arguments,
+                    then,
+                );
+            }
+            (NotifyBy::Webhook(webhook), NotifyBy::Webhook(then)) => {
+                notes.other(Risk::None, "webhook or headers", webhook, then);
+            }
+        }
+    }
+    for entry in new {
+        if !old.iter().any(|known| known.name == entry.name) {
+            notes.about(format!("notify {}", entry.name));
+            let change = format!("added: {}", entry.events.shown());
             notes.whole(Risk::None, change, None);
         }
     }

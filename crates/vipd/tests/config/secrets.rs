@@ -1,6 +1,6 @@
 //! No key or password is in anything that is said of a file.
 
-use vipd::config::Problems;
+use vipd::config::{Concealed, Problems};
 
 use super::parse;
 
@@ -97,6 +97,40 @@ fn an_unquoted_secret_is_not_shown() {
         let source = with(&line);
         silent(&parse(&source).unwrap_err(), &source);
     }
+}
+
+#[test]
+fn what_leaves_the_host_has_no_secret_of_any_key_that_takes_one() {
+    let lines = [
+        "[[vrrp]]\nauthentication = { type = 'pass', key = 'SECRET' }",
+        "[[vrrp]]\nauthentication = { type = 'hmac', keys = [{ id = 1, key = 'SECRET' }] }",
+        "[[virtual_server]]\ncheck = { type = 'http', headers = { X-Any = 'SECRET' } }",
+        "[[virtual_server]]\ncheck = { type = 'http', path = '/health?token=SECRET' }",
+        "[[virtual_server]]\nreal_server = [{ checks = [{ type = 'udp', send = 'SECRET' }] }]",
+        "[[virtual_server]]\ncheck = { type = 'udp', expect = 'SECRET' }",
+        "[[virtual_server]]\ncheck = { type = 'script', command = ['/bin/a', '-p', 'SECRET'] }",
+        "[[notify]]\nwebhook = 'https://user:SECRET@example.com/'",
+        "[[notify]]\nwebhook = 'https://example.com/SECRET'\nheaders = { Authorization = 'SECRET' }",
+        "[[notify]]\nheaders = { Authorization = 'SECRET' }\nthis is no TOML",
+    ];
+    for line in lines {
+        let source = line.replace("SECRET", SECRET);
+        let concealed = Concealed::of(&source);
+        assert!(
+            !concealed.source.contains(&SECRET[..10]),
+            "{}",
+            concealed.source
+        );
+        assert_eq!(concealed.source.len(), source.len());
+    }
+    let concealed = Concealed::of(&lines[3].replace("SECRET", SECRET));
+    let mut text = format!("GET /health?token={SECRET} failed");
+    concealed.hide(&mut text);
+    assert_eq!(text, "GET /health?*** failed");
+    // What is no secret stays.
+    let plain =
+        "[[vrrp]]\nname = 'web'\ninterface = 'eth0'\nvirtual_addresses = ['192.0.2.1/24']\n";
+    assert_eq!(Concealed::of(plain).source, plain);
 }
 
 fn with(line: &str) -> String {

@@ -30,6 +30,7 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
             name: config.global.name.clone(),
             control_socket: PathBuf::from("/run/vipd/control.sock"),
             http: None,
+            http_public: false,
             state_dir: PathBuf::from("/var/lib/vipd"),
         },
         ipvs: Ipvs {
@@ -43,6 +44,7 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
         sync_groups: vec![],
         track_scripts: vec![],
         virtual_servers: vec![],
+        notify: vec![],
     };
     assert_eq!(config, expected);
 }
@@ -74,6 +76,7 @@ fn every_key_of_the_daemon_ends_in_its_value() {
             name: "lb1".into(),
             control_socket: "/tmp/control.sock".into(),
             http: Some(socket("[::1]:9650")),
+            http_public: false,
             state_dir: "/tmp/state".into(),
         },
         ipvs: Ipvs {
@@ -98,6 +101,7 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         sync_groups: vec![],
         track_scripts: vec![],
         virtual_servers: vec![],
+        notify: vec![],
     };
     assert_eq!(config.unwrap(), expected);
 }
