@@ -9,21 +9,27 @@
 mod authentication;
 mod check;
 mod check_policy;
+mod examine;
 mod file;
 mod forwarding;
 mod front;
 mod garp;
 mod global;
 mod heartbeat;
-mod lint;
+pub mod keys;
+pub mod lint;
 mod load;
+mod locate;
+mod peer;
 mod pool_policy;
 mod problem;
 mod program;
 mod reachable;
 mod real_server;
+pub mod schema;
 mod secret;
 mod section;
+mod suggest;
 mod sync;
 mod sync_group;
 mod sysctl;
@@ -52,7 +58,9 @@ use vrrp::Family;
 
 use crate::net::links::Link;
 
+pub use examine::Examined;
 pub use load::LoadError;
+pub use peer::{At, Comparison, Disagreement};
 pub use problem::{Problem, Problems};
 pub use way::{MARK_BITS, MARK_MASK, MARKS, is_way};
 

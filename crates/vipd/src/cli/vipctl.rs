@@ -119,6 +119,14 @@ pub enum Command {
         #[command(subcommand)]
         what: Ipvs,
     },
+    /// Names of what runs, a line each, for shell completions.
+    #[command(hide = true)]
+    Complete {
+        /// Names of what.
+        what: Names,
+        /// The virtual server of real servers.
+        virtual_server: Option<String>,
+    },
     /// Shows what happened, newest last.
     Events {
         /// Goes on with what happens next.
@@ -149,4 +157,15 @@ pub enum Turn {
     On,
     /// Take part again.
     Off,
+}
+
+/// Whose names a shell asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Names {
+    /// The virtual routers.
+    Vrrp,
+    /// The virtual servers.
+    VirtualServers,
+    /// The real servers of a virtual server.
+    RealServers,
 }

@@ -123,7 +123,7 @@ fn blank(line: &str) -> String {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(super) fn read(path: &Path) -> io::Result<String> {
     String::from_utf8(file::read(path, FILE_SIZE_MAX)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         io::Error::other(format!("not UTF-8 text (byte {good})"))

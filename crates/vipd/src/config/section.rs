@@ -12,8 +12,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::Found;
-use super::text;
 use super::value::Value;
+use super::{keys, suggest};
 
 /// Where problems go.
 #[derive(Debug, Default)]
@@ -207,15 +207,16 @@ impl<'a> Section<'a> {
 
     /// Reports every key that was never asked for.
     pub(super) fn finish(self) {
+        debug_assert_eq!(
+            keys::disagreement(&self.path, &self.known, &self.refused),
+            None
+        );
         for written in self.table.keys() {
             let key: &str = written.get_ref();
             if self.known.contains(&key) || self.refused.contains(&key) {
                 continue;
             }
-            let help = match text::closest(key, &self.known) {
-                Some(close) => format!("did you mean `{close}`?"),
-                None => format!("the keys here are {}", list(&self.known, '`')),
-            };
+            let help = suggest::unknown_key(&self.path, key, &self.known);
             self.report_key(written, "unknown key", help);
         }
     }
