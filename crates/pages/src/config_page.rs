@@ -17,7 +17,12 @@ pub fn config_page() -> String {
     );
     let _ = writeln!(page, ".SH TABLES");
     for key in ROOT.keys {
-        let _ = writeln!(page, ".TP\n.B {}\n{}", escaped(&header(&[key.name])), escaped(key.doc));
+        let _ = writeln!(
+            page,
+            ".TP\n.B {}\n{}",
+            escaped(&header(&[key.name])),
+            escaped(key.doc)
+        );
     }
     for (path, table) in tables() {
         part(&path, table, &mut page);
@@ -27,13 +32,23 @@ pub fn config_page() -> String {
 }
 
 fn part(path: &[&str], table: &Table, page: &mut String) {
-    let _ = writeln!(page, ".SH \"{}\"\n{}", escaped(&header(path).to_uppercase()), escaped(table.doc));
+    let _ = writeln!(
+        page,
+        ".SH \"{}\"\n{}",
+        escaped(&header(path).to_uppercase()),
+        escaped(table.doc)
+    );
     for key in table.keys {
         let Key { name, doc, .. } = key;
         let mut about = format!("{}; {}. {doc}", kind(&key.kind), absent(key.absent));
         if !key.of.is_empty() {
             about.push_str(&format!(" Only with type {}.", key.of.join(", ")));
         }
-        let _ = writeln!(page, ".TP\n.B {}\n{}", escaped(name), escaped(&about.replace('`', "")));
+        let _ = writeln!(
+            page,
+            ".TP\n.B {}\n{}",
+            escaped(name),
+            escaped(&about.replace('`', ""))
+        );
     }
 }

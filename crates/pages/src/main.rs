@@ -21,7 +21,9 @@ fn main() -> Result<()> {
         let page = pages::manual(&program)?;
         write(&directory.join("man").join(format!("{name}.8")), &page)?;
         for (shell, file) in pages::SHELLS {
-            let path = directory.join("completions").join(file.replace("NAME", &name));
+            let path = directory
+                .join("completions")
+                .join(file.replace("NAME", &name));
             write(&path, &pages::completion(program.clone(), shell))?;
         }
     }

@@ -27,20 +27,37 @@ pub fn manual(program: &Command) -> io::Result<String> {
         "vipd" => "vipctl",
         _ => "vipd",
     };
-    writeln!(page, ".SH FILES\n.TP\n/etc/vipd/vipd.toml\nThe configuration.")?;
-    writeln!(page, ".TP\n/run/vipd/control.sock\nThe daemon's control socket.")?;
-    writeln!(page, ".SH \"SEE ALSO\"\n.BR {other} (8),\n.BR vipd.toml (5)")?;
+    writeln!(
+        page,
+        ".SH FILES\n.TP\n/etc/vipd/vipd.toml\nThe configuration."
+    )?;
+    writeln!(
+        page,
+        ".TP\n/run/vipd/control.sock\nThe daemon's control socket."
+    )?;
+    writeln!(
+        page,
+        ".SH \"SEE ALSO\"\n.BR {other} (8),\n.BR vipd.toml (5)"
+    )?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 fn commands(program: &Command, path: &str, page: &mut Vec<u8>) -> io::Result<()> {
-    for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
+    for command in program
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
         if command.get_name() == "help" {
             continue;
         }
         let path = format!("{path} {}", command.get_name());
         // What it takes, as the synopsis of a page of its own would say.
-        let man = Man::new(command.clone().bin_name(path.clone()).disable_help_flag(true));
+        let man = Man::new(
+            command
+                .clone()
+                .bin_name(path.clone())
+                .disable_help_flag(true),
+        );
         let mut part = Vec::new();
         man.render_synopsis_section(&mut part)?;
         let synopsis = body(&part);

@@ -66,7 +66,9 @@ pub(crate) fn header(path: &[&str]) -> String {
     let Some((first, rest)) = path.split_first() else {
         return String::new();
     };
-    let list = ROOT.key(first).is_some_and(|key| matches!(key.kind, Kind::Tables(_)));
+    let list = ROOT
+        .key(first)
+        .is_some_and(|key| matches!(key.kind, Kind::Tables(_)));
     let mut text = match (list, rest) {
         (true, ["real_server", ..]) => "[[virtual_server.real_server]]".to_owned(),
         (true, _) => format!("[[{first}]]"),

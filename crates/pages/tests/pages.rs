@@ -19,7 +19,10 @@ fn the_reference_in_the_repository_is_what_the_tables_say() {
         fs::write(&path, &made).unwrap();
     }
     let there = fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == made, "stale: UPDATE_EXPECT=1 cargo test -p pages writes it anew");
+    assert!(
+        there == made,
+        "stale: UPDATE_EXPECT=1 cargo test -p pages writes it anew"
+    );
 }
 
 #[test]
@@ -27,7 +30,12 @@ fn man_shows_every_page_without_a_warning_and_with_every_command() {
     let scratch = Scratch::new("man");
     let mut pages: Vec<(String, String)> = pages::programs()
         .iter()
-        .map(|program| (format!("{}.8", program.get_name()), pages::manual(program).unwrap()))
+        .map(|program| {
+            (
+                format!("{}.8", program.get_name()),
+                pages::manual(program).unwrap(),
+            )
+        })
         .collect();
     pages.push(("vipd.toml.5".to_owned(), pages::config_page()));
     for (name, page) in &pages {
@@ -41,13 +49,26 @@ fn man_shows_every_page_without_a_warning_and_with_every_command() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&shown.stderr);
-        assert!(shown.status.success() && said.trim().is_empty(), "{name}: {said}");
+        assert!(
+            shown.status.success() && said.trim().is_empty(),
+            "{name}: {said}"
+        );
         let text = String::from_utf8_lossy(&shown.stdout);
         assert!(text.len() > 1000, "{name}: {text}");
         for words in match name.as_str() {
-            "vipd.8" => &["vipd check", "--deny-warnings", "vipd schema", "/etc/vipd/vipd.toml"][..],
+            "vipd.8" => &[
+                "vipd check",
+                "--deny-warnings",
+                "vipd schema",
+                "/etc/vipd/vipd.toml",
+            ][..],
             "vipctl.8" => &["vipctl drain", "--wait", "vipctl ipvs save", "vipd.toml(5)"][..],
-            _ => &["advert_interval", "10ms to 255s", "[[VIRTUAL_SERVER.REAL_SERVER]]", "expires_within"][..],
+            _ => &[
+                "advert_interval",
+                "10ms to 255s",
+                "[[VIRTUAL_SERVER.REAL_SERVER]]",
+                "expires_within",
+            ][..],
         } {
             assert!(text.contains(words), "{name} has no {words:?}:\n{text}");
         }
@@ -58,8 +79,16 @@ fn man_shows_every_page_without_a_warning_and_with_every_command() {
 fn bash_completes_commands_options_and_the_names_that_the_daemon_knows() {
     let scratch = Scratch::new("bash");
     let [vipd, vipctl] = pages::programs();
-    fs::write(scratch.0.join("vipd.bash"), pages::completion(vipd, Shell::Bash)).unwrap();
-    fs::write(scratch.0.join("vipctl.bash"), pages::completion(vipctl, Shell::Bash)).unwrap();
+    fs::write(
+        scratch.0.join("vipd.bash"),
+        pages::completion(vipd, Shell::Bash),
+    )
+    .unwrap();
+    fs::write(
+        scratch.0.join("vipctl.bash"),
+        pages::completion(vipctl, Shell::Bash),
+    )
+    .unwrap();
     // Stands for a daemon that runs: this is about bash.
     let client = scratch.0.join("vipctl");
     fs::write(
@@ -90,17 +119,34 @@ fn bash_completes_commands_options_and_the_names_that_the_daemon_knows() {
             .args(words)
             .output()
             .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        assert!(
+            out.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         let text = String::from_utf8(out.stdout).unwrap();
-        text.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+        text.lines()
+            .map(str::to_owned)
+            .filter(|line| !line.is_empty())
+            .collect()
     };
     assert_eq!(complete("vipd", &["che"]), ["check"]);
     assert_eq!(complete("vipd", &["check", "--deny"]), ["--deny-warnings"]);
     assert_eq!(complete("vipctl", &["maintenance", "o"]), ["on", "off"]);
     assert_eq!(complete("vipctl", &["drain", ""]), ["http", "two\\ words"]);
-    assert_eq!(complete("vipctl", &["drain", "--wait", "http", ""]), ["10.0.0.1"]);
-    assert_eq!(complete("vipctl", &["--socket", "/s", "switchover", "w"]), ["web"]);
+    assert_eq!(
+        complete("vipctl", &["drain", "--wait", "http", ""]),
+        ["10.0.0.1"]
+    );
+    assert_eq!(
+        complete("vipctl", &["--socket", "/s", "switchover", "w"]),
+        ["web"]
+    );
     assert_eq!(complete("vipctl", &["drain", "--wa"]), ["--wait"]);
 }
 

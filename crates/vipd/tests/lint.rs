@@ -26,39 +26,97 @@ const HMAC: &str = "authentication = { type = 'hmac', key_id = 1, key = 'an exam
 /// Each lint with a file that it warns of, and the line where.
 fn examples() -> Vec<(&'static str, String, usize)> {
     vec![
-        ("address-not-held", format!("{ROUTER}{SERVER}vrrp = 'web'\n").replace("10:80", "11:80"), 9),
+        (
+            "address-not-held",
+            format!("{ROUTER}{SERVER}vrrp = 'web'\n").replace("10:80", "11:80"),
+            9,
+        ),
         ("auth-permissive", format!("{ROUTER}{HMAC}"), 6),
-        ("check-overlap", format!("{SERVER}check = {{ type = 'tcp', interval = '1s' }}\n{REAL}"), 4),
-        ("check-overlap", format!("{SERVER}check = {{ type = 'tcp' }}\n{REAL}checks = [{{ type = 'tcp' }}, {{ type = 'tcp', timeout = '6s', port = 1 }}]\n"), 7),
-        ("http-everywhere", "[global]\nhttp = '[::]:9650'\n".to_owned(), 2),
         (
-            "mark-takes-clients",
-            format!("[[virtual_server]]\nname = 'm'\nfwmark = 1\nmark = [{{ address = '192.0.2.10', ports = ['1-99'] }}]\n{SERVER}"),
-            7,
-        ),
-        ("no-fallback", format!("{SERVER}scheduler = 'mh'\nscheduler_flags = ['mh-port']\n"), 5),
-        (
-            "no-real-server",
-            format!("{SERVER}{REAL}").replace("address = '192.0.2.10:80'", "addresses = ['192.0.2.10:80', '[2001:db8::1]:80']"),
-            3,
-        ),
-        ("one-packet-nat", format!("{SERVER}protocol = 'udp'\none_packet = true\nforwarding = 'nat'\n{REAL}"), 5),
-        ("one-packet-persistence", format!("{SERVER}protocol = 'udp'\none_packet = true\npersistence = {{}}\n"), 5),
-        ("owner-delay", format!("{ROUTER}priority = 255\npreempt_delay = '5s'\n"), 7),
-        (
-            "panic-or-sorry",
-            format!("{SERVER}minimum_up = '50%'\nsorry_server = '198.51.100.9'\ncheck = {{ type = 'tcp' }}\n{REAL}"),
+            "check-overlap",
+            format!("{SERVER}check = {{ type = 'tcp', interval = '1s' }}\n{REAL}"),
             4,
         ),
-        ("quorum-regain", format!("{SERVER}quorum = 2\nhysteresis = 1\n{REAL}weight = 2\n"), 5),
-        ("quorum-unreachable", format!("{SERVER}quorum = 2\n{REAL}"), 4),
+        (
+            "check-overlap",
+            format!(
+                "{SERVER}check = {{ type = 'tcp' }}\n{REAL}checks = [{{ type = 'tcp' }}, {{ type = 'tcp', timeout = '6s', port = 1 }}]\n"
+            ),
+            7,
+        ),
+        (
+            "mark-takes-clients",
+            format!(
+                "[[virtual_server]]\nname = 'm'\nfwmark = 1\nmark = [{{ address = '192.0.2.10', ports = ['1-99'] }}]\n{SERVER}"
+            ),
+            7,
+        ),
+        (
+            "no-fallback",
+            format!("{SERVER}scheduler = 'mh'\nscheduler_flags = ['mh-port']\n"),
+            5,
+        ),
+        (
+            "no-real-server",
+            format!("{SERVER}{REAL}").replace(
+                "address = '192.0.2.10:80'",
+                "addresses = ['192.0.2.10:80', '[2001:db8::1]:80']",
+            ),
+            3,
+        ),
+        (
+            "one-packet-nat",
+            format!("{SERVER}protocol = 'udp'\none_packet = true\nforwarding = 'nat'\n{REAL}"),
+            5,
+        ),
+        (
+            "one-packet-persistence",
+            format!("{SERVER}protocol = 'udp'\none_packet = true\npersistence = {{}}\n"),
+            5,
+        ),
+        (
+            "owner-delay",
+            format!("{ROUTER}priority = 255\npreempt_delay = '5s'\n"),
+            7,
+        ),
+        (
+            "panic-or-sorry",
+            format!(
+                "{SERVER}minimum_up = '50%'\nsorry_server = '198.51.100.9'\ncheck = {{ type = 'tcp' }}\n{REAL}"
+            ),
+            4,
+        ),
+        (
+            "quorum-regain",
+            format!("{SERVER}quorum = 2\nhysteresis = 1\n{REAL}weight = 2\n"),
+            5,
+        ),
+        (
+            "quorum-unreachable",
+            format!("{SERVER}quorum = 2\n{REAL}"),
+            4,
+        ),
         // Not written, so that the place is that of the virtual server.
-        ("quorum-unreachable", format!("{SERVER}{REAL}weight = 0\n"), 1),
-        ("slow-start-steps", format!("{SERVER}slow_start = '1m'\n{REAL}"), 4),
-        ("sorry-never", format!("{SERVER}sorry_server = '198.51.100.9'\n{REAL}"), 4),
+        (
+            "quorum-unreachable",
+            format!("{SERVER}{REAL}weight = 0\n"),
+            1,
+        ),
+        (
+            "slow-start-steps",
+            format!("{SERVER}slow_start = '1m'\n{REAL}"),
+            4,
+        ),
+        (
+            "sorry-never",
+            format!("{SERVER}sorry_server = '198.51.100.9'\n{REAL}"),
+            4,
+        ),
         (
             "track-unchecked",
-            format!("{ROUTER}track = [{{ virtual_server = 'http' }}]\n{SERVER}vrrp = 'web'\nwhen = 'master'\n"),
+            format!(
+                "{ROUTER}track = [{{ virtual_server = 'http' }}]\n{SERVER}vrrp = 'web'\nwhen = 'master'\n"
+            ),
             6,
         ),
     ]
@@ -76,8 +134,14 @@ fn each_lint_warns_of_its_example_alone_with_the_line() {
             .collect();
         assert_eq!(found, [(name, line)], "{source}\n{}", examined.warnings);
         let text = examined.warnings.to_string();
-        assert!(text.contains(&format!("a.toml:{line}:")) && text.contains(": warning: "), "{text}");
-        assert!(text.ends_with("1 warning in ") || text.contains("\n1 warning in "), "{text}");
+        assert!(
+            text.contains(&format!("a.toml:{line}:")) && text.contains(": warning: "),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("1 warning in ") || text.contains("\n1 warning in "),
+            "{text}"
+        );
     }
 }
 
@@ -87,10 +151,18 @@ fn every_lint_is_tested_and_in_the_documentation() {
     let docs = fs::read_to_string(docs).unwrap();
     let mut tested: BTreeSet<&str> = examples().iter().map(|(name, ..)| *name).collect();
     // They need files and interfaces, and have tests of their own.
-    tested.extend(["script-directory", "script-owner", "secret-readable", "vip-outside-subnets"]);
+    tested.extend([
+        "script-directory",
+        "script-owner",
+        "secret-readable",
+        "vip-outside-subnets",
+    ]);
     assert_eq!(tested, NAMES.into_iter().collect());
     for name in NAMES {
-        assert!(docs.contains(&format!("| `{name}` |")), "docs/config.md has no {name}");
+        assert!(
+            docs.contains(&format!("| `{name}` |")),
+            "docs/config.md has no {name}"
+        );
     }
 }
 
@@ -106,12 +178,17 @@ fn a_script_that_others_could_replace_is_warned_of() {
     let folder = Folder::new();
     let script = folder.file("script", "#!/bin/sh\n");
     fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-    let source = format!("[[track_script]]\nname = 'a'\ncommand = ['{}']\n", script.display());
+    let source = format!(
+        "[[track_script]]\nname = 'a'\ncommand = ['{}']\n",
+        script.display()
+    );
     let file = folder.file("a.toml", &source);
     let names = || {
         let examined = examine(&file);
         let lints = examined.warnings.iter();
-        lints.map(|it| (it.lint.unwrap(), it.line)).collect::<Vec<_>>()
+        lints
+            .map(|it| (it.lint.unwrap(), it.line))
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(), []);
     fs::set_permissions(&folder.0, PermissionsExt::from_mode(0o777)).unwrap();
@@ -141,10 +218,15 @@ fn a_virtual_address_outside_the_networks_of_its_interface_is_warned_of() {
         + "virtual_mac = true\n";
     let file = folder.file("a.toml", &source);
     // A master has its virtual addresses, and they are no reason to be where they are.
-    let setup = "ip link add d0 type dummy && ip link add d1 type dummy && ip link set d0 up \
+    let setup = "ip link add d0 type veth peer name d1 && ip link set d0 up \
                  && ip address add 192.0.2.1/24 dev d0 && ip address add 203.0.113.10/24 dev d0";
     let output = Command::new("unshare")
-        .args(["-n", "sh", "-c", &format!("{setup} && exec \"$0\" check -c \"$1\" --json")])
+        .args([
+            "-n",
+            "sh",
+            "-c",
+            &format!("{setup} && exec \"$0\" check -c \"$1\" --json"),
+        ])
         .arg(env!("CARGO_BIN_EXE_vipd"))
         .arg(&file)
         .output()
@@ -169,8 +251,18 @@ fn a_key_that_everybody_may_read_is_warned_of_and_not_shown() {
     let file = folder.file("a.toml", &source);
     fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     let warnings = examine(&file).warnings;
-    let lints: Vec<_> = warnings.iter().map(|it| (it.lint.unwrap(), it.line, it.key.clone())).collect();
-    assert_eq!(lints, [("secret-readable", 6, "vrrp \"web\".authentication.key".to_owned())]);
+    let lints: Vec<_> = warnings
+        .iter()
+        .map(|it| (it.lint.unwrap(), it.line, it.key.clone()))
+        .collect();
+    assert_eq!(
+        lints,
+        [(
+            "secret-readable",
+            6,
+            "vrrp \"web\".authentication.key".to_owned()
+        )]
+    );
     assert!(!warnings.to_string().contains("an example"), "{warnings}");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
     assert!(examine(&file).warnings.is_empty());
@@ -182,9 +274,15 @@ fn warnings_fail_only_where_they_are_denied() {
     let warned = folder.file("warned.toml", &format!("{SERVER}quorum = 2\n{REAL}"));
     let (code, out, _) = check(&[&warned], &[]);
     assert_eq!(code, 0);
-    assert!(out.contains("quorum: a quorum of 2 is never reached"), "{out}");
+    assert!(
+        out.contains("quorum: a quorum of 2 is never reached"),
+        "{out}"
+    );
     assert!(out.contains("[quorum-unreachable]\n"), "{out}");
-    assert!(out.ends_with("warned.toml: good: 0 vrrp, 1 virtual_server\n"), "{out}");
+    assert!(
+        out.ends_with("warned.toml: good: 0 vrrp, 1 virtual_server\n"),
+        "{out}"
+    );
     assert_eq!(check(&[&warned], &["--deny-warnings"]).0, 1);
     let good = folder.file("good.toml", &format!("{SERVER}{REAL}"));
     assert_eq!(check(&[&good], &["--deny-warnings"]).0, 0);
@@ -218,10 +316,16 @@ fn json_has_the_same_for_programs() {
 
 #[test]
 fn the_schema_is_printed_as_json() {
-    let output = Command::new(env!("CARGO_BIN_EXE_vipd")).arg("schema").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vipd"))
+        .arg("schema")
+        .output()
+        .unwrap();
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(output.status.success());
-    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
 }
 
 // Two directors.
@@ -259,7 +363,10 @@ address = '203.0.113.2'
 /// The other director's file: what must differ does.
 fn other() -> String {
     PAIR.replace("priority = 150", "priority = 100")
-        .replace("source = '192.0.2.2', peers = ['192.0.2.3']", "source = '192.0.2.3', peers = ['192.0.2.2']")
+        .replace(
+            "source = '192.0.2.2', peers = ['192.0.2.3']",
+            "source = '192.0.2.3', peers = ['192.0.2.2']",
+        )
         .replace("interface = 'eth0'", "interface = 'ens3'")
         .replace("members = ['web', 'inside']", "members = ['inside', 'web']")
 }
@@ -276,27 +383,117 @@ fn two_files_of_a_pair_agree() {
 #[test]
 fn each_disagreement_is_told_with_its_places_in_both_files() {
     for (from, to, message, lines) in [
-        ("vrid = 51", "vrid = 53", "the VRID is 51 here and 53 there", (6, 6)),
-        ("vrid = 51", "vrid = 51\nversion = 3", "the version is 2 here and 3 there", (3, 7)),
-        ("vrid = 51", "vrid = 51\nadvert_interval = '2s'", "the interval is 1s here and 2s there", (3, 7)),
-        ("vrid = 51", "vrid = 51\ndown_adverts = 4", "down_adverts is 3 here and 4 there", (3, 7)),
-        ("vrid = 51", "vrid = 51\nvirtual_mac = true", "the virtual MAC is off here and on there", (3, 7)),
-        ("name = 'inside'", "name = 'outside'", "the name is \"inside\" here and \"outside\" there", (12, 12)),
-        (", '192.0.2.11/24'", "", "only this file has the advertised address 192.0.2.11", (8, 8)),
-        ("'192.0.2.11/24'", "{ address = '192.0.2.11/24', advertise = false }", "only the peer's file has the address that is not advertised 192.0.2.11", (8, 8)),
+        (
+            "vrid = 51",
+            "vrid = 53",
+            "the VRID is 51 here and 53 there",
+            (6, 6),
+        ),
+        (
+            "vrid = 52",
+            "vrid = 52\nversion = 3",
+            "the version is 2 here and 3 there",
+            (11, 15),
+        ),
+        (
+            "vrid = 51",
+            "vrid = 51\nadvert_interval = '2s'",
+            "the interval is 1s here and 2s there",
+            (3, 7),
+        ),
+        (
+            "vrid = 51",
+            "vrid = 51\ndown_adverts = 4",
+            "down_adverts is 3 here and 4 there",
+            (3, 7),
+        ),
+        (
+            "vrid = 51",
+            "vrid = 51\nvirtual_mac = true",
+            "the virtual MAC is off here and on there",
+            (3, 7),
+        ),
+        (
+            "'inside'",
+            "'outside'",
+            "the name is \"inside\" here and \"outside\" there",
+            (12, 12),
+        ),
+        (
+            ", '192.0.2.11/24'",
+            "",
+            "only this file has the advertised address 192.0.2.11",
+            (8, 8),
+        ),
+        (
+            "'192.0.2.11/24'",
+            "{ address = '192.0.2.11/24', advertise = false }",
+            "only the peer's file has the address that is not advertised 192.0.2.11",
+            (8, 8),
+        ),
         ("s3cret", "s4cret", "the passwords differ", (10, 10)),
-        ("authentication = { type = 'pass', key = 's3cret' }\n", "", "the authentication is of type \"pass\" here and none there", (10, 3)),
-        ("peers = ['192.0.2.2']", "peers = ['192.0.2.4']", "the peer does not hear 192.0.2.2", (9, 9)),
-        ("source = '192.0.2.3'", "source = '192.0.2.5'", "192.0.2.5 is not heard", (9, 9)),
-        ("unicast = ", "#", "adverts are unicast here and multicast there", (9, 3)),
-        ("name = 'both'", "name = 'all'", "the peer has no sync group \"both\"", (17, 1)),
+        (
+            "authentication = { type = 'pass', key = 's3cret' }\n",
+            "",
+            "the authentication is of type \"pass\" here and none there",
+            (10, 3),
+        ),
+        (
+            "peers = ['192.0.2.2']",
+            "peers = ['192.0.2.4']",
+            "the peer does not hear 192.0.2.2",
+            (9, 9),
+        ),
+        (
+            "source = '192.0.2.3'",
+            "source = '192.0.2.5'",
+            "192.0.2.5 is not heard",
+            (9, 9),
+        ),
+        (
+            "unicast = ",
+            "#",
+            "adverts are unicast here and multicast there",
+            (9, 3),
+        ),
+        (
+            "name = 'both'",
+            "name = 'all'",
+            "the peer has no sync group \"both\"",
+            (17, 1),
+        ),
         ("id = 7", "id = 8", "is 7 here and 8 there", (2, 2)),
-        ("sync = ", "#", "connections are synchronised only here", (2, 1)),
-        ("scheduler = 'wlc'", "scheduler = 'rr'", "the scheduler is wlc here and rr there", (23, 23)),
+        (
+            "sync = ",
+            "#",
+            "connections are synchronised only here",
+            (2, 1),
+        ),
+        (
+            "scheduler = 'wlc'",
+            "scheduler = 'rr'",
+            "the scheduler is wlc here and rr there",
+            (23, 23),
+        ),
         ("300s", "301s", "the persistence differs", (24, 24)),
-        ("203.0.113.2", "203.0.113.3", "the peer has no real server 203.0.113.2:80", (27, 20)),
-        ("203.0.113.2'", "203.0.113.2'\nweight = 2", "the weight is 1 here and 2 there", (27, 27)),
-        ("name = 'http'\naddress = '192.0.2.10:80'", "name = 'https'\naddress = '192.0.2.10:443'", "the peer has no virtual server \"http\"", (20, 1)),
+        (
+            "203.0.113.2",
+            "203.0.113.3",
+            "the peer has no real server 203.0.113.2:80",
+            (27, 20),
+        ),
+        (
+            "203.0.113.2'",
+            "203.0.113.2'\nweight = 2",
+            "the weight is 1 here and 2 there",
+            (27, 27),
+        ),
+        (
+            "name = 'http'\naddress = '192.0.2.10:80'",
+            "name = 'https'\naddress = '192.0.2.10:443'",
+            "the peer has no virtual server \"http\"",
+            (20, 1),
+        ),
     ] {
         let folder = Folder::new();
         let theirs = other().replace(from, to);
@@ -308,7 +505,9 @@ fn each_disagreement_is_told_with_its_places_in_both_files() {
         let (_, json, _) = check(&[&own, &peer], &["--json"]);
         let json: Value = serde_json::from_str(&json).unwrap();
         let found = json["disagreements"].as_array().unwrap();
-        let one = found.iter().find(|one| one["message"].as_str().unwrap().contains(message));
+        let one = found
+            .iter()
+            .find(|one| one["message"].as_str().unwrap().contains(message));
         let one = one.unwrap_or_else(|| panic!("{to}: no {message:?} in {out}"));
         let (own, peer) = (one["own"]["line"].as_u64(), one["peer"]["line"].as_u64());
         assert_eq!((own, peer), (Some(lines.0), Some(lines.1)), "{to}: {out}");
@@ -319,10 +518,16 @@ fn each_disagreement_is_told_with_its_places_in_both_files() {
 fn equal_priorities_are_a_warning_and_two_owners_are_not() {
     let folder = Folder::new();
     let own = folder.file("a.toml", PAIR);
-    let peer = folder.file("b.toml", &other().replace("priority = 100", "priority = 150"));
+    let peer = folder.file(
+        "b.toml",
+        &other().replace("priority = 100", "priority = 150"),
+    );
     let (code, out, _) = check(&[&own, &peer], &[]);
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("warning: vrrp \"web\".priority: both have priority 150"), "{out}");
+    assert!(
+        out.contains("warning: vrrp \"web\".priority: both have priority 150"),
+        "{out}"
+    );
     assert!(out.contains("\n2 disagreements between "), "{out}");
     assert_eq!(check(&[&own, &peer], &["--deny-warnings"]).0, 1);
     let alone = ROUTER.to_owned() + "priority = 255\n";
@@ -355,7 +560,10 @@ fn a_change_of_keys_in_two_steps_is_no_disagreement() {
     assert!(out.contains("the peer does not accept the key 1"), "{out}");
     let (code, out, _) = compare(&hmac(1, "one", 2, "two"), &hmac(3, "two", 1, "one"));
     assert_eq!(code, 1);
-    assert!(out.contains("the key 3, which signs there, is not accepted here"), "{out}");
+    assert!(
+        out.contains("the key 3, which signs there, is not accepted here"),
+        "{out}"
+    );
 }
 
 fn examine(path: &Path) -> Examined {
@@ -375,7 +583,11 @@ fn check(files: &[&Path], options: &[&str]) -> (i32, String, String) {
     }
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 /// A directory of this test alone.

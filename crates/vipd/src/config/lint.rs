@@ -13,14 +13,13 @@ use ipvs::{Family, Forwarding};
 
 pub(super) use self::host::on_host;
 use super::locate::Step::{self, Item, Key};
-use super::{Config, Tracked, VirtualServer, When};
+use super::{Config, Tracked, VirtualAddress, VirtualServer, Vrrp, When};
 
 /// The names of all lints, in alphabetical order.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 19] = [
     "address-not-held",
     "auth-permissive",
     "check-overlap",
-    "http-everywhere",
     "mark-takes-clients",
     "no-fallback",
     "no-real-server",
@@ -111,24 +110,17 @@ impl Config {
     #[must_use]
     pub fn lints(&self) -> Vec<Lint> {
         let mut found = Vec::new();
-        if let Some(http) = self.global.http
-            && http.ip().is_unspecified()
-        {
-            found.push(Lint::new(
-                "http-everywhere",
-                vec![Key("global"), Key("http")],
-                format!("{http} listens on every address, to everybody without a password"),
-                format!(
-                    "write \"127.0.0.1:{}\", or the address of an inside network",
-                    http.port()
-                ),
-            ));
-        }
         for index in 0..self.vrrp.len() {
             self.routers_lints(index, &mut found);
         }
+        let held = |vrrp: &Vrrp| vrrp.addresses.iter().map(VirtualAddress::ip).collect();
+        let held = self
+            .vrrp
+            .iter()
+            .map(|vrrp| (vrrp.name.as_str(), held(vrrp)));
+        let held: server::Held<'_> = held.collect();
         for (index, server) in self.virtual_servers.iter().enumerate() {
-            server::lints(self, index, server, &mut found);
+            server::lints(self, &held, index, server, &mut found);
         }
         found
     }

@@ -142,7 +142,11 @@ fn by_type(table: &Table) -> Vec<Value> {
             .map(|key| (key.name.to_owned(), Value::Bool(false)))
             .collect();
         let mut condition = json!({ "properties": { "type": { "const": word } } });
-        if *absent != Absent::Value(&format!("{word:?}")) {
+        let is_default = match absent {
+            Absent::Value(default) => default.trim_matches('"') == *word,
+            Absent::Problem | Absent::Words(_) => false,
+        };
+        if !is_default {
             set(&mut condition, "required", json!(["type"]));
         }
         (!others.is_empty()).then(|| json!({ "if": condition, "then": { "properties": others } }))

@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::suggest;
+use super::text;
 
 /// What a string begins with that is not a secret but names the file it is in.
 pub(super) const FILE: &str = "file:";
@@ -67,7 +67,7 @@ fn is_secret(key: &str) -> bool {
         || key
             .split(['_', '-'])
             .any(|word| word == "key" || word == "keys")
-        || suggest::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
+        || text::closest(&key, &["authentication", "key", "password", "secret"]).is_some()
 }
 
 /// Where secrets may stand in a file that is not TOML: from a line that speaks of one to the next

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ::vrrp::Family;
 use ipnet::IpNet;
 
+pub(super) use super::suggest::closest;
+
 /// Longest name of an interface, in bytes: `IFNAMSIZ` (linux/if.h) less the final NUL.
 const INTERFACE_NAME_MAX: usize = 15;
 /// Longest path of a unix socket, in bytes: `sun_path` (linux/un.h) less the final NUL.

@@ -1,6 +1,7 @@
 //! Lints that ask the host on which `vipd check` runs: its interfaces, files and modes. What cannot be
 //! found out here (the file may be meant for another host) is not warned of.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -33,7 +34,19 @@ pub(in crate::config) fn on_host(
 
 /// Virtual addresses that none of their interface's networks has.
 fn outside_subnets(config: &Config, found: &mut Vec<Lint>) {
-    let networks = networks();
+    let routers = config.vrrp.iter();
+    let held: HashSet<IpAddr> = routers
+        .flat_map(|v| &v.addresses)
+        .map(|it| it.ip())
+        .collect();
+    let mut networks: HashMap<(String, bool), Vec<IpNet>> = HashMap::new();
+    for (interface, net) in own_networks() {
+        // A virtual address is no reason for others to be there.
+        if !held.contains(&net.addr()) && !is_link_local(net.addr()) {
+            let of_family = (interface, net.addr().is_ipv4());
+            networks.entry(of_family).or_default().push(net);
+        }
+    }
     for (index, vrrp) in config.vrrp.iter().enumerate() {
         for (number, address) in vrrp.addresses.iter().enumerate() {
             // A macvlan has no address before it has the virtual one.
@@ -44,21 +57,11 @@ fn outside_subnets(config: &Config, found: &mut Vec<Lint>) {
                 &vrrp.interface
             };
             let ip = address.ip();
-            if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) || interface == "lo" {
+            let Some(there) = networks.get(&(interface.clone(), ip.is_ipv4())) else {
                 continue;
-            }
-            let held = |net: &IpNet| {
-                let mut addresses = config.vrrp.iter().flat_map(|v| &v.addresses);
-                addresses.any(|held| held.ip() == net.addr())
             };
-            let there: Vec<&IpNet> = networks
-                .iter()
-                .filter(|(name, net)| name == interface && net.addr().is_ipv4() == ip.is_ipv4())
-                .map(|(_, net)| net)
-                .filter(|net| !held(net))
-                .filter(|net| !matches!(net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local()))
-                .collect();
-            if there.is_empty() || there.iter().any(|net| net.contains(&ip)) {
+            let inside = there.iter().any(|net| net.contains(&ip));
+            if inside || is_link_local(ip) || interface == "lo" {
                 continue;
             }
             let nets: Vec<String> = there.iter().map(|net| net.trunc().to_string()).collect();
@@ -80,8 +83,12 @@ fn outside_subnets(config: &Config, found: &mut Vec<Lint>) {
     }
 }
 
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
 /// The addresses of this host with their prefix lengths, by interface.
-fn networks() -> Vec<(String, IpNet)> {
+fn own_networks() -> Vec<(String, IpNet)> {
     let Ok(all) = getifaddrs() else {
         return Vec::new();
     };

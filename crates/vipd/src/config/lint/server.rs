@@ -1,6 +1,7 @@
 //! Lints of virtual servers.
 
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
 use ipvs::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, ServiceKey};
 
@@ -9,11 +10,20 @@ use crate::config::locate::Step::{Item, Key};
 use crate::config::text::shown;
 use crate::config::{Config, MinimumUp, VirtualServer};
 
-pub(super) fn lints(config: &Config, index: usize, server: &VirtualServer, found: &mut Vec<Lint>) {
+/// The addresses of each virtual router, by its name.
+pub(super) type Held<'c> = HashMap<&'c str, HashSet<IpAddr>>;
+
+pub(super) fn lints(
+    config: &Config,
+    held: &Held<'_>,
+    index: usize,
+    server: &VirtualServer,
+    found: &mut Vec<Lint>,
+) {
     scheduling(index, server, found);
     pool(index, server, found);
     checks(index, server, found);
-    address(config, index, server, found);
+    address(held, index, server, found);
     shadowed(config, index, server, found);
 }
 
@@ -142,11 +152,17 @@ fn checks(index: usize, server: &VirtualServer, found: &mut Vec<Lint>) {
                 continue;
             }
             let (timeout, interval) = (shown(check.timeout), shown(check.interval));
-            let (vs, rs) = (
-                [Key("virtual_server"), Item(index)],
-                [Key("real_server"), Item(number)],
+            let message = format!(
+                "a server that is silent is probed every {timeout} only: `timeout` is longer than `interval`, {interval}"
             );
-            let places = [&[vs, rs].concat(), &vs[..]].map(|table| {
+            // Most real servers have the check of their virtual server.
+            let known = found.get(begun..).unwrap_or_default();
+            if known.iter().any(|other| other.message == message) {
+                continue;
+            }
+            let vs = [Key("virtual_server"), Item(index)];
+            let rs = [vs, [Key("real_server"), Item(number)]].concat();
+            let places = [&rs[..], &vs[..]].map(|table| {
                 [
                     [table, &[Key("check"), Key("timeout")]].concat(),
                     [table, &[Key("checks"), Item(order), Key("timeout")]].concat(),
@@ -154,45 +170,30 @@ fn checks(index: usize, server: &VirtualServer, found: &mut Vec<Lint>) {
                     [table, &[Key("checks"), Item(order), Key("interval")]].concat(),
                 ]
             });
-            let lint = Lint {
+            found.push(Lint {
                 name: "check-overlap",
                 places: places.concat(),
-                message: format!(
-                    "a server that is silent is probed every {timeout} only: `timeout` is longer than `interval`, {interval}"
-                ),
+                message,
                 help: format!("write timeout = \"{interval}\" or less, or a longer `interval`"),
-            };
-            // Most real servers have the check of their virtual server.
-            let known = found.get(begun..).unwrap_or_default();
-            if !known.iter().any(|other| other.message == lint.message) {
-                found.push(lint);
-            }
+            });
         }
     }
 }
 
 /// A virtual server of a virtual router that does not hold its address.
-fn address(config: &Config, index: usize, server: &VirtualServer, found: &mut Vec<Lint>) {
-    let Some(router) = server.vrrp.as_ref().and_then(|name| config.vrrp(name)) else {
+fn address(held: &Held<'_>, index: usize, server: &VirtualServer, found: &mut Vec<Lint>) {
+    let Some(router) = server.vrrp.as_deref() else {
         return;
     };
     for key in &server.keys {
-        let ServiceKey::Address { address, .. } = key else {
-            continue;
-        };
-        if router
-            .addresses
-            .iter()
-            .all(|held| held.ip() != address.ip())
+        if let ServiceKey::Address { address, .. } = key
+            && let Some(held) = held.get(router)
+            && !held.contains(&address.ip())
         {
             found.push(Lint::new(
                 "address-not-held",
                 vec![Key("virtual_server"), Item(index), Key("vrrp")],
-                format!(
-                    "{} is no virtual address of vrrp {:?}",
-                    address.ip(),
-                    router.name
-                ),
+                format!("{} is no virtual address of vrrp {router:?}", address.ip()),
                 "add it to the virtual_addresses there, or name the virtual router that has it",
             ));
         }
