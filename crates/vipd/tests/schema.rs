@@ -59,6 +59,7 @@ command = ["/usr/bin/true"]
 name = "http"
 address = "192.0.2.1:80"
 vrrp = "w"
+when = "master"
 forwarding = "tun"
 tunnel = { type = "gue", port = 6080 }
 persistence = {}
@@ -107,6 +108,17 @@ fn keys() -> Vec<(Vec<&'static str>, &'static Key)> {
         .collect()
 }
 
+/// The keys that a key excludes.
+fn others(path: &[&str], key: &Key) -> Vec<&'static str> {
+    let table = tables().into_iter().find(|(known, _)| known == path);
+    let one_of = table.unwrap().1.one_of;
+    if !one_of.contains(&key.name) {
+        return Vec::new();
+    }
+    let others = one_of.iter().filter(|other| **other != key.name);
+    others.copied().collect()
+}
+
 /// The first instance of a table in a file.
 fn table_at<'t>(value: &'t mut Value, path: &[&str]) -> Option<&'t mut Toml> {
     match value {
@@ -120,8 +132,9 @@ fn table_at<'t>(value: &'t mut Value, path: &[&str]) -> Option<&'t mut Toml> {
 }
 
 /// The full file, with one key of one table changed; `None` removes it.
-fn changed(path: &[&str], key: &Key, value: Option<&Value>) -> Toml {
+fn changed(path_in_tables: &[&str], key: &Key, value: Option<&Value>) -> Toml {
     let mut file = Value::Table(FULL.parse().unwrap());
+    let path = path_in_tables;
     let path: Vec<&str> = path
         .iter()
         .map(|key| if *key == "checks" { "check" } else { key })
@@ -142,6 +155,15 @@ fn changed(path: &[&str], key: &Key, value: Option<&Value>) -> Toml {
             if of == of_type {
                 table.insert(companion.into(), with);
             }
+        }
+    }
+    if key.name == "mark" {
+        table.remove("address");
+        table.insert("fwmark".into(), 9.into());
+    }
+    for other in others(path_in_tables, key) {
+        if value.is_some() {
+            table.remove(other);
         }
     }
     match value {
@@ -364,7 +386,7 @@ fn broken_files_are_refused_by_the_schema_but_where_it_takes_more_than_one_value
             taken.push(file.file_stem().unwrap().to_str().unwrap().to_owned());
         }
     }
-    assert_eq!(taken, ["duplicates", "peers", "ways"]);
+    assert_eq!(taken, ["duplicates"]);
 }
 
 /// `#key = value` is a key switched off; `# words` is a comment.
