@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use vipd::config::keys::{Key, ROOT, Table};
+use vipd::config::keys::{Absent, Key, ROOT, Table};
 
 use crate::manual::escaped;
 use crate::reference::{absent, header, kind, tables};
@@ -40,7 +40,11 @@ fn part(path: &[&str], table: &Table, page: &mut String) {
     );
     for key in table.keys {
         let Key { name, doc, .. } = key;
-        let mut about = format!("{}; {}. {doc}", kind(&key.kind), absent(key.absent));
+        let without = match key.absent {
+            Absent::Words(words) => format!("default: {words}"),
+            other @ (Absent::Problem | Absent::Value(_)) => absent(other),
+        };
+        let mut about = format!("{}; {without}. {doc}", kind(&key.kind));
         if !key.of.is_empty() {
             about.push_str(&format!(" Only with type {}.", key.of.join(", ")));
         }

@@ -29,7 +29,7 @@ pub fn reference() -> String {
             let kind = kind(&key.kind).replace('|', "\\|");
             let absent = match key.absent {
                 Absent::Value(value) => format!("`{value}`"),
-                other => absent(other),
+                other @ (Absent::Problem | Absent::Words(_)) => absent(other),
             };
             let doc = doc.replace('|', "\\|");
             let _ = writeln!(text, "| `{}` | {kind} | {absent} | {doc} |", key.name);
@@ -91,10 +91,8 @@ pub(crate) fn kind(kind: &Kind) -> String {
             words.join(", ")
         }
         Kind::Text(form) => form.name.to_owned(),
-        Kind::List(item) => match &**item {
-            Kind::Table(_) => "list of tables".to_owned(),
-            other => format!("list of: {}", self::kind(other)),
-        },
+        Kind::List(Kind::Table(_)) => "list of tables".to_owned(),
+        Kind::List(item) => format!("list of: {}", self::kind(item)),
         Kind::Table(_) => "table".to_owned(),
         Kind::Tables(_) => "list of tables".to_owned(),
         Kind::Map(_) => "table of texts".to_owned(),

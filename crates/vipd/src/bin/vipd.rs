@@ -77,7 +77,8 @@ fn check(path: &Path, peer: Option<&Path>, deny_warnings: bool, json: bool) -> E
     let disagrees = comparison.as_ref().is_some_and(Comparison::disagrees);
     let warned =
         !examined.warnings.is_empty() || comparison.as_ref().is_some_and(|it| it.count > 0);
-    let good = !disagrees && !(deny_warnings && warned);
+    let bad = disagrees || (deny_warnings && warned);
+    let good = !bad;
     if json {
         say_json(&Checked {
             file: &path.display().to_string(),
@@ -95,12 +96,14 @@ fn check(path: &Path, peer: Option<&Path>, deny_warnings: bool, json: bool) -> E
         }
         let config = &examined.config;
         let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
-        say(&format!(
-            "{}: good: {routers} vrrp, {servers} virtual_server",
-            path.display()
-        ));
+        if good {
+            say(&format!(
+                "{}: good: {routers} vrrp, {servers} virtual_server",
+                path.display()
+            ));
+        }
     }
-    ExitCode::from(u8::from(!good))
+    ExitCode::from(u8::from(bad))
 }
 
 fn broken(error: &LoadError, json: bool) -> ExitCode {

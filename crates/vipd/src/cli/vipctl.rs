@@ -6,10 +6,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::ipvsctl::Ipvs;
 
-/// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
-/// on standard error. Only check has another one.
+/// Looks at a running vipd and gives it orders.
+///
+/// Exit code 0: done, 1: not done, the reason is on standard error. Only check has another one.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Arguments {
     /// The daemon's control socket.
     #[arg(

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// vipd, a load-balancer director: VRRP, IPVS and health checks in one daemon.
+/// A load-balancer director: VRRP, IPVS and health checks in one daemon.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

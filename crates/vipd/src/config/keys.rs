@@ -2,9 +2,10 @@
 //!
 //! The JSON Schema, the reference, the manual page and "did you mean" come from these tables. The parser
 //! reads the same keys by itself: in debug builds each table that is read to its end is compared with its
-//! table here ([`disagreement`]), and `tests/schema.rs` compares types, ranges, words and defaults. So
+//! table here (`disagreement`), and `tests/schema.rs` compares types, ranges, words and defaults. So
 //! **who adds a key to the parser adds it here**, or the tests say which one is missing.
 
+mod check;
 mod director;
 mod router;
 mod server;
@@ -241,4 +242,5 @@ const HOST: Kind = Kind::Text(&Form {
     name: "host name",
     pattern: r"^\S{1,254}$",
 });
+const PORT: Kind = Kind::Integer(1, 65535);
 const COMMAND: Kind = Kind::List(&TEXT);

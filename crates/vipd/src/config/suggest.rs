@@ -8,7 +8,7 @@ use super::section::list;
 
 /// Words of other programs: where (a table's path without names; empty: everywhere), the word, and what
 /// to write here.
-const FOREIGN: [(&str, &str, &str); 77] = [
+const FOREIGN: [(&str, &str, &str); 78] = [
     ("", "global_defs", "`[global]`"),
     ("", "vrrp_instance", "`[[vrrp]]`, with `name`"),
     ("", "vrrp_sync_group", "`[[sync_group]]`"),
@@ -21,6 +21,7 @@ const FOREIGN: [(&str, &str, &str); 77] = [
         "virtual_server_group",
         "`addresses` of a `[[virtual_server]]`",
     ),
+    ("", "real_server", "`[[virtual_server.real_server]]`"),
     ("", "real_servers", "`[[virtual_server.real_server]]`"),
     ("global", "router_id", "`name`"),
     ("global", "lvs_sync_daemon", "`sync` in `[ipvs]`"),
