@@ -13,19 +13,19 @@ const FOREIGN: [(&str, &str, &str); 78] = [
     ("", "vrrp_instance", "`[[vrrp]]`, with `name`"),
     ("", "vrrp_sync_group", "`[[sync_group]]`"),
     ("", "vrrp_script", "`[[track_script]]`"),
-    ("", "router_id", "`name` in `[global]`"),
-    ("", "lvs_sync_daemon", "`sync` in `[ipvs]`"),
-    ("", "lvs_timeouts", "`timeouts` in `[ipvs]`"),
+    ("", "router_id", "`name`, in `[global]`"),
+    ("", "lvs_sync_daemon", "`sync`, in `[ipvs]`"),
+    ("", "lvs_timeouts", "`timeouts`, in `[ipvs]`"),
     (
         "",
         "virtual_server_group",
-        "`addresses` of a `[[virtual_server]]`",
+        "`addresses`, of a `[[virtual_server]]`",
     ),
     ("", "real_server", "`[[virtual_server.real_server]]`"),
     ("", "real_servers", "`[[virtual_server.real_server]]`"),
     ("global", "router_id", "`name`"),
-    ("global", "lvs_sync_daemon", "`sync` in `[ipvs]`"),
-    ("global", "lvs_timeouts", "`timeouts` in `[ipvs]`"),
+    ("global", "lvs_sync_daemon", "`sync`, in `[ipvs]`"),
+    ("global", "lvs_timeouts", "`timeouts`, in `[ipvs]`"),
     ("vrrp", "virtual_router_id", "`vrid`"),
     ("vrrp", "advert_int", "`advert_interval`, such as \"1s\""),
     ("vrrp", "nopreempt", "`preempt = false`"),
@@ -130,7 +130,7 @@ const FOREIGN: [(&str, &str, &str); 78] = [
     (
         "virtual_server.real_server",
         "inhibit_on_failure",
-        "`on_failure = \"zero-weight\"` of the virtual server",
+        "`on_failure = \"zero-weight\"`, of the virtual server",
     ),
     (
         "virtual_server.real_server",
@@ -210,7 +210,13 @@ pub(super) fn unknown_key(path: &str, key: &str, known: &[&str]) -> String {
     let fits = |table: &str| table == place || (table == "check" && of_check);
     let foreign = FOREIGN.iter().find(|(t, word, _)| fits(t) && *word == key);
     if let Some((_, _, here)) = foreign {
-        return format!("that is {here} here");
+        let quoted = here
+            .match_indices('`')
+            .nth(1)
+            .map(|(at, _)| at.saturating_add(1));
+        let end = quoted.or_else(|| here.find(':')).unwrap_or(here.len());
+        let (what, rest) = here.split_at_checked(end).unwrap_or((here, ""));
+        return format!("that is {what} here{rest}");
     }
     if let Some(close) = closest(key, known) {
         return format!("did you mean `{close}`?");
