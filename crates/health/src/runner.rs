@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -26,16 +26,22 @@ use crate::verdict::{Health, Transition};
 
 /// First probes of new checks are this far apart, ...
 const FIRST_PROBE_STEP: Duration = Duration::from_millis(20);
-/// ... but all of them are made within this time (and within the check's own interval).
+/// ... but all of them are made within this time (and within the check's own interval), ...
 const FIRST_PROBES_WITHIN: Duration = Duration::from_secs(5);
+/// ... and begin at beats this far apart, several together: a thread that wakes for each of thousands of
+/// checks spends more on waking than on checking.
+const GRAIN: Duration = Duration::from_millis(5);
 /// A shorter interval counts as this one, so that no mistake makes a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+/// How long a report waits that says nothing new.
+const NOTHING_NEW_WAITS: Duration = Duration::from_millis(250);
 
 /// Runs checks until they are no longer in its set, or until it is dropped.
 #[derive(Debug)]
 pub struct Runner {
     runtime: Handle,
     shared: Arc<Shared>,
+    _sending: Task,
     running: BTreeMap<Arc<CheckSpec>, Task>,
     /// Its thread ends with it.
     thread: Option<oneshot::Sender<()>>,
@@ -54,6 +60,10 @@ pub struct Plan {
 #[derive(Debug)]
 struct Shared {
     reports: UnboundedSender<Report>,
+    /// Reports that say nothing new, and whoever sends them on after a while: their receiver is not
+    /// woken for each.
+    nothing_new: Mutex<Vec<Report>>,
+    some_wait: Notify,
     /// File descriptors that probes may take.
     descriptors: Semaphore,
     lateness: Histogram,
@@ -98,14 +108,22 @@ impl Runner {
     }
 
     fn with(runtime: Handle, reports: UnboundedSender<Report>, descriptors: u32) -> Runner {
+        let shared = Arc::new(Shared {
+            reports,
+            nothing_new: Mutex::default(),
+            some_wait: Notify::new(),
+            descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
+            lateness: Histogram::default(),
+            durations: Histogram::default(),
+        });
+        let sending = Task {
+            handle: runtime.spawn(send_on(shared.clone())).abort_handle(),
+            slowed: None,
+        };
         Runner {
             runtime,
-            shared: Arc::new(Shared {
-                reports,
-                descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
-                lateness: Histogram::default(),
-                durations: Histogram::default(),
-            }),
+            shared,
+            _sending: sending,
             running: BTreeMap::new(),
             thread: None,
         }
@@ -128,10 +146,11 @@ impl Runner {
             .filter(|(spec, _)| !self.running.contains_key(spec))
             .collect();
         let count = new.len();
+        let begin = Instant::now();
         for (position, (spec, plan)) in new.into_iter().enumerate() {
             let spec = Arc::new(spec);
-            let delay = first_delay(spec.interval, position, count);
-            let check = run(spec.clone(), plan, delay, self.shared.clone());
+            let first = begin + first_delay(spec.interval, position, count);
+            let check = run(spec.clone(), plan, first, self.shared.clone());
             let task = self.runtime.spawn(check);
             let task = Task {
                 handle: task.abort_handle(),
@@ -177,17 +196,61 @@ fn first_delay(interval: Duration, position: usize, count: usize) -> Duration {
         .saturating_mul(count)
         .min(FIRST_PROBES_WITHIN)
         .min(interval);
-    window.saturating_mul(position) / count
+    let delay = window.saturating_mul(position) / count;
+    let beyond = delay.as_nanos() % GRAIN.as_nanos();
+    delay.saturating_sub(Duration::from_nanos(u64::try_from(beyond).unwrap_or(0)))
 }
 
-async fn run(spec: Arc<CheckSpec>, plan: Plan, first_delay: Duration, shared: Arc<Shared>) {
+/// Sends reports on that wait because they say nothing new.
+async fn send_on(shared: Arc<Shared>) {
+    loop {
+        shared.some_wait.notified().await;
+        tokio::time::sleep(NOTHING_NEW_WAITS).await;
+        shared.flush();
+    }
+}
+
+impl Shared {
+    /// Sends a report, after those that came before it; `false`: nobody receives it.
+    fn send(&self, report: Report) -> bool {
+        self.flush();
+        self.reports.send(report).is_ok()
+    }
+
+    /// Sends a report with others that say nothing new.
+    fn send_later(&self, report: Report) -> bool {
+        let mut waiting = self.waiting();
+        waiting.push(report);
+        if waiting.len() == 1 {
+            self.some_wait.notify_one();
+        }
+        !self.reports.is_closed()
+    }
+
+    fn flush(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        for report in waiting {
+            // Nobody receives any more: so does whoever reports next.
+            let _ = self.reports.send(report);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Report>> {
+        // Whoever panicked with the lock left a list that is whole: each step is one push.
+        self.nothing_new
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run(spec: Arc<CheckSpec>, plan: Plan, first: Instant, shared: Arc<Shared>) {
     if spec.kind == CheckKind::None {
         let up = Health::Up;
         let transition = (plan.begin != up).then_some(Transition {
             from: plan.begin,
             to: up,
         });
-        let _nobody_listens = shared.reports.send(Report {
+        let _nobody_listens = shared.send(Report {
             spec,
             health: up,
             flapping: false,
@@ -209,25 +272,26 @@ async fn run(spec: Arc<CheckSpec>, plan: Plan, first_delay: Duration, shared: Ar
         ready = probe.clone().ok();
         async move { probe?.run().await }
     };
-    keep_probing(&spec, plan, first_delay, &shared, probe).await;
+    keep_probing(&spec, plan, first, &shared, probe).await;
 }
 
-/// Probes after `first_delay` and then again and again. A probe that outlasts its interval is followed
+/// Probes at `first` and then again and again. A probe that outlasts its interval is followed
 /// by the next one at once (with a timeout as long as the interval, a dead target is so found in `fall`
 /// intervals and not in twice that); beats missed meanwhile are skipped and those to come stay where
 /// they were.
 async fn keep_probing<F>(
     spec: &Arc<CheckSpec>,
     plan: Plan,
-    first_delay: Duration,
+    first: Instant,
     shared: &Shared,
     mut probe: impl FnMut() -> F,
 ) where
     F: Future<Output = Result<Passed, Failure>>,
 {
     let mut course = Course::new(spec, plan.begin);
-    let mut due = Instant::now() + first_delay;
+    let mut due = first;
     let mut free_since = due;
+    let mut said = None;
     loop {
         tokio::time::sleep_until(due).await;
         let turn = shared.descriptors.acquire_many(spec.kind.descriptors());
@@ -254,7 +318,15 @@ async fn keep_probing<F>(
             at: SystemTime::now(),
             transition,
         };
-        if shared.reports.send(report).is_err() {
+        let says = (report.health, report.flapping, report.outcome.clone());
+        let nothing_new = transition.is_none() && said.as_ref() == Some(&says);
+        let received = if nothing_new {
+            shared.send_later(report)
+        } else {
+            said = Some(says);
+            shared.send(report)
+        };
+        if !received {
             return;
         }
         let interval = course.interval(spec).max(SHORTEST_INTERVAL);

@@ -21,6 +21,7 @@ pub mod lint;
 mod load;
 mod locate;
 mod peer;
+mod place;
 mod pool_policy;
 mod problem;
 mod program;

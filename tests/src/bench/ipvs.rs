@@ -12,12 +12,14 @@ use super::{Line, milliseconds};
 use crate::capture::Packet;
 use crate::host::Host;
 use crate::process::{Process, processor_time};
-use crate::{Lab, binary, run as run_command, wait_until};
+use crate::{Lab, binary, wait_until};
 
 /// An emulated guest is slow, and keepalived is slower.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Of the VRRP instance that adverts meanwhile.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Next to nothing done for so long: idle.
+const PAUSE: Duration = Duration::from_millis(500);
 /// From one comparison to the next, where they are measured.
 const RESYNC: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,14 @@ pub(super) fn run() -> Result<Vec<Line>> {
         services: 300,
         servers: 20,
     };
+    // Once small, so that neither reads its program from the disk or loads the kernel's modules while
+    // it is measured.
+    let few = Size {
+        services: 1,
+        servers: 1,
+    };
+    phases(Kind::Vipd, few)?;
+    phases(Kind::Keepalived, few)?;
     let vipd = phases(Kind::Vipd, many)?;
     let keepalived = phases(Kind::Keepalived, many)?;
     let names = ["programmed", "every weight changed", "removed"];
@@ -98,17 +108,20 @@ fn line(what: String, vipd: Duration, other: Option<Duration>) -> Line {
 fn phases(kind: Kind, size: Size) -> Result<[Duration; 3]> {
     let lab = Lab::new()?;
     let host = lab.host("lb", "10.77.0.11/24")?;
+    let (one, two) = (
+        size.render(kind, &host, 1, "")?,
+        size.render(kind, &host, 2, "")?,
+    );
     let begin = Instant::now();
-    let mut subject = Subject::start(&host, kind, &size.render(kind, &host, 1, "")?)?;
+    let mut subject = Subject::start(&host, kind, &one)?;
     subject.wait_for_weight(1, size.count())?;
     let programmed = begin.elapsed();
-    // Whatever it does after the start is over.
-    std::thread::sleep(Duration::from_secs(2));
+    subject.wait_until_idle()?;
     let begin = Instant::now();
-    subject.reload(&size.render(kind, &host, 2, "")?)?;
+    subject.reload(&two)?;
     subject.wait_for_weight(2, size.count())?;
     let changed = begin.elapsed();
-    std::thread::sleep(Duration::from_secs(2));
+    subject.wait_until_idle()?;
     let begin = Instant::now();
     subject.process.signal("TERM")?;
     subject.process.wait(PATIENCE)?;
@@ -124,8 +137,9 @@ fn phases(kind: Kind, size: Size) -> Result<[Duration; 3]> {
 fn from_empty(size: Size) -> Result<Duration> {
     let lab = Lab::new()?;
     let host = lab.host("lb", "10.77.0.11/24")?;
+    let text = size.render(Kind::Vipd, &host, 1, "")?;
     let begin = Instant::now();
-    let subject = Subject::start(&host, Kind::Vipd, &size.render(Kind::Vipd, &host, 1, "")?)?;
+    let subject = Subject::start(&host, Kind::Vipd, &text)?;
     subject.wait_for_weight(1, size.count())?;
     Ok(begin.elapsed())
 }
@@ -148,8 +162,7 @@ fn restored(size: Size) -> Result<Duration> {
     let file = host.folder().join("table");
     fs::write(&file, text)?;
     let begin = Instant::now();
-    let mut command = host.command("ipvsadm");
-    run_command(command.arg("-R").stdin(fs::File::open(&file)?))?;
+    host.sh(&format!("ipvsadm -R < {}", file.display()))?;
     let took = begin.elapsed();
     let table = host.run("cat /proc/net/ip_vs")?;
     let found = count(&table, |_| true);
@@ -196,20 +209,21 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     };
     let mut subject = Subject::start(&host, Kind::Vipd, &config(none, 1)?)?;
     capture.wait_for(PATIENCE, SystemTime::UNIX_EPOCH, &["10.77.0.11 >"])?;
+    let text = config(size, 1)?;
     let begin = Instant::now();
-    subject.reload(&config(size, 1)?)?;
+    subject.reload(&text)?;
     subject.wait_for_weight(1, size.count())?;
     let programmed = begin.elapsed();
-    subject.wait_until_idle_or(Duration::from_secs(5))?;
-    let begin = Instant::now();
+    std::thread::sleep(Duration::from_secs(5));
     let last = size.real(size.services - 1, size.servers - 1);
     let (one, other) = (
         format!("{last}\"\nweight = 1"),
         format!("{last}\"\nweight = 2"),
     );
-    let text = config(size, 1)?;
     ensure!(text.contains(&one), "no such real server");
-    subject.reload(&text.replace(&one, &other))?;
+    let text = text.replace(&one, &other);
+    let begin = Instant::now();
+    subject.reload(&text)?;
     subject.wait_for_weight(2, 1)?;
     let changed = begin.elapsed();
     subject.process.signal("TERM")?;
@@ -327,44 +341,55 @@ impl Subject {
 
     /// Waits until so many real servers have that weight.
     fn wait_for_weight(&self, weight: u32, wanted: usize) -> Result<()> {
-        let table = format!("/proc/{}/net/ip_vs", self.process.id());
+        let table = self.table();
         let weight = weight.to_string();
-        let deadline = Instant::now() + PATIENCE;
+        let begin = Instant::now();
         let mut found = 0;
-        while Instant::now() < deadline {
+        while begin.elapsed() < PATIENCE {
             let text = fs::read_to_string(&table).with_context(|| self.process.output())?;
             found = count(&text, |found| found == weight);
             if found == wanted {
                 return Ok(());
             }
-            // Whoever looks takes time from whoever works.
-            std::thread::sleep(Duration::from_millis(20));
+            // Whoever looks takes time from whoever works: the next look is half way to where the end
+            // seems to be.
+            let share = found as f64 / wanted as f64;
+            let left = begin.elapsed().as_secs_f64() * (1.0 - share) / share.max(0.01) / 2.0;
+            std::thread::sleep(Duration::from_secs_f64(left.clamp(0.005, 0.1)));
         }
         anyhow::bail!("{found} of {wanted} have weight {weight}")
     }
 
+    /// Waits until it has used no processor time worth mentioning for so long.
     fn wait_until_idle(&self) -> Result<()> {
-        self.wait_until_idle_or(PATIENCE)
-    }
-
-    /// Waits until it has used no processor time for half a second, or so long.
-    fn wait_until_idle_or(&self, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + PATIENCE;
         let mut before = self.cpu()?;
         while Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(PAUSE);
             let now = self.cpu()?;
-            if now < before + Duration::from_millis(2) {
+            if now < before + PAUSE / 100 {
                 return Ok(());
             }
             before = now;
         }
-        Ok(())
+        anyhow::bail!("it is never idle: {}", self.process.output())
     }
 
-    /// Processor time that it has used (all threads), as the scheduler counts it.
+    /// Processor time that it and its children have used (all threads), as the scheduler counts it.
     fn cpu(&self) -> Result<Duration> {
-        processor_time(self.process.id())
+        let id = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let children = children.split_whitespace().map(str::parse);
+        let mut used = processor_time(id)?;
+        for child in children {
+            // It may be gone by then.
+            used += processor_time(child?).unwrap_or_default();
+        }
+        Ok(used)
+    }
+
+    fn table(&self) -> String {
+        format!("/proc/{}/net/ip_vs", self.process.id())
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::socket::First;
 use super::{Passed, Weight, progress, socket};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
@@ -48,7 +49,7 @@ impl AgentProbe {
 
     async fn ask(&self) -> Result<Vec<u8>, Failure> {
         let from = |error: std::io::Error| Failure::from(&error);
-        let mut stream = socket::connect(self.target, &self.route).await?;
+        let mut stream = socket::connect(self.target, &self.route, First::Theirs).await?;
         progress::enter(|connected_after| Phase::Waiting { connected_after });
         let mut line = Vec::new();
         stream

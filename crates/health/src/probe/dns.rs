@@ -12,6 +12,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::datagram::{Carries, Datagrams, random};
+use super::socket::First;
 use super::{Passed, progress, socket};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
@@ -178,7 +179,7 @@ impl DnsProbe {
     async fn by_tcp(&self) -> Result<Message, Failure> {
         let from = |error: std::io::Error| Failure::from(&error);
         progress::enter(|_| Phase::Connecting);
-        let mut stream = socket::connect(self.target, &self.route).await?;
+        let mut stream = socket::connect(self.target, &self.route, First::Ours).await?;
         progress::enter(|connected_after| Phase::Waiting { connected_after });
         let (id, request) = self.request()?;
         let length = u16::try_from(request.len()).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::socket::First;
 use super::stream::Stream;
 use super::tls::{self, Tls};
 use super::{Passed, progress, socket};
@@ -58,7 +59,7 @@ impl SmtpProbe {
     }
 
     async fn converse(&self) -> Result<Passed, Failure> {
-        let stream = socket::connect(self.target, &self.route).await?;
+        let stream = socket::connect(self.target, &self.route, First::Theirs).await?;
         let local = stream.local_addr().map_err(|error| Failure::from(&error))?;
         let hello = match &self.helo {
             Some(name) => format!("EHLO {name}"),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::socket::First;
 use super::tls::Tls;
 use super::{progress, socket};
 use crate::check::Route;
@@ -32,7 +33,7 @@ pub(super) async fn open(
     route: &Route,
     tls: Option<&Tls>,
 ) -> Result<Opened, Failure> {
-    let stream = Box::new(socket::connect(target, route).await?);
+    let stream = Box::new(socket::connect(target, route, First::Ours).await?);
     let Some(tls) = tls else {
         return Ok(Opened {
             stream,

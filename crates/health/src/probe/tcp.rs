@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::socket::First;
 use super::{progress, socket};
 use crate::check::{CheckSpec, Route};
 use crate::failure::{Failure, Phase};
@@ -24,7 +25,7 @@ impl TcpProbe {
     }
 
     pub(super) async fn run(&self) -> Result<(), Failure> {
-        let connecting = socket::connect(self.target, &self.route);
+        let connecting = socket::connect(self.target, &self.route, First::Ours);
         let connected = progress::within(self.timeout, Phase::Connecting, connecting).await;
         connected.map(drop)
     }

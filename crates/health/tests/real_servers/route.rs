@@ -29,11 +29,13 @@ async fn a_source_address_is_where_the_server_sees_the_check_come_from() {
             source: Some(source),
             ..Route::default()
         },
-        ..spec(address, CheckKind::Tcp)
+        ..spec(address, CheckKind::Http(get("/")))
     };
-    assert_eq!(probe(&check).await, Ok(()));
+    let asked = check.clone();
+    let probing = tokio::spawn(async move { probe(&asked).await });
     let (_stream, peer) = listener.accept().await.unwrap();
     assert_eq!(peer.ip(), source);
+    probing.abort();
 
     let scratch = Scratch::new();
     self_signed(scratch.path(), "CA:FALSE");

@@ -126,7 +126,7 @@ fn id(v: &Value<'_>, seen: &mut Seen<u8>) -> Option<u8> {
     seen.note(
         id,
         v,
-        &format!("another key has the number {id}"),
+        format_args!("another key has the number {id}"),
         "give each key its own, from 1 to 255",
     );
     Some(id)

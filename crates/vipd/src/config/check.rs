@@ -12,7 +12,6 @@ mod smtp;
 mod tls;
 mod udp;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -377,15 +376,20 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
 
 /// Reports the keys that only checks of other types have.
 fn of_other_types(s: &mut Section<'_>, kind: &Type) {
-    let all = TYPES.iter().flat_map(|other| other.all_keys());
-    let others: BTreeSet<&'static str> = all.filter(|key| !kind.has(key)).collect();
-    for key in others {
+    for written in s.unasked() {
+        let mut keys = TYPES.iter().flat_map(|other| other.all_keys());
+        let Some(key) = keys.find(|key| *key == written) else {
+            continue;
+        };
         let owners = TYPES.iter().filter(|other| other.has(key));
-        let owners: Vec<String> = owners.map(|other| format!("{:?}", other.name)).collect();
+        let owners = owners.map(|owner| format!("{:?}", owner.name));
         s.pointless(
             &[key],
             &format!("not a key of a check of type {:?}", kind.name),
-            &format!("remove it, or write type = {}", owners.join(" or ")),
+            &format!(
+                "remove it, or write type = {}",
+                owners.collect::<Vec<_>>().join(" or ")
+            ),
         );
     }
 }

@@ -182,7 +182,7 @@ impl<'a> Front<'a> {
             taken.keys.note(
                 *key,
                 value,
-                &format!("{key} is served by a virtual server already"),
+                format_args!("{key} is served by a virtual server already"),
                 "give each its own address, port or protocol, or put their real servers together",
             );
         }

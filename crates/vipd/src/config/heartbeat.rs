@@ -68,7 +68,7 @@ fn one(
         peers.note(
             peer,
             v,
-            &format!("{peer} is already a heartbeat"),
+            format_args!("{peer} is already a heartbeat"),
             "remove one of the two",
         );
         Some(peer)

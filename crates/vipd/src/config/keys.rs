@@ -154,7 +154,10 @@ pub(super) fn disagreement(path: &str, asked: &[&str], refused: &[&str]) -> Opti
     if let Some(key) = asked.iter().find(|key| table.key(key).is_none()) {
         return Some(format!("config::keys has no key {key} in {path:?}"));
     }
-    let unread = |key: &&Key| !asked.contains(&key.name) && !refused.contains(&key.name);
+    // The keys of other types are refused only where they are written.
+    let unread = |key: &&Key| {
+        key.of.is_empty() && !asked.contains(&key.name) && !refused.contains(&key.name)
+    };
     let unread = table.keys.iter().find(unread)?;
     Some(format!(
         "the parser does not know the key {} of config::keys in {path:?}",

@@ -38,7 +38,7 @@ pub(super) fn read(v: &Value<'_>, facts: &Facts<'_>) -> Option<Reachable> {
                 seen.note(
                     address,
                     item,
-                    &format!("{address} stands here already"),
+                    format_args!("{address} stands here already"),
                     "remove one of the two",
                 );
                 Some(address)

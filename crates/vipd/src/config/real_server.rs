@@ -219,7 +219,7 @@ impl<'a> Address<'a> {
         seen.note(
             key,
             &self.value,
-            &format!("{key} is already a server of this virtual server"),
+            format_args!("{key} is already a server of this virtual server"),
             "remove one of the two, and raise the weight of the other",
         );
         Some(key)

@@ -6,11 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
+use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::place::Place;
 use super::problem::Found;
 use super::value::Value;
 use super::{keys, suggest};
@@ -27,7 +30,7 @@ pub(super) struct Sink {
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     sink: &'a Sink,
-    path: String,
+    place: Rc<Place<'a>>,
     span: Range<usize>,
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
@@ -58,22 +61,23 @@ impl Sink {
 impl<'a> Section<'a> {
     /// The whole file.
     pub(super) fn root(sink: &'a Sink, table: &'a DeTable<'a>) -> Section<'a> {
-        Section::new(sink, String::new(), 0..0, table)
+        Section::new(sink, Place::Root, 0..0, table)
     }
 
     /// A table that stands at `span`.
     pub(super) fn new(
         sink: &'a Sink,
-        path: String,
+        place: Place<'a>,
         span: Range<usize>,
         table: &'a DeTable<'a>,
     ) -> Section<'a> {
         Section {
             sink,
-            path,
+            place: Rc::new(place),
             span,
             table,
-            known: Vec::new(),
+            // More keys than most tables have: of many small ones it is never grown.
+            known: Vec::with_capacity(16),
             refused: Vec::new(),
         }
     }
@@ -82,7 +86,7 @@ impl<'a> Section<'a> {
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
         let raw = self.table.get(key)?;
-        Some(Value::new(self.sink, joined(&self.path, key), raw))
+        Some(Value::new(self.sink, Place::key(&self.place, key), raw))
     }
 
     /// A key that must be there.
@@ -155,7 +159,7 @@ impl<'a> Section<'a> {
             .table
             .iter()
             .map(|(key, raw)| {
-                let value = Value::new(self.sink, joined(&self.path, key.get_ref()), raw);
+                let value = Value::new(self.sink, Place::key(&self.place, key.get_ref()), raw);
                 (key.get_ref().as_ref(), value)
             })
             .collect();
@@ -197,7 +201,7 @@ impl<'a> Section<'a> {
         if !self.sink.partial {
             self.sink.add(Found {
                 span: self.span.clone(),
-                key: joined(&self.path, key),
+                key: Place::key(&self.place, key).to_string(),
                 message: "missing".to_owned(),
                 help,
                 also: None,
@@ -205,18 +209,24 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The keys of the file that nobody has asked for yet.
+    pub(super) fn unasked(&self) -> Vec<&'a str> {
+        let keys = self.table.keys().map(|written| written.get_ref().as_ref());
+        keys.filter(|key| !self.known.contains(key) && !self.refused.contains(key))
+            .collect()
+    }
+
     /// Reports every key that was never asked for.
     pub(super) fn finish(self) {
         debug_assert_eq!(
-            keys::disagreement(&self.path, &self.known, &self.refused),
+            keys::disagreement(&self.place.to_string(), &self.known, &self.refused),
             None
         );
-        for written in self.table.keys() {
-            let key: &str = written.get_ref();
-            if self.known.contains(&key) || self.refused.contains(&key) {
+        for key in self.unasked() {
+            let Some((written, _)) = self.table.get_key_value(key) else {
                 continue;
-            }
-            let help = suggest::unknown_key(&self.path, key, &self.known);
+            };
+            let help = suggest::unknown_key(&self.place.to_string(), key, &self.known);
             self.report_key(written, "unknown key", help);
         }
     }
@@ -224,7 +234,7 @@ impl<'a> Section<'a> {
     fn report_key(&self, key: &Spanned<DeString<'a>>, message: &str, help: String) {
         self.sink.add(Found {
             span: key.span(),
-            key: joined(&self.path, key.get_ref()),
+            key: Place::key(&self.place, key.get_ref()).to_string(),
             message: message.to_owned(),
             help,
             also: None,
@@ -238,9 +248,15 @@ impl<K: Ord> Seen<K> {
     }
 
     /// Takes note of `key`, which `value` gives, and reports it if it was there before.
-    pub(super) fn note(&mut self, key: K, value: &Value<'_>, message: &str, help: &str) {
+    pub(super) fn note(
+        &mut self,
+        key: K,
+        value: &Value<'_>,
+        message: impl Display,
+        help: impl Display,
+    ) {
         if let Some(first) = self.0.get(&key) {
-            value.repeats(first.clone(), message, help);
+            value.repeats(first.clone(), message.to_string(), help.to_string());
         } else {
             self.0.insert(key, value.span());
         }
@@ -254,22 +270,4 @@ pub(super) fn list(words: &[&str], quote: char) -> String {
         .map(|word| format!("{quote}{word}{quote}"))
         .collect();
     quoted.join(", ")
-}
-
-/// The path of a key inside a table; keys that TOML would quote are quoted.
-fn joined(path: &str, key: &str) -> String {
-    let bare = !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let key = if bare {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
-    };
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
-    }
 }

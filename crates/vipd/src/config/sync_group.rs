@@ -64,7 +64,7 @@ impl<'r> Reader<'r> {
         self.members.note(
             name.clone(),
             v,
-            &format!("{name:?} is in a group already"),
+            format_args!("{name:?} is in a group already"),
             "remove one of the two; groups that share a member are one group",
         );
         Some(name)

@@ -106,7 +106,10 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, Complaint> {
 }
 
 /// A duration; `help` is shown where it is none.
-pub(super) fn duration(text: &str, help: &str) -> Result<Duration, Complaint> {
+pub(super) fn duration<H: Into<String>>(
+    text: &str,
+    help: impl FnOnce() -> H,
+) -> Result<Duration, Complaint> {
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) && text != "0" {
         return complain(
             format!("{text:?} has no unit"),
@@ -115,7 +118,7 @@ pub(super) fn duration(text: &str, help: &str) -> Result<Duration, Complaint> {
     }
     match humantime::parse_duration(text) {
         Ok(duration) => Ok(duration),
-        Err(_) => complain(format!("{text:?} is not a duration"), help),
+        Err(_) => complain(format!("{text:?} is not a duration"), help()),
     }
 }
 

@@ -73,7 +73,7 @@ fn peer(
         seen.note(
             address,
             v,
-            &format!("{address} is already a peer"),
+            format_args!("{address} is already a peer"),
             "remove one of the two",
         );
         Some(address)

@@ -2,11 +2,13 @@
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
+use super::place::Place;
 use super::problem::Found;
 use super::section::{self, Section, Sink};
 use super::suggest;
@@ -21,16 +23,20 @@ const REFRESH_MIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Value<'a> {
     sink: &'a Sink,
-    path: String,
+    place: Place<'a>,
     span: Range<usize>,
     raw: &'a DeValue<'a>,
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn new(sink: &'a Sink, path: String, raw: &'a Spanned<DeValue<'a>>) -> Value<'a> {
+    pub(super) fn new(
+        sink: &'a Sink,
+        place: Place<'a>,
+        raw: &'a Spanned<DeValue<'a>>,
+    ) -> Value<'a> {
         Value {
             sink,
-            path,
+            place,
             span: raw.span(),
             raw: raw.get_ref(),
         }
@@ -47,10 +53,15 @@ impl<'a> Value<'a> {
     }
 
     /// Reports that this value repeats what stands at `first`.
-    pub(super) fn repeats(&self, first: Range<usize>, message: &str, help: &str) {
+    pub(super) fn repeats(
+        &self,
+        first: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.sink.add(Found {
             also: Some(first),
-            ..self.found(message.to_owned(), help.to_owned())
+            ..self.found(message.into(), help.into())
         });
     }
 
@@ -85,18 +96,17 @@ impl<'a> Value<'a> {
     where
         T: TryFrom<i128> + PartialOrd + Display,
     {
-        let help = format!(
-            "write a whole number from {} to {}, without quotes",
-            range.start(),
-            range.end()
-        );
+        let help = || {
+            let (least, most) = (range.start(), range.end());
+            format!("write a whole number from {least} to {most}, without quotes")
+        };
         let Some(written) = self.raw.as_integer() else {
-            self.wrong_type("a whole number", help);
+            self.wrong_type("a whole number", help());
             return None;
         };
         let value = number(written).filter(|value| range.contains(value));
         if value.is_none() {
-            self.report(format!("{written} is out of range"), help);
+            self.report(format!("{written} is out of range"), help());
         }
         value
     }
@@ -117,11 +127,10 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let help = format!(
-            "write {} to {}, such as \"250ms\", \"5s\" or \"1h30m\"",
-            text::shown(*range.start()),
-            text::shown(*range.end())
-        );
+        let help = || {
+            let (least, most) = (text::shown(*range.start()), text::shown(*range.end()));
+            format!("write {least} to {most}, such as \"250ms\", \"5s\" or \"1h30m\"")
+        };
         if let (DeValue::Integer(_) | DeValue::Float(_), Some(number)) = (self.raw, self.number()) {
             self.report(
                 "a duration needs a unit",
@@ -129,9 +138,9 @@ impl<'a> Value<'a> {
             );
             return None;
         }
-        let duration = self.parse(|text| text::duration(text, &help))?;
+        let duration = self.parse(|text| text::duration(text, help))?;
         if !range.contains(&duration) {
-            self.report(format!("{} is out of range", text::shown(duration)), help);
+            self.report(format!("{} is out of range", text::shown(duration)), help());
             return None;
         }
         Some(duration)
@@ -201,7 +210,7 @@ impl<'a> Value<'a> {
         let all = format!("write {}", alternatives(&words));
         if refused.contains(&text) {
             self.report(format!("{text:?} is not supported by this version"), all);
-        } else if let Some(close) = suggest::value(&self.path, text, &words) {
+        } else if let Some(close) = suggest::value(&self.place.to_string(), text, &words) {
             self.report(
                 format!("{text:?} is not one of the values of this key"),
                 format!("did you mean \"{close}\"?"),
@@ -220,15 +229,16 @@ impl<'a> Value<'a> {
             self.wrong_type("a list", "write it in brackets: [...]");
             return None;
         };
-        let item = |(index, raw)| Value::new(self.sink, format!("{}[{index}]", self.path), raw);
+        let place = Rc::new(self.place.clone());
+        let item = |(index, raw)| Value::new(self.sink, Place::Item(Rc::clone(&place), index), raw);
         Some(array.iter().enumerate().map(item).collect())
     }
 
     pub(super) fn section(&self) -> Option<Section<'a>> {
         let Some(table) = self.raw.as_table() else {
-            let path = &self.path;
+            let place = &self.place;
             let help = if self.raw.as_array().is_some_and(|a| !a.is_empty()) {
-                format!("there is only one: write [{path}], or `{{ ... }}` in one line")
+                format!("there is only one: write [{place}], or `{{ ... }}` in one line")
             } else {
                 "write it in braces: { key = value, ... }".to_owned()
             };
@@ -237,7 +247,7 @@ impl<'a> Value<'a> {
         };
         Some(Section::new(
             self.sink,
-            self.path.clone(),
+            self.place.clone(),
             self.span(),
             table,
         ))
@@ -252,17 +262,18 @@ impl<'a> Value<'a> {
             );
             return None;
         };
+        let place = Rc::new(self.place.clone());
         let section = |(index, raw): (usize, &'a Spanned<DeValue<'a>>)| {
             let name = raw
                 .get_ref()
                 .as_table()
                 .and_then(|table| table.get(label)?.get_ref().as_str())
                 .filter(|name| name.len() <= LABEL_MAX);
-            let path = match name {
-                Some(name) => format!("{} {name:?}", self.path),
-                None => format!("{}[{index}]", self.path),
+            let place = match name {
+                Some(name) => Place::Named(Rc::clone(&place), name),
+                None => Place::Item(Rc::clone(&place), index),
             };
-            Value::new(self.sink, path, raw).section()
+            Value::new(self.sink, place, raw).section()
         };
         Some(array.iter().enumerate().filter_map(section).collect())
     }
@@ -282,7 +293,7 @@ impl<'a> Value<'a> {
     fn found(&self, message: String, help: String) -> Found {
         Found {
             span: self.span.clone(),
-            key: self.path.clone(),
+            key: self.place.to_string(),
             message,
             help,
             also: None,

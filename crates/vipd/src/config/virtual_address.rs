@@ -224,7 +224,7 @@ impl<'a> Written<'a> {
         seen.note(
             (ip, place),
             &self.value,
-            &format!("{ip} is already a virtual address"),
+            format_args!("{ip} is already a virtual address"),
             "remove one of the two",
         );
         let interface = interface?;

@@ -199,7 +199,7 @@ impl<'r> Reader<'r> {
         self.macvlans.note(
             name.clone(),
             &place,
-            &format!("another virtual router has the macvlan {name:?}"),
+            format_args!("another virtual router has the macvlan {name:?}"),
             "name one of them: `virtual_mac = { interface = \"...\" }`",
         );
         Some(Some(name))
@@ -221,7 +221,7 @@ impl Vrids {
         self.0.note(
             (interface.to_owned(), family, vrid),
             value,
-            &format!("VRID {vrid} is taken on {interface:?}"),
+            format_args!("VRID {vrid} is taken on {interface:?}"),
             "give each virtual router of a network its own, from 1 to 255",
         );
     }
