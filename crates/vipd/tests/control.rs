@@ -157,6 +157,21 @@ fn vipctl_switchover_that_is_refused_is_a_failure_with_one_sentence() {
 }
 
 #[test]
+fn vipctl_complete_says_the_names_that_a_shell_asks_for() {
+    let daemon = Daemon::start();
+    let names = |words: &[&str]| {
+        let (code, out, _) = said(&daemon.vipctl(&[&["complete"], words].concat()));
+        assert_eq!(code, Some(0));
+        out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["virtual-servers"]), ["http"]);
+    let reals = names(&["real-servers", "http"]);
+    assert!(reals.contains(&"10.77.0.21:80".to_owned()), "{reals:?}");
+    assert_eq!(names(&["real-servers", "nobody"]), [""; 1]);
+    assert!(names(&["vrrp"]).contains(&"web".to_owned()));
+}
+
+#[test]
 fn vipctl_maintenance_prints_what_happens_to_each_router() {
     let daemon = Daemon::start();
     let output = daemon.vipctl(&["maintenance", "on"]);

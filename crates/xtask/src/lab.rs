@@ -36,6 +36,20 @@ pub(crate) fn bench(names: &[String]) -> Result<u8> {
     Ok(u8::from(!status.success()))
 }
 
+/// `cargo xtask pages`.
+pub(crate) fn pages() -> Result<u8> {
+    let mut run = Command::new("cargo");
+    let status = run
+        .args(["run", "--quiet", "--package", "pages"])
+        .current_dir(workspace())
+        .status()
+        .context("cargo cannot be run")?;
+    if status.success() {
+        say("target/pages has the manual pages and the completions");
+    }
+    Ok(u8::from(!status.success()))
+}
+
 fn run(arguments: &str) -> Result<u8> {
     provision::install()?;
     build(&[])?;

@@ -31,6 +31,8 @@ enum Command {
         /// Which benchmarks; none: all.
         names: Vec<String>,
     },
+    /// Writes the manual pages and the shell completions to target/pages.
+    Pages,
     /// Opens the lab (client, two directors, two real servers) with a shell in the client.
     Lab,
     /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept) and ends
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Demo { keep } => lab::demo(keep),
         Command::Test => stages::run().map(|passed| u8::from(!passed)),
         Command::Bench { names } => lab::bench(&names),
+        Command::Pages => lab::pages(),
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;

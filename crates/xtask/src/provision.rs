@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("keepalived", "/usr/sbin/keepalived"),
     ("kmod", "/sbin/modprobe"),
     ("libc6-dev", "/usr/include/stdio.h"),
+    ("man-db", "/usr/bin/man"),
     ("nftables", "/usr/sbin/nft"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("nsd", "/usr/sbin/nsd"),

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
-use vipd::cli::vipctl::{Arguments, Command, Debug, Turn, Whom};
+use vipd::cli::vipctl::{Arguments, Command, Debug, Names, Turn, Whom};
 use vipd::control::client;
 use vipd::control::real_servers::Order;
 use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
 use vipd::overrides::Change;
 use vipd::reloadctl;
-use vipd::status::{Look, render};
+use vipd::status::{Look, Status, render};
 use vipd::top;
 
 /// A narrower terminal is treated as if it were that wide.
@@ -136,6 +136,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
                 None => text,
             }
         }
+        Command::Complete {
+            what,
+            virtual_server,
+        } => {
+            let status = runtime.block_on(client::status(socket))?;
+            names(status, *what, virtual_server.as_deref()).join("\n")
+        }
         Command::Events {
             follow,
             json,
@@ -174,6 +181,20 @@ fn save(file: &Path, text: &str) -> io::Result<()> {
         .mode(0o600)
         .open(file)?;
     to.write_all(text.as_bytes())
+}
+
+/// The names that a shell may complete to.
+fn names(status: Status, what: Names, virtual_server: Option<&str>) -> Vec<String> {
+    let servers = status.virtual_servers.into_iter();
+    match what {
+        Names::Vrrp => status.vrrp.into_iter().map(|it| it.name).collect(),
+        Names::VirtualServers => servers.map(|it| it.name).collect(),
+        Names::RealServers => servers
+            .filter(|it| Some(it.name.as_str()) == virtual_server)
+            .flat_map(|it| it.real_servers)
+            .map(|it| it.address)
+            .collect(),
+    }
 }
 
 /// Gives an order for a real server, and waits for its end if there is one to wait for.

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde::Serialize;
 use vipd::cli::vipd::{Arguments, Command};
-use vipd::config::{Config, LoadError};
+use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
 use vipd::{daemon, log, release};
 
 fn main() -> ExitCode {
@@ -16,33 +17,101 @@ fn main() -> ExitCode {
             log::init();
             daemon::run(&file.config)
         }
-        Command::Check(file) => check(&file.config),
+        Command::Check {
+            config,
+            peer,
+            deny_warnings,
+            json,
+        } => check(&config.config, peer.as_deref(), deny_warnings, json),
+        Command::Schema => {
+            say_json(&schema::schema());
+            ExitCode::SUCCESS
+        }
         Command::Release { config, ipvs } => release(&config.config, ipvs),
     }
 }
 
-fn check(path: &Path) -> ExitCode {
+/// What `vipd check` prints with `--json`.
+#[derive(Serialize)]
+struct Checked<'c> {
+    file: &'c str,
+    good: bool,
+    problems: Vec<&'c Problem>,
+    warnings: Vec<&'c Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disagreements: Option<&'c [Disagreement]>,
+}
+
+fn check(path: &Path, peer: Option<&Path>, deny_warnings: bool, json: bool) -> ExitCode {
+    let examined = match Examined::load(path) {
+        Ok(examined) => examined,
+        Err(error) => return broken(&error, json),
+    };
+    let peer = match peer.map(Examined::load).transpose() {
+        Ok(peer) => peer,
+        Err(error) => return broken(&error, json),
+    };
     let color = stdout().is_terminal();
-    match Config::load(path) {
-        Ok(config) => {
-            for warning in config.warnings() {
-                say(&format!("{}: warning: {warning}", path.display()));
-            }
-            let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
+    let comparison = peer.as_ref().map(|peer| examined.compare(peer));
+    let disagrees = comparison.as_ref().is_some_and(Comparison::disagrees);
+    let warned =
+        !examined.warnings.is_empty() || comparison.as_ref().is_some_and(|it| it.count > 0);
+    let bad = disagrees || (deny_warnings && warned);
+    let good = !bad;
+    if json {
+        say_json(&Checked {
+            file: &path.display().to_string(),
+            good,
+            problems: Vec::new(),
+            warnings: examined.warnings.iter().collect(),
+            disagreements: comparison.as_ref().map(|it| &it.found[..]),
+        });
+    } else {
+        if !examined.warnings.is_empty() {
+            say(&format!("{}\n", examined.warnings.render(color)));
+        }
+        if let Some(comparison) = &comparison {
+            say(&format!("{}\n", comparison.render(color)));
+        }
+        let config = &examined.config;
+        let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
+        if good {
             say(&format!(
                 "{}: good: {routers} vrrp, {servers} virtual_server",
                 path.display()
             ));
-            ExitCode::SUCCESS
         }
-        Err(LoadError::Invalid(problems)) => {
-            say(problems.render(color).trim_end());
+    }
+    ExitCode::from(u8::from(bad))
+}
+
+fn broken(error: &LoadError, json: bool) -> ExitCode {
+    match error {
+        LoadError::Invalid(problems) => {
+            if json {
+                say_json(&Checked {
+                    file: problems.file_name(),
+                    good: false,
+                    problems: problems.iter().collect(),
+                    warnings: Vec::new(),
+                    disagreements: None,
+                });
+            } else {
+                say(problems.render(stdout().is_terminal()).trim_end());
+            }
             ExitCode::from(1)
         }
-        Err(error @ LoadError::Read { .. }) => {
+        LoadError::Read { .. } => {
             complain(&error.to_string());
             ExitCode::from(2)
         }
+    }
+}
+
+fn say_json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => say(&text),
+        Err(error) => complain(&error.to_string()),
     }
 }
 

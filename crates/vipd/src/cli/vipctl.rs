@@ -7,10 +7,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::ipvsctl::Ipvs;
 use crate::reloadctl::{ConfigCommand, Overrides, confirm_duration};
 
-/// vipctl looks at a running vipd and gives it orders. Exit code 0: done, 1: not done, the reason is
-/// on standard error. Only check has another one.
+/// Looks at a running vipd and gives it orders.
+///
+/// Exit code 0: done, 1: not done, the reason is on standard error. Only check has another one.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Arguments {
     /// The daemon's control socket.
     #[arg(
@@ -157,6 +158,14 @@ pub enum Command {
         #[command(subcommand)]
         what: Debug,
     },
+    /// Names of what runs, a line each, for shell completions.
+    #[command(hide = true)]
+    Complete {
+        /// Names of what.
+        what: Names,
+        /// The virtual server of real servers.
+        virtual_server: Option<String>,
+    },
     /// Shows what happened, newest last.
     Events {
         /// Goes on with what happens next.
@@ -202,4 +211,15 @@ pub enum Turn {
     On,
     /// Take part again.
     Off,
+}
+
+/// Whose names a shell asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Names {
+    /// The virtual routers.
+    Vrrp,
+    /// The virtual servers.
+    VirtualServers,
+    /// The real servers of a virtual server.
+    RealServers,
 }

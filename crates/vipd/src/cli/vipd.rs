@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// vipd, a load-balancer director: VRRP, IPVS and health checks in one daemon.
+/// A load-balancer director: VRRP, IPVS and health checks in one daemon.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -19,8 +19,24 @@ pub enum Command {
     /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop. Exit code
     /// 0: stopped as asked, 1: could not start, or a part of it died.
     Run(ConfigFile),
-    /// Checks a configuration and prints every problem. Exit code 0: good, 1: problems, 2: unreadable.
-    Check(ConfigFile),
+    /// Checks a configuration and prints every problem, and warnings of what is hardly meant. Exit code
+    /// 0: good (also with warnings), 1: problems, 2: unreadable.
+    Check {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file of the other director: what must agree and does not is a problem.
+        #[arg(long, value_name = "FILE")]
+        peer: Option<PathBuf>,
+        /// Warnings count as problems.
+        #[arg(long)]
+        deny_warnings: bool,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the JSON Schema of the configuration, with which editors complete and check it.
+    Schema,
     /// Removes the virtual addresses that a dead daemon left, and tells the peers. Exit code 0: nothing
     /// is left behind, 1: something may be (a vipd runs there, the kernel refused, a capability is
     /// missing); a configuration that is broken or gone is no failure.

@@ -1,11 +1,71 @@
-//! What is valid and still hardly meant: `vipd check` and the log say it.
+//! What is valid and still hardly meant: `vipd check` shows it with its place, and the log says it.
+//!
+//! Each lint has a name that stays (docs/config.md lists them). A lint never makes a file invalid.
+
+mod host;
+mod server;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::fmt::Display;
 
-use ipvs::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerName, ServiceKey};
+use ::vrrp::{Authentication, PRIORITY_OWNER};
+use ipvs::{Family, Forwarding};
 
-use super::{Config, Tracked, VirtualServer, When};
+pub(super) use self::host::on_host;
+use super::locate::Step::{self, Item, Key};
+use super::{Config, Tracked, VirtualAddress, VirtualServer, Vrrp, When};
+
+/// The names of all lints, in alphabetical order.
+pub const NAMES: [&str; 19] = [
+    "address-not-held",
+    "auth-permissive",
+    "check-overlap",
+    "mark-takes-clients",
+    "no-fallback",
+    "no-real-server",
+    "one-packet-nat",
+    "one-packet-persistence",
+    "owner-delay",
+    "panic-or-sorry",
+    "quorum-regain",
+    "quorum-unreachable",
+    "script-directory",
+    "script-owner",
+    "secret-readable",
+    "slow-start-steps",
+    "sorry-never",
+    "track-unchecked",
+    "vip-outside-subnets",
+];
+
+/// One thing to think about again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lint {
+    /// The name of the lint.
+    pub name: &'static str,
+    /// Where it may stand; the first place that is written counts.
+    pub places: Vec<Vec<Step>>,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl Lint {
+    fn new(
+        name: &'static str,
+        place: Vec<Step>,
+        message: impl Display,
+        help: impl Display,
+    ) -> Lint {
+        Lint {
+            name,
+            places: vec![place],
+            message: message.to_string(),
+            help: help.to_string(),
+        }
+    }
+}
 
 impl Config {
     /// Families whose packets this host must forward: those that it translates.
@@ -18,112 +78,103 @@ impl Config {
             .collect()
     }
 
-    /// What to think about again, a line each.
+    /// What to think about again, a line each: `virtual_server "http": why [lint]`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let each = self.virtual_servers.iter().flat_map(|server| {
-            let told = warnings_of(server).into_iter();
-            told.map(|what| format!("virtual_server {:?}: {what}", server.name))
-        });
-        each.chain(self.shadowed()).chain(self.blind()).collect()
+        let line = |lint: &Lint| {
+            let place = lint.places.first().map_or(&[][..], Vec::as_slice);
+            let about = match place {
+                [Key("vrrp"), Item(at), ..] => {
+                    self.vrrp.get(*at).map(|it| format!("vrrp {:?}", it.name))
+                }
+                [Key("virtual_server"), Item(at), ..] => self
+                    .virtual_servers
+                    .get(*at)
+                    .map(|it| format!("virtual_server {:?}", it.name)),
+                [Key(key), ..] => Some((*key).to_owned()),
+                [] | [Item(_), ..] => None,
+            };
+            format!(
+                "{}: {} [{}]",
+                about.unwrap_or_default(),
+                lint.message,
+                lint.name
+            )
+        };
+        let mut lines: Vec<String> = self.lints().iter().map(line).collect();
+        lines.dedup();
+        lines
     }
 
-    /// Virtual routers that a lost quorum would keep in fault for ever.
-    fn blind(&self) -> Vec<String> {
+    /// What to think about again, whichever host it is for.
+    #[must_use]
+    pub fn lints(&self) -> Vec<Lint> {
         let mut found = Vec::new();
-        for vrrp in &self.vrrp {
-            for track in &vrrp.track {
-                if let Tracked::VirtualServer(name) = &track.what
-                    && let Some(server) = self.virtual_server(name)
-                    && server.when
-                        == (When::Master {
-                            backup_interval: None,
-                        })
-                {
-                    found.push(format!(
-                        "vrrp {:?}: tracks virtual_server {name:?}, which is not checked while this \
-                         director is backup: a lost quorum is never found again; give it a backup_interval",
-                        vrrp.name
-                    ));
-                }
-            }
+        for index in 0..self.vrrp.len() {
+            self.routers_lints(index, &mut found);
+        }
+        let held = |vrrp: &Vrrp| vrrp.addresses.iter().map(VirtualAddress::ip).collect();
+        let held = self
+            .vrrp
+            .iter()
+            .map(|vrrp| (vrrp.name.as_str(), held(vrrp)));
+        let held: server::Held<'_> = held.collect();
+        for (index, server) in self.virtual_servers.iter().enumerate() {
+            server::lints(self, &held, index, server, &mut found);
         }
         found
     }
 
-    /// Services that never see a client, because a mark catches them.
-    fn shadowed(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let marking = self.virtual_servers.iter();
-        for marking in marking.filter(|server| !server.marks.is_empty()) {
-            for server in &self.virtual_servers {
-                for key in &server.keys {
-                    if let ServiceKey::Address { protocol, address } = key
-                        && catches(marking, *protocol, *address)
-                    {
-                        found.push(format!(
-                            "virtual_server {:?}: {key} gets the firewall mark of {:?}, which takes its clients",
-                            server.name, marking.name
-                        ));
-                    }
-                }
-            }
+    fn routers_lints(&self, index: usize, found: &mut Vec<Lint>) {
+        let Some(vrrp) = self.vrrp.get(index) else {
+            return;
+        };
+        let at = |key| vec![Key("vrrp"), Item(index), Key(key)];
+        let parameters = &vrrp.parameters;
+        if parameters.priority == PRIORITY_OWNER && !parameters.preempt_delay.is_zero() {
+            found.push(Lint::new(
+                "owner-delay",
+                at("preempt_delay"),
+                "the address owner (priority 255) is master at once, whoever else is",
+                "remove it, or write a priority from 1 to 254",
+            ));
         }
-        found
-    }
-}
-
-fn catches(marking: &VirtualServer, protocol: Protocol, address: SocketAddr) -> bool {
-    marking.marks.iter().any(|rule| {
-        rule.protocol == protocol
-            && rule.address == address.ip()
-            && rule
-                .ports
-                .iter()
-                .any(|ports| ports.contains(&address.port()))
-    })
-}
-
-fn warnings_of(server: &VirtualServer) -> Vec<String> {
-    let mut found = Vec::new();
-    let service = &server.service;
-    if let SchedulerName::Known(scheduler @ (Scheduler::Sh | Scheduler::Mh)) = service.scheduler
-        && !service.flags.sched1
-    {
-        let name = scheduler.name();
-        found.push(format!(
-            "without \"{name}-fallback\" in scheduler_flags clients of a real server with weight 0 are refused"
-        ));
-    }
-    // The Call-ID of SIP tells the datagrams of one client apart.
-    let by_client = |persistence: &Persistence| persistence.engine.is_none();
-    if service.flags.one_packet && service.persistence.as_ref().is_some_and(by_client) {
-        found.push(
-            "with persistence and one_packet every datagram of a client goes to one real server"
-                .to_owned(),
-        );
-    }
-    if service.flags.one_packet
-        && server
-            .servers()
-            .any(|(_, forwarding, _)| forwarding == Forwarding::Nat)
-    {
-        found.push(
-            "with one_packet and NAT answers keep the real server's address: nothing remembers the client"
-                .to_owned(),
-        );
-    }
-    for family in [Family::V4, Family::V6] {
-        let mut services = server.keys.iter().filter(|key| key.family() == family);
-        if let Some(service) = services.next()
-            && !server.real_servers.is_empty()
-            && !server
-                .real_servers
-                .iter()
-                .any(|real| server.sends(service, &real.key))
+        if let Authentication::Hmac(hmac) = &parameters.authentication
+            && hmac.permissive
         {
-            found.push(format!("{service} has no real server"));
+            let mut place = at("authentication");
+            place.push(Key("mode"));
+            found.push(Lint::new(
+                "auth-permissive",
+                place,
+                "adverts that nobody signed are accepted, too",
+                "write mode = \"enforce\" as soon as all directors have their keys",
+            ));
+        }
+        for (number, track) in vrrp.track.iter().enumerate() {
+            let Tracked::VirtualServer(name) = &track.what else {
+                continue;
+            };
+            // Virtual routers that a lost quorum would keep in fault for ever.
+            let unchecked = When::Master {
+                backup_interval: None,
+            };
+            if self
+                .virtual_server(name)
+                .is_some_and(|server| server.when == unchecked)
+            {
+                let mut place = at("track");
+                place.push(Item(number));
+                found.push(Lint::new(
+                    "track-unchecked",
+                    place,
+                    format!(
+                        "tracks virtual_server {name:?}, which is not checked while this director \
+                         is backup: a lost quorum is never found again"
+                    ),
+                    "give the virtual server a backup_interval",
+                ));
+            }
         }
     }
-    found
 }

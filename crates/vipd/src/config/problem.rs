@@ -1,10 +1,11 @@
-//! What is wrong with a configuration file, and how a person is shown it.
+//! What is wrong with a configuration file, or hardly meant, and how a person is shown it.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use serde::Serialize;
 
 use super::secret;
 
@@ -13,14 +14,15 @@ const KEPT_MAX: usize = 500;
 /// Bytes of one source line that are shown around a problem; real lines are far shorter.
 const LINE_SHOWN: usize = 400;
 
-/// One thing that is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One thing that is wrong, or warned of, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The line it stands in, from 1.
     pub line: usize,
     /// The column it begins at, in characters from 1.
     pub column: usize,
     /// The same place as a range of bytes of the source.
+    #[serde(skip)]
     pub span: Range<usize>,
     /// The path of the key, such as `vrrp "web".priority`; empty where the text is not TOML.
     pub key: String,
@@ -30,10 +32,12 @@ pub struct Problem {
     pub help: String,
     /// The line of the thing that it repeats, from 1.
     pub also: Option<usize>,
+    /// The name of the lint, where it is only warned of.
+    pub lint: Option<&'static str>,
 }
 
-/// Everything that is wrong with one file, in the order of the file; never empty. Of more than 500
-/// the first 500 are kept, and the others are counted.
+/// Everything that is wrong with one file, or warned of, in the order of the file. Of more than 500 the
+/// first 500 are kept, and the others are counted. As the error of a file it is never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Problems {
     file_name: String,
@@ -60,13 +64,34 @@ impl Problems {
         file_name: &str,
         source: &str,
         secrets: &[Range<usize>],
-        mut found: Vec<Found>,
+        found: Vec<Found>,
     ) -> Problems {
-        found.sort_by_key(|found| found.span.start);
+        let found = found.into_iter().map(|found| (found, None)).collect();
+        Problems::collected(file_name, source, secrets, found)
+    }
+
+    /// The same of what is only warned of, by the lints of these names.
+    pub(super) fn warnings(
+        file_name: &str,
+        source: &str,
+        secrets: &[Range<usize>],
+        found: Vec<(Found, &'static str)>,
+    ) -> Problems {
+        let named = found.into_iter().map(|(found, lint)| (found, Some(lint)));
+        Problems::collected(file_name, source, secrets, named.collect())
+    }
+
+    fn collected(
+        file_name: &str,
+        source: &str,
+        secrets: &[Range<usize>],
+        mut found: Vec<(Found, Option<&'static str>)>,
+    ) -> Problems {
+        found.sort_by_key(|(found, _)| found.span.start);
         found.dedup();
         let count = found.len();
         let lines = LineStarts::of(source);
-        let list = found.into_iter().take(KEPT_MAX).map(|found| {
+        let list = found.into_iter().take(KEPT_MAX).map(|(found, lint)| {
             let (line, column) = lines.position(source, found.span.start);
             Problem {
                 line,
@@ -76,6 +101,7 @@ impl Problems {
                 message: found.message,
                 help: found.help,
                 also: found.also.map(|also| lines.line(also.start)),
+                lint,
             }
         });
         Problems {
@@ -95,6 +121,12 @@ impl Problems {
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The name of the file, as the caller gave it.
@@ -121,12 +153,13 @@ impl Problems {
         if hidden > 0 {
             text.push_str(&format!("and {hidden} more\n\n"));
         }
-        let noun = if self.count == 1 {
-            "problem"
-        } else {
-            "problems"
-        };
-        text.push_str(&format!("{} {noun} in {}", self.count, self.file_name));
+        let warned = self.list.first().is_some_and(|first| first.lint.is_some());
+        let noun = if warned { "warning" } else { "problem" };
+        let plural = if self.count == 1 { "" } else { "s" };
+        text.push_str(&format!(
+            "{} {noun}{plural} in {}",
+            self.count, self.file_name
+        ));
         text
     }
 
@@ -149,41 +182,54 @@ impl Problems {
             ..
         } = problem;
         let separator = if key.is_empty() { "" } else { ": " };
+        let (warning, lint) = match problem.lint {
+            Some(lint) => ("warning: ", format!(" [{lint}]")),
+            None => ("", String::new()),
+        };
         format!(
-            "{}:{line}:{column}: {key}{separator}{message}",
+            "{}:{line}:{column}: {warning}{key}{separator}{message}{lint}",
             self.file_name
         )
     }
 
-    /// The line that a problem begins in, with the problem marked.
-    fn snippet(&self, problem: &Problem) -> Snippet<'_, Annotation<'_>> {
-        let Range { start, end } = problem.span;
-        let before = self.source.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
-        let rest = self.source.get(line_start..).unwrap_or_default();
-        let text = rest.lines().next().unwrap_or_default();
-        let start = start.saturating_sub(line_start).min(text.len());
-        let end = end.saturating_sub(line_start).clamp(start, text.len());
-        let (text, start, end) = window(text, start, end);
-        // Terminals obey these controls, and annotate-snippets lets them through. The dot has as many
-        // bytes, so that the marks stay where they are.
-        let text: String = text
-            .chars()
-            .map(|c| {
-                if matches!(c, '\u{80}'..='\u{9f}') {
-                    '\u{b7}'
-                } else {
-                    c
-                }
-            })
-            .collect();
+    fn snippet(&self, problem: &Problem) -> Snippet<'static, Annotation<'static>> {
         let label = problem.also.map(|line| format!("also in line {line}"));
-        Snippet::source(text).line_start(problem.line).annotation(
-            AnnotationKind::Primary
-                .span(start..end)
-                .label(label.map(Cow::Owned)),
-        )
+        snippet(&self.source, problem.line, &problem.span, label)
     }
+}
+
+/// The line that something begins in, marked.
+pub(super) fn snippet(
+    source: &str,
+    line: usize,
+    span: &Range<usize>,
+    label: Option<String>,
+) -> Snippet<'static, Annotation<'static>> {
+    let Range { start, end } = *span;
+    let before = source.get(..start).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let rest = source.get(line_start..).unwrap_or_default();
+    let text = rest.lines().next().unwrap_or_default();
+    let start = start.saturating_sub(line_start).min(text.len());
+    let end = end.saturating_sub(line_start).clamp(start, text.len());
+    let (text, start, end) = window(text, start, end);
+    // Terminals obey these controls, and annotate-snippets lets them through. The dot has as many
+    // bytes, so that the marks stay where they are.
+    let text: String = text
+        .chars()
+        .map(|c| {
+            if matches!(c, '\u{80}'..='\u{9f}') {
+                '\u{b7}'
+            } else {
+                c
+            }
+        })
+        .collect();
+    Snippet::source(text).line_start(line).annotation(
+        AnnotationKind::Primary
+            .span(start..end)
+            .label(label.map(Cow::Owned)),
+    )
 }
 
 // Not the source: a comment in it may be about a secret.
@@ -251,7 +297,7 @@ impl LineStarts {
     }
 
     /// Line and column (in characters), both from 1, of a byte.
-    fn position(&self, source: &str, at: usize) -> (usize, usize) {
+    pub(super) fn position(&self, source: &str, at: usize) -> (usize, usize) {
         let line = self.line(at);
         let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = source.get(start..at.min(source.len())).unwrap_or_default();

@@ -15,8 +15,8 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::place::Place;
 use super::problem::Found;
-use super::text;
 use super::value::Value;
+use super::{keys, suggest};
 
 /// Where problems go.
 #[derive(Debug, Default)]
@@ -204,14 +204,15 @@ impl<'a> Section<'a> {
 
     /// Reports every key that was never asked for.
     pub(super) fn finish(self) {
+        debug_assert_eq!(
+            keys::disagreement(&self.place.to_string(), &self.known, &self.refused),
+            None
+        );
         for key in self.unasked() {
             let Some((written, _)) = self.table.get_key_value(key) else {
                 continue;
             };
-            let help = match text::closest(key, &self.known) {
-                Some(close) => format!("did you mean `{close}`?"),
-                None => format!("the keys here are {}", list(&self.known, '`')),
-            };
+            let help = suggest::unknown_key(&self.place.to_string(), key, &self.known);
             self.report_key(written, "unknown key", help);
         }
     }

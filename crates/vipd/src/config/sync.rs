@@ -45,10 +45,12 @@ impl Sync {
 }
 
 fn group(text: &str) -> Result<IpAddr, Complaint> {
-    let group = text::ip_address(text)?;
-    if group.is_multicast() {
-        return Ok(group);
-    }
+    // A word that is no address at all is told what one is.
+    let group = match text.parse::<IpAddr>() {
+        Ok(group) if group.is_multicast() => return Ok(group),
+        Ok(group) => group,
+        Err(_) => text::ip_address(text)?,
+    };
     Err(Complaint {
         message: format!("{group} is no multicast address"),
         help: "write one such as \"224.0.0.81\" or \"ff02::81\"; the kernel knows no other way"

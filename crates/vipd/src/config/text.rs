@@ -7,6 +7,8 @@ use std::time::Duration;
 use ::vrrp::Family;
 use ipnet::IpNet;
 
+pub(super) use super::suggest::closest;
+
 /// Longest name of an interface, in bytes: `IFNAMSIZ` (linux/if.h) less the final NUL.
 const INTERFACE_NAME_MAX: usize = 15;
 /// Longest path of a unix socket, in bytes: `sun_path` (linux/un.h) less the final NUL.
@@ -534,47 +536,4 @@ pub(super) fn status_ranges(text: &str) -> Result<Vec<(u16, u16)>, Complaint> {
             ),
         ),
     }
-}
-
-/// The known word that somebody who wrote `word` most likely meant.
-pub(super) fn closest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
-    // A third of the letters may be wrong; more is another word.
-    let far = (word.len() / 3).clamp(1, 3);
-    if word.len() > 64 {
-        return None;
-    }
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, _)| *distance <= far)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters must be added, removed, replaced or swapped with their neighbour to get from one
-/// word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // `rows[i][j]` is the distance of the first i letters of `a` from the first j of `b`.
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    let at = |rows: &[Vec<usize>], i: usize, j: usize| {
-        let cell = rows.get(i).and_then(|row| row.get(j));
-        cell.copied().unwrap_or(usize::MAX)
-    };
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let same = a.get(i - 1) == b.get(j - 1);
-            let replaced = at(&rows, i - 1, j - 1).saturating_add(usize::from(!same));
-            let removed = at(&rows, i - 1, j).saturating_add(1);
-            let added = row.last().copied().unwrap_or(0).saturating_add(1);
-            let mut best = replaced.min(removed).min(added);
-            if i > 1 && j > 1 && a.get(i - 1) == b.get(j - 2) && a.get(i - 2) == b.get(j - 1) {
-                best = best.min(at(&rows, i - 2, j - 2).saturating_add(1));
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    at(&rows, a.len(), b.len())
 }

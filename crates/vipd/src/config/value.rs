@@ -11,6 +11,7 @@ use toml::de::{DeInteger, DeValue};
 use super::place::Place;
 use super::problem::Found;
 use super::section::{self, Section, Sink};
+use super::suggest;
 use super::text::{self, Complaint};
 
 /// Longest text, in bytes, that stands for a table in the paths of its keys.
@@ -185,7 +186,7 @@ impl<'a> Value<'a> {
             return Some(name.to_owned());
         }
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let help = match text::closest(name, &known) {
+        let help = match suggest::closest(name, &known) {
             Some(close) => format!("did you mean {close:?}?"),
             None => format!("add a [[{table}]] with name = {name:?}, or remove {remove}"),
         };
@@ -209,7 +210,7 @@ impl<'a> Value<'a> {
         let all = format!("write {}", alternatives(&words));
         if refused.contains(&text) {
             self.report(format!("{text:?} is not supported by this version"), all);
-        } else if let Some(close) = text::closest(text, &words) {
+        } else if let Some(close) = suggest::value(&self.place.to_string(), text, &words) {
             self.report(
                 format!("{text:?} is not one of the values of this key"),
                 format!("did you mean \"{close}\"?"),

@@ -192,7 +192,7 @@ fn what_is_hardly_meant_is_a_warning() {
                       real_server = [{ address = '192.0.2.9' }]";
     assert_eq!(
         warnings(&server(one_family)),
-        "virtual_server \"a\": tcp [2001:db8::1]:80 has no real server"
+        "virtual_server \"a\": tcp [2001:db8::1]:80 has no real server [no-real-server]"
     );
     let marked = server("fwmark = 1\nmark = [{ address = '192.0.2.1', ports = ['1-99'] }]");
     let marked = format!("{marked}[[virtual_server]]\nname = 'b'\naddress = '192.0.2.1:80'");

@@ -29,6 +29,18 @@ fn sync_has_the_kernels_defaults() {
 }
 
 #[test]
+fn a_group_of_either_family_can_be_written() {
+    for group in ["239.1.2.3", "ff02::81"] {
+        let text = format!("[ipvs]\nsync = {{ interface = 'eth1', id = 51, group = '{group}' }}");
+        let config = Config::parse(&text, "vipd.toml").unwrap();
+        assert_eq!(
+            config.ipvs.sync.unwrap().group,
+            group.parse::<IpAddr>().unwrap()
+        );
+    }
+}
+
+#[test]
 fn sync_that_cannot_be_is_told_why() {
     for (keys, words) in [
         ("id = 51", "ipvs.sync.interface"),
