@@ -103,8 +103,8 @@ impl Runner {
             shared: Arc::new(Shared {
                 reports,
                 descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
-                lateness: Histogram::default(),
-                durations: Histogram::default(),
+                lateness: Histogram::new(&Histogram::PROBES),
+                durations: Histogram::new(&Histogram::PROBES),
             }),
             running: BTreeMap::new(),
             thread: None,

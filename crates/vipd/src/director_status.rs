@@ -46,12 +46,7 @@ impl Director {
                 .iter()
                 .map(|vrrp| self.vrrp_status(vrrp))
                 .collect(),
-            virtual_servers: self
-                .config
-                .virtual_servers
-                .iter()
-                .map(|server| self.server_status(server, dump.map(|(_, dump)| &**dump)))
-                .collect(),
+            virtual_servers: self.virtual_servers_status(),
             checks: self.checks_status(),
             ipvs: IpvsStatus {
                 in_sync: self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync),
@@ -71,6 +66,16 @@ impl Director {
                 last_reload,
             },
         }
+    }
+
+    /// The virtual servers and their real servers.
+    pub(crate) fn virtual_servers_status(&self) -> Vec<VirtualServerStatus> {
+        let dump = self.kernel.as_ref().and_then(|kernel| kernel.dump.as_ref());
+        let dump = dump.map(|(_, dump)| &**dump);
+        let servers = self.config.virtual_servers.iter();
+        servers
+            .map(|server| self.server_status(server, dump))
+            .collect()
     }
 
     fn vrrp_status(&self, vrrp: &Vrrp) -> VrrpStatus {
@@ -480,7 +485,6 @@ fn effective_weight(dump: &Dump, service: ServiceKey, real: DestinationKey) -> O
     Some(dump.table.get(&service)?.destinations.get(&real)?.weight)
 }
 
-/// A service as `status` names it: its address and port, or its mark.
 /// Counters and rates of what is one to whoever looks.
 fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStatus, TrafficStatus) {
     let nothing = TrafficStatus::default();
@@ -492,6 +496,7 @@ fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStat
     })
 }
 
+/// A service as `status` names it: its address and port, or its mark.
 fn address_name(key: &ServiceKey) -> String {
     match key {
         ServiceKey::Address { address, .. } => address.to_string(),
