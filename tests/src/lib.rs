@@ -285,7 +285,7 @@ pub(crate) fn ip(namespace: &str, words: &str) -> Result<()> {
 }
 
 /// Runs a command and returns what it printed.
-pub(crate) fn run(command: &mut Command) -> Result<String> {
+pub fn run(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()

@@ -6,6 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "native/observe.rs"]
+mod observe;
+#[path = "native/top.rs"]
+mod top;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 

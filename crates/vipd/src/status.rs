@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::page::plain;
 pub use self::page::{Look, render};
+pub(crate) use self::page::{plain, problems};
 
 /// The whole director at a glance. The names are the JSON keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
