@@ -19,6 +19,7 @@ pub mod nginx;
 pub mod pair;
 pub mod ping;
 pub mod process;
+pub mod promtool;
 
 use std::collections::HashSet;
 use std::fs;

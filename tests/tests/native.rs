@@ -8,8 +8,6 @@
 
 #[path = "native/observe.rs"]
 mod observe;
-#[path = "native/top.rs"]
-mod top;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

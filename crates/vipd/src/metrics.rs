@@ -91,6 +91,11 @@ fn general(director: &Director, families: &mut Families) {
             director.repairs,
         ),
         (
+            "vipd_ipvs_table_reads",
+            "How often the kernel's table was read, for comparisons and counters",
+            kernel.map_or(0, |kernel| kernel.reads),
+        ),
+        (
             "vipd_address_repairs",
             "Virtual addresses put back that somebody had deleted",
             director.address_repairs,

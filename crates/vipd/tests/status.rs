@@ -107,7 +107,7 @@ fn problems_come_first_each_with_its_object() {
     assert_eq!(
         lines[2..4],
         [
-            "! virtual server http: no quorum, weight 0 of 1: 1 of 1 real servers down: 10.77.0.21:80 (http:",
+            "! virtual server http: no quorum, weight 0 of 1; 1 of 1 real servers down: 10.77.0.21:80 (http:",
             "! connection refused)",
         ]
     );
@@ -466,15 +466,15 @@ fn two_hundred_virtual_servers_are_one_screen_with_those_first_that_are_not_well
         .copied()
         .collect();
     assert!(
-        table[0].starts_with("service-150  10.77.0.10:80  0/1"),
+        table[0].starts_with("service-150     10.77.0.10:80  0/1"),
         "{text}"
     );
     assert!(
-        table[1].starts_with("service-170  10.77.0.10:80  0/1"),
+        table[1].starts_with("service-170     10.77.0.10:80  0/1"),
         "{text}"
     );
     assert!(
-        table[2].starts_with("service-0    10.77.0.10:80  1/1"),
+        table[2].starts_with("service-0       10.77.0.10:80  1/1"),
         "{text}"
     );
     assert!(

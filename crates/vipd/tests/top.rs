@@ -210,7 +210,7 @@ fn a_filter_leaves_what_has_it_in_its_name_address_or_state() {
         "{text}"
     );
     view.key(KeyEvent::from(KeyCode::Esc));
-    assert!(screen(&mut view, 80, 24).contains("row 1 of 10101"));
+    assert!(screen(&mut view, 80, 24).contains(" of 10101, by conn/s; "));
     press(&mut view, "/10.3.7.");
     assert!(screen(&mut view, 80, 24).contains("of 2, by conn/s, with 10.3.7."));
 }

@@ -5,9 +5,11 @@
 mod agent;
 mod forwarding;
 mod ipvsctl;
+mod observe;
 mod pool;
 mod sync;
 mod takeover;
+mod top;
 mod verdicts;
 mod via_vip;
 mod ways;

@@ -171,7 +171,7 @@ fn server_problems(server: &VirtualServerStatus) -> Vec<String> {
     let named = if down.is_empty() {
         String::new()
     } else {
-        format!(": {}", named(server, &down))
+        format!("; {}", named(server, &down))
     };
     if !server.quorum.up {
         let instead = if server.sorry {

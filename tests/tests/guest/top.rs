@@ -6,7 +6,7 @@ use lab::pair::{Pair, router};
 use lab::{Host, run, wait_until};
 use serde_json::json;
 
-use super::observe::PATIENCE;
+use super::PATIENCE;
 
 const REAL: &str = "/virtual_servers/0/real_servers/0";
 
