@@ -15,7 +15,7 @@ fn config() -> String {
         "[global]\nhttp = \"127.0.0.1:9650\"\n[ipvs]\nresync_interval = \"1h\"\nsync = {{ interface = \"eth0\", id = 7 }}\n{}\
          [[virtual_server]]\nname = \"http\"\naddress = \"10.77.0.10:80\"\nvrrp = \"web\"\n\
          check = {{ type = \"tcp\", interval = \"1s\", timeout = \"1s\" }}\n\
-         [[virtual_server.real_server]]\naddress = \"127.0.0.1:7\"\n",
+         [[virtual_server.real_server]]\naddress = \"127.0.0.1:80\"\n",
         router(150)
     )
 }
@@ -99,10 +99,10 @@ const PROMISED: &[&str] = &[
     "vipd_vrrp_advert_lateness_seconds_bucket{le=\"+Inf\"} ",
     "vipd_vrrp_advert_lateness_seconds_sum ",
     "vipd_vrrp_advert_lateness_seconds_count ",
-    "vipd_real_server_up{virtual_server=\"http\",real_server=\"127.0.0.1:7\"} 0",
-    "vipd_real_server_weight{virtual_server=\"http\",real_server=\"127.0.0.1:7\"} ",
-    "vipd_real_server_connections{virtual_server=\"http\",real_server=\"127.0.0.1:7\",state=\"active\"} ",
-    "vipd_real_server_connections{virtual_server=\"http\",real_server=\"127.0.0.1:7\",state=\"inactive\"} ",
+    "vipd_real_server_up{virtual_server=\"http\",real_server=\"127.0.0.1:80\"} 0",
+    "vipd_real_server_weight{virtual_server=\"http\",real_server=\"127.0.0.1:80\"} ",
+    "vipd_real_server_connections{virtual_server=\"http\",real_server=\"127.0.0.1:80\",state=\"active\"} ",
+    "vipd_real_server_connections{virtual_server=\"http\",real_server=\"127.0.0.1:80\",state=\"inactive\"} ",
     "vipd_virtual_server_connections_total{virtual_server=\"http\"} ",
     "vipd_virtual_server_in_packets_total{virtual_server=\"http\"} ",
     "vipd_virtual_server_out_packets_total{virtual_server=\"http\"} ",
@@ -110,7 +110,7 @@ const PROMISED: &[&str] = &[
     "vipd_virtual_server_out_bytes_total{virtual_server=\"http\"} ",
     "vipd_virtual_server_quorum_up{virtual_server=\"http\"} 0",
     "vipd_check_duration_seconds_bucket{le=\"+Inf\"} ",
-    "vipd_check_failures_total{virtual_server=\"http\",real_server=\"127.0.0.1:7\",reason=\"refused\"} ",
+    "vipd_check_failures_total{virtual_server=\"http\",real_server=\"127.0.0.1:80\",reason=\"refused\"} ",
     "vipd_ipvs_repairs_total ",
     "vipd_address_repairs_total ",
     "vipd_config_last_reload_successful 1",

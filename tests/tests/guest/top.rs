@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::director::Director;
-use lab::pair::{Pair, router};
+use lab::pair::{Pair, fast, router};
 use lab::{Host, run, wait_until};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn top_shows_rows_and_drains_after_a_yes_and_waits_for_a_daemon_that_restarts() 
         "{}[[virtual_server]]\nname = \"http\"\naddress = \"10.77.0.10:80\"\n\
          [[virtual_server.real_server]]\naddress = \"10.77.0.21:80\"\n\
          [[virtual_server.real_server]]\naddress = \"10.77.0.22:80\"\n",
-        router(150)
+        fast(150, "")
     );
     let mut lb1 = Director::start(&pair.lb1, &config)?;
     lb1.wait_for_state("master")?;
