@@ -320,24 +320,22 @@ impl Director {
         };
         let effective =
             dump.and_then(|dump| services().find_map(|key| effective_weight(dump, *key, real.key)));
+        let mut connections = ConnectionsStatus::default();
+        let (mut counters, mut rates) = (TrafficStatus::default(), TrafficStatus::default());
         // The services of one virtual server are one to whoever looks.
-        let counts = dump.map(|dump| {
-            let each = services().filter_map(|key| dump.destinations.get(&(*key, real.key)));
-            each.fold(ConnectionsStatus::default(), |sum, counts| {
-                ConnectionsStatus {
-                    active: sum.active.saturating_add(counts.active),
-                    inactive: sum.inactive.saturating_add(counts.inactive),
-                    persistent: sum.persistent.saturating_add(counts.persistent),
-                }
-            })
-        });
+        for key in services() {
+            let found = dump.and_then(|dump| dump.destinations.get(&(*key, real.key)));
+            let Some(found) = found else {
+                continue;
+            };
+            connections.active = connections.active.saturating_add(found.active);
+            connections.inactive = connections.inactive.saturating_add(found.inactive);
+            connections.persistent = connections.persistent.saturating_add(found.persistent);
+            counters = counters.plus(&TrafficStatus::totals(&found.counters));
+            rates = rates.plus(&TrafficStatus::rates(&found.counters.rates));
+        }
         let ordered = self.pools.overrides.of(&server.name, real.key);
         let pool = self.pools.states.get(&server.name);
-        let counts_of = services().filter_map(|key| {
-            let dump = dump?;
-            dump.destinations.get(&(*key, real.key))
-        });
-        let (counters, rates) = traffic(counts_of.map(|counts| &counts.counters));
         RealServerStatus {
             counters,
             rates,
@@ -377,7 +375,7 @@ impl Director {
                     }
                 })
                 .collect(),
-            connections: counts.unwrap_or_default(),
+            connections,
         }
     }
 }

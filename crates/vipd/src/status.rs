@@ -1,5 +1,6 @@
 //! What `vipctl status` shows: the values, fixed by name for `--json`, and the page for people.
 
+mod json;
 mod page;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::json::indented;
 pub use self::page::{Look, render};
 pub(crate) use self::page::{plain, problems};
 

@@ -64,10 +64,13 @@ pub async fn run(socket: &Path, once: bool) -> Result<(), String> {
         .map_err(|error| format!("the terminal: {error}"))
 }
 
+/// The status and the last events, or why there is no answer.
+type Answer = Result<(Status, Vec<Event>), String>;
+
 /// What the screen waits for.
 enum Wake {
     Key(KeyEvent),
-    Answer(Result<(Status, Vec<Event>), String>),
+    Answer(Box<Answer>),
     Done(Result<String, String>),
     Redraw,
     /// The terminal is gone, or a signal says to end.
@@ -98,7 +101,7 @@ async fn watch(socket: &Path, status: Status) -> io::Result<()> {
                     });
                 }
             },
-            Some(Wake::Answer(answer)) => view.take(answer, SystemTime::now()),
+            Some(Wake::Answer(answer)) => view.take(*answer, SystemTime::now()),
             Some(Wake::Done(result)) => {
                 view.done(result);
                 again.notify_one();
@@ -114,15 +117,16 @@ async fn ask(socket: std::path::PathBuf, wakes: UnboundedSender<Wake>, again: Ar
     let mut events = Vec::new();
     let mut last = None;
     loop {
-        let answer = async {
+        let answer: Answer = async {
             let status = client::status(&socket).await?;
             if last != Some(status.events_last_id) {
                 events = client::newest_events(&socket, EVENTS).await?.events;
                 last = Some(status.events_last_id);
             }
             Ok((status, events.clone()))
-        };
-        if wakes.send(Wake::Answer(answer.await)).is_err() {
+        }
+        .await;
+        if wakes.send(Wake::Answer(Box::new(answer))).is_err() {
             return;
         }
         let _ = tokio::time::timeout(REFRESH, again.notified()).await;

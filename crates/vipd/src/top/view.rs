@@ -110,18 +110,20 @@ impl View {
     /// A key was pressed.
     pub fn key(&mut self, key: KeyEvent) -> Step {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return match key.code {
-                KeyCode::Char('c') => Step::Quit,
-                _ => Step::Stay,
+            return if key.code == KeyCode::Char('c') {
+                Step::Quit
+            } else {
+                Step::Stay
             };
         }
         match &self.mode {
             Mode::Watching | Mode::Waiting => self.command(key.code),
             Mode::Help => {
                 self.mode = Mode::Watching;
-                match key.code {
-                    KeyCode::Char('q') => Step::Quit,
-                    _ => Step::Stay,
+                if key.code == KeyCode::Char('q') {
+                    Step::Quit
+                } else {
+                    Step::Stay
                 }
             }
             Mode::Filtering => {
@@ -142,6 +144,10 @@ impl View {
         }
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "keys that mean nothing are many, and will be more"
+    )]
     fn command(&mut self, key: KeyCode) -> Step {
         match key {
             KeyCode::Char('q' | 'Q') => return Step::Quit,
@@ -172,6 +178,10 @@ impl View {
         Step::Stay
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "keys that mean nothing are many, and will be more"
+    )]
     fn filter_key(&mut self, key: KeyCode) {
         match key {
             KeyCode::Enter => self.mode = Mode::Watching,
