@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use health::{
-    CheckKind, CheckSpec, Health, Histogram, HttpSpec, HttpVersion, Plan, Route, Runner, Start,
-};
+use health::{CheckKind, CheckSpec, Health, HttpSpec, HttpVersion, Plan, Route, Runner, Start};
 
 use crate::process::{processor_time, resident_memory};
 
@@ -134,7 +132,7 @@ fn late(runner: &Runner, before: &[u64]) -> u128 {
         .collect();
     let all: u64 = new.iter().sum();
     let mut sum = 0;
-    for (count, bound) in new.iter().zip(Histogram::BOUNDS) {
+    for (count, bound) in new.iter().zip(runner.lateness().bounds()) {
         sum += count;
         if sum * 100 >= all * 99 {
             return bound.as_millis();

@@ -19,6 +19,7 @@ pub mod nginx;
 pub mod pair;
 pub mod ping;
 pub mod process;
+pub mod promtool;
 
 use std::collections::HashSet;
 use std::fs;
@@ -285,7 +286,7 @@ pub(crate) fn ip(namespace: &str, words: &str) -> Result<()> {
 }
 
 /// Runs a command and returns what it printed.
-pub(crate) fn run(command: &mut Command) -> Result<String> {
+pub fn run(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()

@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "native/observe.rs"]
+mod observe;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 

@@ -1,19 +1,20 @@
-//! Times, counted by size: atomics, so that whoever reads them never holds a check up.
+//! Times, counted by size: atomics, so that whoever reads them never holds up who counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many times were how long.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Histogram {
-    buckets: [AtomicU64; Histogram::BOUNDS.len()],
-    above: AtomicU64,
+    bounds: &'static [Duration],
+    /// One for each bound, and one above all.
+    buckets: Box<[AtomicU64]>,
     nanoseconds: AtomicU64,
 }
 
 impl Histogram {
-    /// Upper bounds of the buckets.
-    pub const BOUNDS: [Duration; 12] = [
+    /// Upper bounds for probes of targets and how late those are.
+    pub const PROBES: [Duration; 12] = [
         Duration::from_millis(1),
         Duration::from_millis(2),
         Duration::from_millis(5),
@@ -28,13 +29,28 @@ impl Histogram {
         Duration::from_secs(10),
     ];
 
+    /// Empty, with these upper bounds of the buckets, which ascend.
+    #[must_use]
+    pub fn new(bounds: &'static [Duration]) -> Histogram {
+        Histogram {
+            bounds,
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    /// The upper bounds of the buckets but the last, which has none.
+    #[must_use]
+    pub fn bounds(&self) -> &'static [Duration] {
+        self.bounds
+    }
+
     /// Counts one time.
     pub fn record(&self, time: Duration) {
-        let bucket = Histogram::BOUNDS.iter().position(|bound| time <= *bound);
-        let counter = bucket
-            .and_then(|bucket| self.buckets.get(bucket))
-            .unwrap_or(&self.above);
-        counter.fetch_add(1, Ordering::Relaxed);
+        let bucket = self.bounds.iter().position(|bound| time <= *bound);
+        if let Some(counter) = self.buckets.get(bucket.unwrap_or(self.bounds.len())) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
@@ -42,7 +58,7 @@ impl Histogram {
     /// Counts by bucket (not cumulated, the last one is above every bound), and the sum.
     #[must_use]
     pub fn read(&self) -> (Vec<u64>, Duration) {
-        let counters = self.buckets.iter().chain([&self.above]);
+        let counters = self.buckets.iter();
         let counts = counters.map(|counter| counter.load(Ordering::Relaxed));
         let sum = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed));
         (counts.collect(), sum)
@@ -55,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_time_is_counted_in_the_first_bucket_that_holds_it_and_in_the_sum() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::new(&Histogram::PROBES);
         for milliseconds in [0, 1, 2, 3, 60_000] {
             histogram.record(Duration::from_millis(milliseconds));
         }

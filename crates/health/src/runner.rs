@@ -113,8 +113,8 @@ impl Runner {
             nothing_new: Mutex::default(),
             some_wait: Notify::new(),
             descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
-            lateness: Histogram::default(),
-            durations: Histogram::default(),
+            lateness: Histogram::new(&Histogram::PROBES),
+            durations: Histogram::new(&Histogram::PROBES),
         });
         let sending = Task {
             handle: runtime.spawn(send_on(shared.clone())).abort_handle(),

@@ -79,15 +79,7 @@ impl Counters {
     }
 }
 
-/// How late adverts left, as a histogram.
-#[derive(Debug, Default)]
-pub struct Lateness {
-    buckets: [AtomicU64; LATENESS_BOUNDS.len()],
-    above: AtomicU64,
-    nanoseconds: AtomicU64,
-}
-
-/// Upper bounds of the buckets.
+/// Upper bounds of the histogram of how late adverts left.
 pub const LATENESS_BOUNDS: [Duration; 9] = [
     Duration::from_micros(50),
     Duration::from_micros(100),
@@ -99,29 +91,3 @@ pub const LATENESS_BOUNDS: [Duration; 9] = [
     Duration::from_millis(100),
     Duration::from_secs(1),
 ];
-
-impl Lateness {
-    /// Counts one deadline that was met this long after it was due.
-    pub fn record(&self, late: Duration) {
-        let bucket = LATENESS_BOUNDS.iter().position(|bound| late <= *bound);
-        let counter = bucket
-            .and_then(|b| self.buckets.get(b))
-            .unwrap_or(&self.above);
-        counter.fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
-
-    /// Counts by bucket (not cumulated, the last one is above every bound), and the sum.
-    #[must_use]
-    pub fn read(&self) -> (Vec<u64>, Duration) {
-        let counts = self.buckets.iter().chain([&self.above]);
-        let counts = counts
-            .map(|counter| counter.load(Ordering::Relaxed))
-            .collect();
-        (
-            counts,
-            Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)),
-        )
-    }
-}

@@ -18,6 +18,7 @@ use crate::control::server::{ANSWER_TIMEOUT, Api, Refusal};
 use crate::director_loop::Wake;
 use crate::ipvsadm::order::in_order;
 use crate::ipvsadm::save;
+use crate::metrics::Format;
 
 /// How long a program may take that shows what the kernel has.
 const PROGRAM: Duration = Duration::from_secs(5);
@@ -130,7 +131,7 @@ pub(crate) async fn dump(State(api): State<Api>) -> Result<Json<Bundle>, Refusal
         .ask(ANSWER_TIMEOUT, Wake::Metrics)
         .await
         .map_err(refused);
-    bundle.add("metrics", metrics.map(crate::metrics::Snapshot::encode));
+    bundle.add("metrics", metrics.map(|snapshot| snapshot.encode(Format::Text)));
     let kernel = api.reconciler.look().await;
     let saved = kernel.map(|kernel| {
         let table = save::table(&kernel.dump.table, &in_order(&kernel.dump, false));

@@ -46,12 +46,7 @@ impl Director {
                 .iter()
                 .map(|vrrp| self.vrrp_status(vrrp))
                 .collect(),
-            virtual_servers: self
-                .config
-                .virtual_servers
-                .iter()
-                .map(|server| self.server_status(server, dump.map(|(_, dump)| &**dump)))
-                .collect(),
+            virtual_servers: self.virtual_servers_status(),
             checks: self.checks_status(),
             ipvs: IpvsStatus {
                 in_sync: self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync),
@@ -73,6 +68,16 @@ impl Director {
                 unconfirmed: self.reloads.unconfirmed,
             },
         }
+    }
+
+    /// The virtual servers and their real servers.
+    pub(crate) fn virtual_servers_status(&self) -> Vec<VirtualServerStatus> {
+        let dump = self.kernel.as_ref().and_then(|kernel| kernel.dump.as_ref());
+        let dump = dump.map(|(_, dump)| &**dump);
+        let servers = self.config.virtual_servers.iter();
+        servers
+            .map(|server| self.server_status(server, dump))
+            .collect()
     }
 
     fn vrrp_status(&self, vrrp: &Vrrp) -> VrrpStatus {
@@ -317,24 +322,22 @@ impl Director {
         };
         let effective =
             dump.and_then(|dump| services().find_map(|key| effective_weight(dump, *key, real.key)));
+        let mut connections = ConnectionsStatus::default();
+        let (mut counters, mut rates) = (TrafficStatus::default(), TrafficStatus::default());
         // The services of one virtual server are one to whoever looks.
-        let counts = dump.map(|dump| {
-            let each = services().filter_map(|key| dump.destinations.get(&(*key, real.key)));
-            each.fold(ConnectionsStatus::default(), |sum, counts| {
-                ConnectionsStatus {
-                    active: sum.active.saturating_add(counts.active),
-                    inactive: sum.inactive.saturating_add(counts.inactive),
-                    persistent: sum.persistent.saturating_add(counts.persistent),
-                }
-            })
-        });
+        for key in services() {
+            let found = dump.and_then(|dump| dump.destinations.get(&(*key, real.key)));
+            let Some(found) = found else {
+                continue;
+            };
+            connections.active = connections.active.saturating_add(found.active);
+            connections.inactive = connections.inactive.saturating_add(found.inactive);
+            connections.persistent = connections.persistent.saturating_add(found.persistent);
+            counters = counters.plus(&TrafficStatus::totals(&found.counters));
+            rates = rates.plus(&TrafficStatus::rates(&found.counters.rates));
+        }
         let ordered = self.pools.overrides.of(&server.name, real.key);
         let pool = self.pools.states.get(&server.name);
-        let counts_of = services().filter_map(|key| {
-            let dump = dump?;
-            dump.destinations.get(&(*key, real.key))
-        });
-        let (counters, rates) = traffic(counts_of.map(|counts| &counts.counters));
         RealServerStatus {
             counters,
             rates,
@@ -374,7 +377,7 @@ impl Director {
                     }
                 })
                 .collect(),
-            connections: counts.unwrap_or_default(),
+            connections,
         }
     }
 }
@@ -482,7 +485,6 @@ fn effective_weight(dump: &Dump, service: ServiceKey, real: DestinationKey) -> O
     Some(dump.table.get(&service)?.destinations.get(&real)?.weight)
 }
 
-/// A service as `status` names it: its address and port, or its mark.
 /// Counters and rates of what is one to whoever looks.
 fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStatus, TrafficStatus) {
     let nothing = TrafficStatus::default();
@@ -494,6 +496,7 @@ fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStat
     })
 }
 
+/// A service as `status` names it: its address and port, or its mark.
 fn address_name(key: &ServiceKey) -> String {
     match key {
         ServiceKey::Address { address, .. } => address.to_string(),

@@ -71,6 +71,8 @@ pub struct Report {
     pub refused: Vec<String>,
     /// The services for checks through real servers that the kernel holds as desired.
     pub ways: BTreeSet<ServiceKey>,
+    /// How often the kernel's table was read since the start.
+    pub reads: u64,
     /// When the kernel was last read, and what it held.
     pub dump: Option<(SystemTime, Arc<Dump>)>,
 }

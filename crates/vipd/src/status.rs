@@ -1,5 +1,6 @@
 //! What `vipctl status` shows: the values, fixed by name for `--json`, and the page for people.
 
+mod json;
 mod page;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::page::plain;
+pub use self::json::indented;
 pub use self::page::{Look, render};
+pub(crate) use self::page::{plain, problems};
 
 /// The whole director at a glance. The names are the JSON keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use health::Histogram;
 use rustix::event::{EventfdFlags, eventfd};
 use vrrp::{Discard, Family, Fault, Notice, StateName};
 
@@ -27,7 +28,7 @@ use self::advert_path::AdvertPath;
 pub use self::farewell::say_stop;
 use self::outbox::Outbox;
 use crate::config::{Config, Heartbeat, VirtualAddress, Vrrp};
-use crate::counters::{Counters, Lateness};
+use crate::counters::{Counters, LATENESS_BOUNDS};
 use crate::net::sys::Mac;
 
 /// What the rest of the daemon tells the thread.
@@ -230,7 +231,7 @@ pub struct VrrpThread {
     commands: mpsc::Sender<Command>,
     wake: Arc<OwnedFd>,
     turns: Arc<AtomicU64>,
-    lateness: Arc<Lateness>,
+    lateness: Arc<Histogram>,
     thread: JoinHandle<()>,
 }
 
@@ -244,7 +245,7 @@ impl VrrpThread {
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, receiver) = mpsc::channel();
         let turns = Arc::new(AtomicU64::new(0));
-        let lateness = Arc::new(Lateness::default());
+        let lateness = Arc::new(Histogram::new(&LATENESS_BOUNDS));
         let mut advert_path = AdvertPath::new(Outbox::start(report)?, Arc::clone(&lateness));
         let (fd, counter) = (Arc::clone(&wake), Arc::clone(&turns));
         let thread = std::thread::Builder::new()
@@ -277,7 +278,7 @@ impl VrrpThread {
 
     /// How late adverts left.
     #[must_use]
-    pub fn lateness(&self) -> &Lateness {
+    pub fn lateness(&self) -> &Histogram {
         &self.lateness
     }
 

@@ -33,7 +33,7 @@ fn a_healthy_director_says_so_and_who_is_master_since_when() {
     assert_eq!(
         text,
         "\
-lb1  vipd 0.1.0, up 2m14s, all is well
+lb1  vipd 0.1.0, up 2m14s, all is well: master of 1 of 1, 1 virtual server, 1 of 1 real servers up
 
 ROUTER  INTERFACE  VRID  STATE   PRIO  ADDRESSES
 web     eth0       51    master  150   10.77.0.10/24 10.77.0.9/24
@@ -64,7 +64,7 @@ fn a_backup_names_its_master_and_what_is_particular_about_it() {
     assert_eq!(
         render(&status, now(), TERMINAL),
         "\
-lb1  vipd 0.1.0, up 2m14s, all is well
+lb1  vipd 0.1.0, up 2m14s, all is well: master of 0 of 1
 ! virtual router web: its addresses answer nothing but IPVS services (accept = false)
 
 ROUTER  INTERFACE  VRID  STATE   PRIO  ADDRESSES
@@ -98,11 +98,21 @@ fn problems_come_first_each_with_its_object() {
     });
     let text = render(&status, now(), TERMINAL);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "lb1  vipd 0.1.0, up 2m14s, 3 problems");
+    assert_eq!(
+        lines[0],
+        "lb1  vipd 0.1.0, up 2m14s, 3 problems: master of 0 of 1, 1 virtual server, 0 of 1 real \
+         servers up"
+    );
     assert_eq!(lines[1], "! virtual router web: the interface is down");
-    assert_eq!(lines[2], "! virtual server http: no quorum, weight 0 of 1");
-    assert!(lines[3].starts_with("! reload at "), "{text}");
-    assert_eq!(lines[4], "!   vipd.toml:3:1: vrrp[0].vrid: missing");
+    assert_eq!(
+        lines[2..4],
+        [
+            "! virtual server http: no quorum, weight 0 of 1; 1 of 1 real servers down: 10.77.0.21:80 (http:",
+            "! connection refused)",
+        ]
+    );
+    assert!(lines[4].starts_with("! reload at "), "{text}");
+    assert_eq!(lines[5], "!   vipd.toml:3:1: vrrp[0].vrid: missing");
     assert!(
         text.contains("down   0/1     3       10        http: connection refused"),
         "{text}"
@@ -129,7 +139,7 @@ fn what_checks_say_of_this_host_and_of_flapping_servers_is_a_problem() {
     assert_eq!(
         lines,
         [
-            "lb1  vipd 0.1.0, up 2m14s, 3 problems",
+            "lb1  vipd 0.1.0, up 2m14s, 3 problems: master of 1 of 1, 1 virtual server, 1 of 1 real servers up",
             "! every one of 12 targets fails since 2027-01-01T00:00:00Z: this host's own network may be gone",
             "! 7 probes could not be made since the start, the last at 2027-01-01T00:00:00Z: this host ran out of something: Too many open files (os error 24)",
             "! virtual server http: 10.77.0.21:80 http flapping: 5 changes in 10m, stays out until it has passed for 2m",
@@ -169,7 +179,8 @@ fn what_operators_ordered_of_real_servers_is_told_with_the_way_back() {
     assert_eq!(
         lines,
         [
-            "lb1  vipd 0.1.0, up 2m14s, all is well",
+            "lb1  vipd 0.1.0, up 2m14s, all is well: master of 1 of 1, 1 virtual server, 0 of 2 real \
+             servers up",
             "! virtual server http: 10.77.0.21:80 drains: no new connections until `vipctl enable \
              http 10.77.0.21:80`",
             "! virtual server http: 10.77.0.22:80 is disabled: out of the pool until `vipctl enable \
@@ -195,7 +206,8 @@ fn a_panic_is_a_problem_that_names_those_who_are_kept() {
     second.weight.configured = 10;
     server.real_servers.push(second);
     let text = render(&status, now(), PIPE);
-    assert!(text.contains(", 1 problem\n"), "{text}");
+    assert!(text.contains(", 2 problems: "), "{text}");
+    assert!(text.contains("! virtual server http: 1 of 2 real servers down: 10.77.0.21:80\n"));
     let problem = "! virtual server http: panic: fewer than minimum_up pass; in the pool although \
                    their checks fail: 10.77.0.21:80\n";
     assert!(text.contains(problem), "{text}");
@@ -244,7 +256,7 @@ fn a_split_brain_is_the_loudest_of_all() {
              living master",
         ]
     );
-    assert!(text.starts_with("lb1  vipd 0.1.0, up 2m14s, 6 problems\n"));
+    assert!(text.starts_with("lb1  vipd 0.1.0, up 2m14s, 6 problems: "));
 }
 
 #[test]
@@ -416,6 +428,98 @@ fn a_check_that_asks_for_a_weight_says_so() {
         let page = render(&status, now(), PIPE);
         assert!(page.contains(words) && page.contains("30/40"), "{page}");
     }
+}
+
+#[test]
+fn two_hundred_virtual_servers_are_one_screen_with_those_first_that_are_not_well() {
+    let mut status = healthy();
+    let server = status.virtual_servers.remove(0);
+    status.virtual_servers = (0..200)
+        .map(|number| {
+            let mut server = server.clone();
+            server.name = format!("service-{number}");
+            server
+        })
+        .collect();
+    for number in [150, 170] {
+        let real = &mut status.virtual_servers[number].real_servers[0];
+        real.state = "down".to_owned();
+        real.checks[0].last_error = Some("connection refused".to_owned());
+    }
+    let text = render(&status, now(), TERMINAL);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() < 45, "{text}");
+    assert!(
+        lines[0].ends_with("2 problems") && lines[1].ends_with("198 of 200 real servers up"),
+        "{text}"
+    );
+    assert_eq!(
+        lines[2..4],
+        [
+            "! virtual server service-150: 1 of 1 real servers down: 10.77.0.21:80 (http: connection refused)",
+            "! virtual server service-170: 1 of 1 real servers down: 10.77.0.21:80 (http: connection refused)",
+        ]
+    );
+    let table: Vec<&str> = lines
+        .iter()
+        .filter(|l| l.starts_with("service-"))
+        .copied()
+        .collect();
+    assert!(
+        table[0].starts_with("service-150     10.77.0.10:80  0/1"),
+        "{text}"
+    );
+    assert!(
+        table[1].starts_with("service-170     10.77.0.10:80  0/1"),
+        "{text}"
+    );
+    assert!(
+        table[2].starts_with("service-0       10.77.0.10:80  1/1"),
+        "{text}"
+    );
+    assert!(
+        text.contains("and 178 more virtual servers, all well\n"),
+        "{text}"
+    );
+    // Whoever reads it with a program gets everything.
+    let all = render(&status, now(), PIPE);
+    assert_eq!(all.matches("REAL SERVER").count(), 200);
+}
+
+#[test]
+fn many_problems_of_one_kind_do_not_hide_how_many_there_are() {
+    let mut status = healthy();
+    let mut server = status.virtual_servers.remove(0);
+    server.quorum.up = false;
+    server.missing = true;
+    status.virtual_servers = vec![server; 50];
+    status.ipvs.refused = vec!["the kernel has no IPVS".to_owned()];
+    let text = render(&status, now(), TERMINAL);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("52 problems"), "{text}");
+    // The cause, then what follows from it.
+    assert_eq!(lines[2], "! IPVS: the kernel has no IPVS");
+    assert_eq!(
+        lines[3],
+        "! virtual servers http, http, http and 47 more: the kernel does not have them"
+    );
+    assert!(
+        text.contains("! and 36 more (vipctl status | less)\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_hundred_virtual_routers_are_some_and_how_many_more() {
+    let mut status = healthy();
+    status.vrrp = vec![status.vrrp[0].clone(); 100];
+    let text = render(&status, now(), TERMINAL);
+    let more = "and 84 more virtual routers, master of 84 of them (vipctl status | less)\n";
+    assert!(text.contains(more), "{text}");
+    assert_eq!(
+        render(&status, now(), PIPE).matches("web     eth0").count(),
+        100
+    );
 }
 
 /// Names and reasons as long as they can be.

@@ -31,13 +31,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsd", "/usr/sbin/nsd"),
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
+    ("prometheus", "/usr/bin/promtool"),
     (
         "python3-aiosmtpd",
         "/usr/lib/python3/dist-packages/aiosmtpd/smtp.py",
     ),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("socat", "/usr/bin/socat"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("tcpdump", "/usr/bin/tcpdump"),
+    ("tmux", "/usr/bin/tmux"),
     ("tshark", "/usr/bin/tshark"),
     ("util-linux", "/usr/bin/setpriv"),
 ];

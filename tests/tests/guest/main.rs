@@ -5,10 +5,12 @@
 mod agent;
 mod forwarding;
 mod ipvsctl;
+mod observe;
 mod pool;
 mod reload;
 mod sync;
 mod takeover;
+mod top;
 mod verdicts;
 mod via_vip;
 mod ways;

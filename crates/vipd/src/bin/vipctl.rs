@@ -15,7 +15,7 @@ use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
 use vipd::overrides::Change;
 use vipd::reloadctl;
-use vipd::status::{Look, Status, render};
+use vipd::status::{Look, Status, indented, render};
 use vipd::top;
 
 /// A narrower terminal is treated as if it were that wide.
@@ -48,10 +48,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let socket = &arguments.socket;
     let text = match &arguments.command {
         Command::Status { json } => {
-            let status = runtime.block_on(client::status(socket))?;
             if *json {
-                serde_json::to_string_pretty(&status).map_err(|error| error.to_string())?
+                indented(&runtime.block_on(client::status_json(socket))?)
             } else {
+                let status = runtime.block_on(client::status(socket))?;
                 render(&status, SystemTime::now(), look())
             }
         }

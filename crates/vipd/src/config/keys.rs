@@ -245,5 +245,9 @@ const HOST: Kind = Kind::Text(&Form {
     name: "host name",
     pattern: r"^\S{1,254}$",
 });
+const URL: Kind = Kind::Text(&Form {
+    name: "http:// or https:// URL",
+    pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^/]",
+});
 const PORT: Kind = Kind::Integer(1, 65535);
 const COMMAND: Kind = Kind::List(&TEXT);

@@ -31,8 +31,17 @@ const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// In words: no daemon, no permission, no answer.
 pub async fn status(socket: &Path) -> Result<Status, String> {
+    understand(&status_json(socket).await?)
+}
+
+/// The same as the daemon says it, JSON on one line.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn status_json(socket: &Path) -> Result<String, String> {
     let url = url(&["v1", "status"])?;
-    understand(&request(socket, Method::GET, url, None, TIMEOUT).await?)
+    request(socket, Method::GET, url, None, TIMEOUT).await
 }
 
 /// The last `limit` events.

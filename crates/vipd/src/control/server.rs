@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -27,6 +27,7 @@ use super::{checks, real_servers};
 use crate::debug;
 use crate::director_loop::Wake;
 use crate::events::{self, Events};
+use crate::metrics::Format;
 use crate::reconcile::Reconciler;
 
 /// How long the loop and the kernel together may take for one answer.
@@ -114,14 +115,15 @@ async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
     Ok(Json(status).into_response())
 }
 
-async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
+async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {
     api.refresh().await;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let accept = headers.get(header::ACCEPT);
+    let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()));
     let snapshot = api.ask(ANSWER_TIMEOUT, Wake::Metrics).await?;
     // The text of 10,000 real servers takes a while: neither the director nor a worker waits for it.
-    let text = tokio::task::spawn_blocking(move || snapshot.encode()).await;
+    let text = tokio::task::spawn_blocking(move || snapshot.encode(format)).await;
     let text = text.map_err(|error| Refusal::failed(error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 /// Which events: without `after` the newest `limit`; with it those that follow that one, oldest

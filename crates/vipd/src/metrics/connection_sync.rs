@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use ipvs::sync::Unsendable;
 
-use super::{Families, Labels};
+use super::family::{Families, Labels};
 use crate::net::connection_sync::State;
 
 pub(super) fn write(state: &State, families: &mut Families) {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_there_and_what_is_not_known_is_not() {
-        let mut families = Families(Vec::new());
+        let mut families = Families::default();
         let mut state = State::default();
         state
             .peers
@@ -92,7 +92,7 @@ mod tests {
         state.skipped.insert(Unsendable::Engine, 3);
         write(&state, &mut families);
         let value = |name: &str, labels: &[(&str, &str)]| {
-            let family = families.0.iter().find(|family| family.name == name)?;
+            let family = families.list.iter().find(|family| family.name == name)?;
             let mut values = family.values.iter();
             let found = values.find(|(known, _)| known.all() == labels);
             found.map(|(_, value)| *value)
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(value(unknown, &[]), None);
         state.held = Some(7);
         write(&state, &mut families);
-        let family = families.0.iter().find(|family| family.name == unknown);
+        let family = families.list.iter().find(|family| family.name == unknown);
         assert_eq!(family.map(|family| family.values.len()), Some(1));
     }
 }

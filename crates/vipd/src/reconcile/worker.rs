@@ -26,6 +26,7 @@ pub(super) struct Worker {
     /// The belief is to be compared with the kernel before anything is built on it.
     must_read: bool,
     dumped: Option<(Instant, SystemTime, Arc<Dump>)>,
+    reads: u64,
     /// The table was changed since then.
     changed_since_dump: bool,
     settings: Settings,
@@ -62,6 +63,7 @@ impl Worker {
             believed: None,
             must_read: true,
             dumped: None,
+            reads: 0,
             changed_since_dump: false,
             settings: Settings::default(),
             backoff: Backoff::default(),
@@ -167,6 +169,7 @@ impl Worker {
         report.in_sync = self.backoff.is_empty();
         report.refused = self.backoff.reasons();
         report.ways = self.ways();
+        report.reads = self.reads;
         report.dump = self
             .dumped
             .as_ref()
@@ -249,6 +252,7 @@ impl Worker {
             }
         };
         self.dumped = Some((Instant::now(), SystemTime::now(), Arc::new(dump)));
+        self.reads += 1;
         self.changed_since_dump = false;
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use health::Histogram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vrrp::{
     Action, Advertisement, Datagram, Discard, Event, Fault, Heartbeat, RouterKey, Routers,
@@ -21,7 +22,6 @@ use super::seat::{Seat, Way, group, virtual_mac};
 use super::station::{Place, Station};
 use super::{Command, Facts, Report, RouterFacts, Spec};
 use crate::config;
-use crate::counters::Lateness;
 use crate::net::sys::{self, Mac};
 use crate::net::vrrp_socket::VrrpSocket;
 
@@ -55,7 +55,7 @@ pub(super) struct AdvertPath {
     below: BTreeMap<u32, u32>,
     facts: Facts,
     outbox: Outbox,
-    lateness: Arc<Lateness>,
+    lateness: Arc<Histogram>,
     /// The time and number of the last advert: a signed one carries them, and peers take none that
     /// is older than the one before.
     stamp: (Duration, u16),
@@ -72,7 +72,7 @@ pub(super) struct AdvertPath {
 }
 
 impl AdvertPath {
-    pub(super) fn new(outbox: Outbox, lateness: Arc<Lateness>) -> AdvertPath {
+    pub(super) fn new(outbox: Outbox, lateness: Arc<Histogram>) -> AdvertPath {
         AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),

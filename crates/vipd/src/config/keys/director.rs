@@ -3,8 +3,8 @@
 use super::router::{SYNC_GROUP, TRACK_SCRIPT, VRRP};
 use super::server::VIRTUAL_SERVER;
 use super::{
-    ADDRESS, ADDRESS_AND_PORT, DAY, Form, HOUR, I32, INTERFACE, Key, Kind, NAME, PATH, SECOND,
-    Table, may, need, or,
+    ADDRESS, ADDRESS_AND_PORT, COMMAND, DAY, Form, HOUR, I32, INTERFACE, Key, Kind, NAME, PATH,
+    SECOND, SOME_TEXT, TEXT, Table, URL, may, need, or,
 };
 
 /// The file.
@@ -48,6 +48,12 @@ pub static ROOT: Table = Table {
             "none",
             "Virtual servers: IPVS services and their real servers.",
         ),
+        may(
+            "notify",
+            Kind::Tables(&NOTIFY),
+            "none",
+            "Who is told of events, by a program or by a webhook.",
+        ),
     ],
 };
 
@@ -71,7 +77,13 @@ static GLOBAL: Table = Table {
             "http",
             ADDRESS_AND_PORT,
             "off",
-            "Listener of metrics and the read-only API. It has no authentication: keep it on loopback or an inside network.",
+            "Listener of metrics and the read-only API. It has no authentication: a loopback address, unless `http_public` says otherwise.",
+        ),
+        or(
+            "http_public",
+            Kind::Boolean,
+            "false",
+            "Whether `http` may be an address that others reach: whoever reaches it reads status, events and metrics.",
         ),
         or(
             "state_dir",
@@ -353,6 +365,61 @@ static SYNC: Table = Table {
             Kind::Duration(0, HOUR),
             "\"30s\"",
             "How often the whole table is sent without any occasion; 0s: never, else at least 1s.",
+        ),
+    ],
+};
+
+static NOTIFY: Table = Table {
+    doc: "Who is told of events, by a program or by a webhook.",
+    one_of: &["command", "webhook"],
+    keys: &[
+        may(
+            "name",
+            NAME,
+            "\"notify-N\", N its place in the file",
+            "Unique; metrics and events about it name it.",
+        ),
+        need(
+            "events",
+            Kind::List(&TEXT),
+            "Kinds of events; `*` stands for any characters: [\"vrrp.*\", \"quorum.lost\"].",
+        ),
+        may(
+            "objects",
+            Kind::List(&SOME_TEXT),
+            "all",
+            "Of these objects only, `*` as above; a virtual server stands for its real servers, too.",
+        ),
+        or(
+            "timeout",
+            Kind::Duration(100, 600 * SECOND),
+            "\"10s\"",
+            "When a command is killed with all its children, and a webhook counts as failed.",
+        ),
+        may(
+            "command",
+            COMMAND,
+            "none",
+            "The program by its absolute path, and its arguments; no shell. It gets the event as JSON on standard input and as VIPD_* variables.",
+        ),
+        or("user", SOME_TEXT, "\"nobody\"", "Who runs the command."),
+        or(
+            "keepalived_arguments",
+            Kind::Boolean,
+            "false",
+            "The command gets INSTANCE NAME STATE PRIORITY behind its own arguments, as keepalived's notify scripts do.",
+        ),
+        may(
+            "webhook",
+            URL,
+            "none",
+            "Where events are posted to as JSON, until a 2xx answer takes them.",
+        ),
+        or(
+            "headers",
+            Kind::Map(&TEXT),
+            "{}",
+            "Further headers of the request.",
         ),
     ],
 };
