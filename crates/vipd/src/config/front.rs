@@ -236,7 +236,7 @@ impl Taken {
             match overlap {
                 Some((_, first)) => value.repeats(
                     first.clone(),
-                    &format!(
+                    format!(
                         "{} {} gets a firewall mark already",
                         rule.protocol,
                         MarkRule::shown(rule.address, ports)
@@ -269,7 +269,7 @@ fn addresses<'a>(list: &Value<'a>) -> Option<Vec<(Value<'a>, SocketAddr)>> {
         if address.port() != port {
             value.repeats(
                 first.span(),
-                &format!("port {} is not that of the first address, {port}", address.port()),
+                format!("port {} is not that of the first address, {port}", address.port()),
                 "give each port a virtual server of its own, or collect ports with `fwmark` and `mark`",
             );
             return None;
