@@ -57,10 +57,10 @@ fn strings_of(value: &Value, key: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                match value {
-                    Value::String(text) if name == key => found.push(text.clone()),
-                    other => strings_of(other, key, found),
+                if let (Value::String(text), true) = (value, name == key) {
+                    found.push(text.clone());
                 }
+                strings_of(value, key, found);
             }
         }
         Value::Array(values) => values
