@@ -9,7 +9,7 @@ mod carried;
 pub(crate) mod checks;
 pub(crate) mod connections;
 mod pools;
-pub(crate) mod reload;
+pub mod reload;
 mod routers;
 pub(crate) mod schedule;
 mod stop;

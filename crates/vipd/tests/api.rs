@@ -22,15 +22,20 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
+use vipd::config::Config;
 use vipd::control::checks::{Checked, CheckedOnce, CheckedServer, CheckedStep};
+use vipd::control::server::config::Planned;
 use vipd::control::server::{Api, control, public};
 use vipd::debug::{Bundle, Section};
 use vipd::director_loop::Wake;
+use vipd::director_loop::reload::{self, InForce};
 use vipd::events::{Details, Events, Kind, fields};
 use vipd::ipvs_view::{
     ConnectionView, DaemonView, PersistenceView, RealServerView, ServiceView, TimeoutsView,
     TunnelView, View,
 };
+use vipd::overrides;
+use vipd::plan::{Change, Plan, Risk};
 use vipd::reconcile::Reconciler;
 use vipd::status::{
     AllFailingStatus, AskedStatus, ConflictStatus, ConnectionsStatus, IncompatibleStatus,
@@ -258,6 +263,140 @@ async fn answers_are_as_the_document_says() {
             Some(json!({"text": ""})),
             503,
         ),
+        (api(), "get", "/v1/config", "/v1/config", None, 200),
+        (dead(), "get", "/v1/config", "/v1/config", None, 503),
+        (
+            api(),
+            "post",
+            "/v1/plan",
+            "/v1/plan",
+            Some(json!({"text": "[global]\nname = \"lb2\"\n"})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/plan",
+            "/v1/plan",
+            Some(json!({"text": "[glob"})),
+            422,
+        ),
+        (api(), "post", "/v1/plan", "/v1/plan", Some(json!({})), 422),
+        (
+            api(),
+            "post",
+            "/v1/plan",
+            "/v1/plan",
+            Some(json!({"x": 1})),
+            400,
+        ),
+        (dead(), "post", "/v1/plan", "/v1/plan", Some(json!({})), 503),
+        (
+            api(),
+            "post",
+            "/v1/reload",
+            "/v1/reload",
+            Some(json!({})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/reload",
+            "/v1/reload",
+            Some(json!({"confirm_seconds": 60})),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/reload",
+            "/v1/reload",
+            Some(json!({"confirm_seconds": 0})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/reload",
+            "/v1/reload",
+            Some(json!({})),
+            503,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/confirm",
+            "/v1/confirm",
+            Some(json!({})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/confirm",
+            "/v1/confirm",
+            Some(json!({"back": true})),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/confirm",
+            "/v1/confirm",
+            Some(json!({"x": true})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/confirm",
+            "/v1/confirm",
+            Some(json!({})),
+            503,
+        ),
+        (api(), "get", "/v1/overrides", "/v1/overrides", None, 200),
+        (dead(), "get", "/v1/overrides", "/v1/overrides", None, 503),
+        (
+            api(),
+            "post",
+            "/v1/overrides/reset",
+            "/v1/overrides/reset",
+            Some(json!({})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/overrides/reset",
+            "/v1/overrides/reset",
+            Some(json!({"virtual_server": "no"})),
+            404,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/overrides/reset",
+            "/v1/overrides/reset",
+            Some(json!({"virtual_server": "http"})),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/overrides/reset",
+            "/v1/overrides/reset",
+            Some(json!({"real_server": "x"})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/overrides/reset",
+            "/v1/overrides/reset",
+            Some(json!({})),
+            503,
+        ),
     ] {
         let (status, answer) = ask(control(api), method, path, body).await;
         assert_eq!(status, wanted, "{method} {path}: {answer}");
@@ -306,6 +445,8 @@ fn every_field_of_an_answer_is_in_the_document() {
         ("ConnectionView", to_value(connection())),
         ("Checked", to_value(checked())),
         ("Bundle", to_value(bundle())),
+        ("Overrides", to_value(ordered())),
+        ("Planned", to_value(planned())),
     ] {
         let reference = json!({ "$ref": format!("#/components/schemas/{schema}") });
         valid(&document, &reference, &value, schema);
@@ -511,6 +652,30 @@ fn api() -> Api {
                 Wake::Checks { reply, .. } => drop(reply.send(Vec::new())),
                 Wake::Names(reply) => drop(reply.send(BTreeMap::new())),
                 Wake::SendConnections(reply) => drop(reply.send(Ok("sent".to_owned()))),
+                Wake::InForce(reply) => drop(reply.send(in_force())),
+                Wake::Overrides(reply) => drop(reply.send(ordered())),
+                Wake::Reload(reload::Request { confirm, reply }) => {
+                    let done = match confirm {
+                        Some(_) => Err("no".to_owned()),
+                        None => Ok("done".to_owned()),
+                    };
+                    drop(reply.map(|reply| reply.send(done)));
+                }
+                Wake::Confirm { back, reply } => {
+                    let done = if back {
+                        Err("no".to_owned())
+                    } else {
+                        Ok("stays".to_owned())
+                    };
+                    let _ = reply.send(done);
+                }
+                Wake::ResetOverrides { scope, reply } => {
+                    let done = match scope.virtual_server {
+                        Some(_) => Err("no".to_owned()),
+                        None => Ok("reset".to_owned()),
+                    };
+                    let _ = reply.send(done);
+                }
                 _ => {}
             }
         }
@@ -519,6 +684,45 @@ fn api() -> Api {
         director,
         reconciler: Arc::new(Reconciler::start(|_| {}).unwrap()),
         events: Arc::new(Events::default()),
+    }
+}
+
+fn in_force() -> InForce {
+    InForce {
+        path: "/nowhere/vipd.toml".into(),
+        loaded: std::time::SystemTime::UNIX_EPOCH,
+        text: "".into(),
+        config: Arc::new(Config::parse("", "the defaults").unwrap()),
+    }
+}
+
+fn ordered() -> overrides::View {
+    overrides::View {
+        maintenance: true,
+        real_servers: vec![overrides::Ordered {
+            virtual_server: "http".to_owned(),
+            real_server: "10.77.0.21:80".to_owned(),
+            state: Some(overrides::Out::Draining),
+            weight: Some(5),
+            configured_weight: Some(1),
+        }],
+    }
+}
+
+fn planned() -> Planned {
+    Planned {
+        plan: Plan {
+            changes: vec![Change {
+                object: "vrrp web".to_owned(),
+                risk: Risk::MayMove,
+                key: "priority".to_owned(),
+                of: vec![String::new()],
+                change: "100 → 150".to_owned(),
+                note: Some(String::new()),
+            }],
+        },
+        warnings: vec![String::new()],
+        diff: String::new(),
     }
 }
 
@@ -552,6 +756,7 @@ fn to_value(value: impl Serialize) -> Value {
 fn troubled() -> Status {
     let at = || "2027-01-15T08:00:00.000Z".to_owned();
     let mut status = healthy();
+    status.config.trial_seconds_left = Some(41);
     let router = &mut status.vrrp[0];
     router.virtual_mac = Some("00:00:5e:00:01:33".to_owned());
     router.sync_group = Some("both".to_owned());

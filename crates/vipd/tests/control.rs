@@ -260,7 +260,7 @@ fn vipctl_status_in_a_pipe_is_plain_text_with_whole_lines() {
     let (code, out, _) = said(&daemon.vipctl(&["status"]));
     assert_eq!(code, Some(0));
     assert!(
-        out.starts_with("lb1  vipd 0.1.0, up 2m14s, all is well: master of 1 of 1, "),
+        out.starts_with("lb1  vipd 0.1.0, up 2m14s, all is well: master of 2 of 2, "),
         "{out}"
     );
     assert!(!out.contains('\x1b'));

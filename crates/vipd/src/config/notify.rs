@@ -70,14 +70,12 @@ impl Reader {
 
 fn by(s: &mut Section<'_>, events: Option<&Vec<String>>) -> Option<NotifyBy> {
     const COMMANDS: [&str; 2] = ["user", "keepalived_arguments"];
-    if s.has("command") && s.has("webhook") {
+    if s.has("command") {
         s.pointless(
             &["webhook"],
             "there is a `command` already",
             "write a [[notify]] of its own for the webhook",
         );
-    }
-    if s.has("command") {
         s.pointless(&["headers"], "a command gets none", "remove it");
         let command = s.need("command", COMMAND, program::command);
         let user = program::user(s);
@@ -102,10 +100,8 @@ fn by(s: &mut Section<'_>, events: Option<&Vec<String>>) -> Option<NotifyBy> {
         });
     }
     s.pointless(&COMMANDS, "a webhook runs no program", "remove it");
-    if !s.has("webhook") {
-        // Known, so that a misspelt one finds its help.
-        s.get("webhook");
-    }
+    // Known, so that a misspelt one finds its help.
+    let _ = (s.get("command"), s.get("webhook"));
     if s.has("webhook") {
         let url = s.need("webhook", "\"https://...\"", webhook);
         let headers = s.or("headers", Vec::new(), headers);
