@@ -466,7 +466,8 @@ fn the_http_listener_shows_metrics_and_a_taken_port_is_a_clear_error() -> Result
     );
     ensure!(!socket.exists(), "the second daemon left its socket");
     // A reload takes the same port on every address.
-    lb1.reload(&with_http.replace("127.0.0.1:9650", "0.0.0.0:9650"))?;
+    let everywhere = "http_public = true\nhttp = \"0.0.0.0:9650\"";
+    lb1.reload(&with_http.replace("http = \"127.0.0.1:9650\"", everywhere))?;
     lb1.wait_for_status("/config/last_reload/ok", &json!(true))?;
     let metrics = pair
         .lb1

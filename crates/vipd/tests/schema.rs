@@ -52,6 +52,10 @@ virtual_addresses = ["192.0.2.11"]
 name = "both"
 members = ["w", "v"]
 
+[[notify]]
+events = ["vrrp.*"]
+command = ["/bin/true"]
+
 [[track_script]]
 name = "script"
 command = ["/usr/bin/true"]
@@ -141,6 +145,11 @@ fn changed(path_in_tables: &[&str], key: &Key, value: Option<&Value>) -> Toml {
         .map(|key| if *key == "checks" { "check" } else { key })
         .collect();
     let table = table_at(&mut file, &path).unwrap_or_else(|| panic!("no {path:?} in FULL"));
+    if path == ["notify"] && key.name == "headers" {
+        // Only a webhook has them.
+        table.remove("command");
+        table.insert("webhook".into(), "https://example.com/".into());
+    }
     if let Some(first) = key.of.first() {
         let of = if key.of.contains(&"tls") {
             "tls"

@@ -1,7 +1,12 @@
 //! From any table to any other by a reload, and what operators have ordered on the way.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
+use lab::cluster::{Cluster, VIP, config};
 use lab::director::Director;
+use lab::load::Load;
 use lab::{Lab, wait_until};
 use serde_json::json;
 
@@ -99,5 +104,63 @@ fn orders_are_listed_outlive_a_trial_and_are_taken_back() -> Result<()> {
     )?;
     let nothing = director.vipctl(&["overrides"])?;
     ensure!(nothing.contains("nothing is ordered"), "{nothing}");
+    Ok(())
+}
+
+/// Weights, schedulers, checks and a whole virtual server come and go, three times a second and more.
+#[test]
+fn no_request_fails_while_two_hundred_reloads_go_by_in_a_minute() -> Result<()> {
+    const RELOADS: u32 = 200;
+    let cluster = Cluster::new()?;
+    let (_rs1, _rs2) = cluster.start_real_servers()?;
+    let text = |turn: u32| {
+        let text = config("lb1", 150, 1 + turn % 7);
+        let text = match turn % 3 {
+            0 => text,
+            1 => text.replace("scheduler = \"wrr\"", "scheduler = \"wlc\""),
+            _ => text.replace("scheduler = \"wrr\"", "quorum = 1\nscheduler = \"wrr\""),
+        };
+        if turn.is_multiple_of(2) {
+            return text;
+        }
+        let other = always_up("rr", "dr").replace(":80", ":8080");
+        let (_, other) = other.split_once("[[virtual_server]]").unwrap_or_default();
+        format!("{text}\n[[virtual_server]]{other}")
+    };
+    let lb1 = Director::start(&cluster.lb1, &text(0))?;
+    cluster.wait_until_serving()?;
+    let capture = cluster.client.capture("proto 112")?;
+    let pause = Duration::from_millis(30);
+    let load = Load::start(&cluster.client, &format!("{VIP}:80"), 4, pause)?;
+    let begun = Instant::now();
+    for turn in 0..RELOADS {
+        lb1.reload(&text(turn))?;
+        let next = Duration::from_secs(60) / RELOADS * (turn + 1);
+        sleep(next.saturating_sub(begun.elapsed()));
+    }
+    let took = begun.elapsed();
+    let totals = load.next_totals()?;
+    let times: Vec<_> = capture.packets().iter().map(|packet| packet.at).collect();
+    let gaps = times.iter().zip(times.iter().skip(1));
+    let longest = gaps
+        .filter_map(|(before, after)| after.duration_since(*before).ok())
+        .max();
+    eprintln!(
+        "{RELOADS} reloads in {took:?}: {} requests, {} failed, slowest {:?}, {:?}; longest gap between \
+         adverts {longest:?}",
+        totals.requests,
+        totals.failed.len(),
+        totals.slowest,
+        totals.answered,
+    );
+    ensure!(
+        totals.failed.is_empty(),
+        "{:#?}\n{}",
+        totals.failed,
+        lb1.log()
+    );
+    ensure!(totals.answered.len() == 2, "{totals:?}");
+    // Two intervals are no loss of the master.
+    ensure!(longest < Some(Duration::from_secs(3)), "{longest:?}");
     Ok(())
 }
