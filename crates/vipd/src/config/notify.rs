@@ -104,7 +104,7 @@ fn by(s: &mut Section<'_>, events: Option<&Vec<String>>) -> Option<NotifyBy> {
     let _ = (s.get("command"), s.get("webhook"));
     if s.has("webhook") {
         let url = s.need("webhook", "\"https://...\"", webhook);
-        let headers = s.or("headers", Vec::new(), headers);
+        let headers = s.or("headers", Vec::new(), Value::headers);
         return Some(NotifyBy::Webhook(Webhook {
             url: url?,
             headers: headers?,
@@ -158,17 +158,6 @@ fn webhook(v: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-fn headers(v: &Value<'_>) -> Option<Vec<(String, String)>> {
-    let read = v.section()?.entries().into_iter().map(|(name, value)| {
-        let content = value.parse(text::header_value);
-        let name = value.parse(|_| text::header_name(name));
-        Some((name?, content?))
-    });
-    // Collected twice, so that a bad header does not hide the next.
-    let read: Vec<Option<(String, String)>> = read.collect();
-    read.into_iter().collect()
 }
 
 /// Whether a text fits a pattern, in which `*` stands for any characters, also none.

@@ -145,20 +145,9 @@ impl Comparison<'_> {
     /// Each disagreement with its places in both files, and how many there are.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let mut text = String::new();
-        for one in &self.found {
-            text.push_str(&self.render_one(one, &renderer));
-            text.push_str("\n\n");
-        }
-        let hidden = self.count.saturating_sub(self.found.len());
-        if hidden > 0 {
-            text.push_str(&format!("and {hidden} more\n\n"));
-        }
+        let mut text = problem::rendered(&self.found, self.count, color, |one, renderer| {
+            self.render_one(one, renderer)
+        });
         let (own, peer) = (&self.own.file_name, &self.peer.file_name);
         text.push_str(&match self.count {
             0 => format!("{own} and {peer} agree"),

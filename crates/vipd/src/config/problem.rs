@@ -57,6 +57,30 @@ pub(super) struct Found {
     pub(super) also: Option<Range<usize>>,
 }
 
+/// Each of a list, an empty line after each, and how many of `count` there are beside.
+pub(super) fn rendered<T>(
+    list: &[T],
+    count: usize,
+    color: bool,
+    render_one: impl Fn(&T, &Renderer) -> String,
+) -> String {
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut text = String::new();
+    for one in list {
+        text.push_str(&render_one(one, &renderer));
+        text.push_str("\n\n");
+    }
+    let hidden = count.saturating_sub(list.len());
+    if hidden > 0 {
+        text.push_str(&format!("and {hidden} more\n\n"));
+    }
+    text
+}
+
 impl Problems {
     /// Puts the findings in the order of the file, each only once. What is kept of the source has no
     /// `secrets`.
@@ -139,20 +163,9 @@ impl Problems {
     /// instead; at the end how many there are. Colours are for a terminal.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let mut text = String::new();
-        for problem in &self.list {
-            text.push_str(&self.render_one(problem, &renderer));
-            text.push_str("\n\n");
-        }
-        let hidden = self.count.saturating_sub(self.list.len());
-        if hidden > 0 {
-            text.push_str(&format!("and {hidden} more\n\n"));
-        }
+        let mut text = rendered(&self.list, self.count, color, |problem, renderer| {
+            self.render_one(problem, renderer)
+        });
         let warned = self.list.first().is_some_and(|first| first.lint.is_some());
         let noun = if warned { "warning" } else { "problem" };
         let plural = if self.count == 1 { "" } else { "s" };

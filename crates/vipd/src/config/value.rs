@@ -224,6 +224,18 @@ impl<'a> Value<'a> {
         None
     }
 
+    /// Headers of an HTTP request.
+    pub(super) fn headers(&self) -> Option<Vec<(String, String)>> {
+        let read = self.section()?.entries().into_iter().map(|(name, value)| {
+            let content = value.parse(text::header_value);
+            let name = value.parse(|_| text::header_name(name));
+            Some((name?, content?))
+        });
+        // Collected twice, so that a bad header does not hide the next.
+        let read: Vec<Option<(String, String)>> = read.collect();
+        read.into_iter().collect()
+    }
+
     pub(super) fn list(&self) -> Option<Vec<Value<'a>>> {
         let Some(array) = self.raw.as_array() else {
             self.wrong_type("a list", "write it in brackets: [...]");

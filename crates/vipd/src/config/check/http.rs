@@ -30,7 +30,7 @@ fn read(s: &mut Section<'_>) -> Option<CheckKind> {
     let method = s.or("method", "GET".to_owned(), |v| v.parse(text::http_method));
     let path = s.or("path", "/".to_owned(), |v| v.parse(text::http_path));
     let host = s.maybe("host", |v| v.parse(text::http_host));
-    let headers = s.or("headers", Vec::new(), headers);
+    let headers = s.or("headers", Vec::new(), Value::headers);
     let status = s.or("status", vec![(200, 299)], status);
     let version = s.or("version", HttpVersion::Http1, |v| {
         v.choice(
@@ -90,17 +90,6 @@ fn regex(v: &Value<'_>) -> Option<Pattern> {
             None
         }
     }
-}
-
-fn headers(v: &Value<'_>) -> Option<Vec<(String, String)>> {
-    let read = v.section()?.entries().into_iter().map(|(name, value)| {
-        let content = value.parse(text::header_value);
-        let name = value.parse(|_| text::header_name(name));
-        Some((name?, content?))
-    });
-    // Collected twice, so that a bad header does not hide the next.
-    let read: Vec<Option<(String, String)>> = read.collect();
-    read.into_iter().collect()
 }
 
 /// `200`, `"200-299,301"` or a list of both.
