@@ -143,7 +143,16 @@ fn services(notes: &mut Notes, old: &Service, new: &Service) {
         flags,
         persistence,
     } = old;
-    notes.key(Risk::None, "scheduler", scheduler, &new.scheduler);
+    // net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_edit_service: between the old scheduler and the new one lies a
+    // grace period of RCU, in which new connections are answered with "port unreachable".
+    let refused = Some("new connections are refused for some milliseconds");
+    notes.key_with(
+        Risk::Breaks,
+        "scheduler",
+        scheduler,
+        &new.scheduler,
+        refused,
+    );
     let ServiceFlags {
         one_packet,
         sched1,
