@@ -32,6 +32,8 @@ mod sync;
 mod values;
 #[path = "config/ways.rs"]
 mod ways;
+#[path = "config/written.rs"]
+mod written;
 
 // What bad files are told.
 

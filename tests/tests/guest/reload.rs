@@ -119,7 +119,7 @@ fn no_request_fails_while_two_hundred_reloads_go_by_in_a_minute() -> Result<()> 
         let text = match turn % 3 {
             0 => text,
             1 => text.replace("interval = \"1s\"", "interval = \"2s\""),
-            _ => text.replace("scheduler =", "hysteresis = 1\nscheduler ="),
+            _ => text.replace("scheduler =", "on_failure = \"zero-weight\"\nscheduler ="),
         };
         if turn.is_multiple_of(2) {
             return text;

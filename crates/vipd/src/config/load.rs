@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -18,6 +21,11 @@ use super::{
 const FILE_SIZE_MAX: u64 = 8 << 20;
 /// How often lines that are not TOML are taken out before the rest counts as unreadable.
 const RECOVERY_ROUNDS: usize = 8;
+
+/// A file that nobody has changed for so long is written.
+const WRITTEN_AFTER: Duration = Duration::from_millis(100);
+/// How often that is waited for.
+const WRITTEN_LOOKS: usize = 20;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +64,41 @@ impl Config {
             path: path.to_owned(),
             error,
         })
+    }
+
+    /// The same for a reload, which may come while somebody still writes the file in place: half of a
+    /// file, or an empty one, may be valid, and would take everything away. Waits until nobody has
+    /// changed it for 100 ms, two seconds at most, so that it blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is empty.
+    pub fn read_written_text(path: &Path) -> Result<String, LoadError> {
+        let read = |error| LoadError::Read {
+            path: path.to_owned(),
+            error,
+        };
+        let state = || {
+            let file = fs::metadata(path).ok()?;
+            Some((file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        };
+        let is_new = || {
+            let changed = fs::metadata(path).and_then(|file| file.modified()).ok();
+            // From the future: a clock was set.
+            changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN_AFTER))
+        };
+        for _ in 0..WRITTEN_LOOKS {
+            let before = state();
+            let text = Config::read_text(path)?;
+            if before == state() && !is_new() {
+                if text.is_empty() {
+                    return Err(read(io::Error::other("the file is empty")));
+                }
+                return Ok(text);
+            }
+            std::thread::sleep(WRITTEN_AFTER);
+        }
+        Err(read(io::Error::other("it is being written all the time")))
     }
 
     /// Reads a text; `file_name` is what its problems call it.

@@ -350,7 +350,7 @@ impl Director {
 /// Reads a file for a reload, and what the kernel holds of services that are new in it: they are
 /// adopted as at the start. Before a trial, what is in force is written down.
 fn load(in_force: &InForce, known: &BTreeSet<ServiceKey>, trial: bool) -> Result<Loaded, String> {
-    let text = Config::read_text(&in_force.path).map_err(|error| error.to_string())?;
+    let text = Config::read_written_text(&in_force.path).map_err(|error| error.to_string())?;
     let file_name = in_force.path.display().to_string();
     let config = Config::parse(&text, &file_name).map_err(|error| error.to_string())?;
     let new = config

@@ -131,7 +131,7 @@ fn planned(in_force: &InForce, proposal: Proposal) -> Result<Planned, Refusal> {
     };
     let text = match proposal.text {
         Some(text) => text,
-        None => Config::read_text(&in_force.path).map_err(wrong)?,
+        None => Config::read_written_text(&in_force.path).map_err(wrong)?,
     };
     let parsed = Config::parse(&text, &name).map_err(LoadError::Invalid);
     let config = parsed.map_err(wrong)?;
