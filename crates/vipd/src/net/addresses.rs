@@ -29,7 +29,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use ownership::unwanted;
-pub(super) use requests::execute;
+pub(crate) use requests::removal;
+pub(super) use requests::{bytes, execute, request};
 pub use requests::{Failure, delete_one as delete};
 
 use self::memory::{Installed, Memory, Shape, has_shape};
