@@ -95,10 +95,7 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Starts the guard and what feeds it.
-    pub(crate) fn start(
-        felt: OwnedFd,
-        report: impl Fn(Report) + Send + Sync + 'static,
-    ) -> Guard {
+    pub(crate) fn start(felt: OwnedFd, report: impl Fn(Report) + Send + Sync + 'static) -> Guard {
         let (orders, told) = watch::channel(Order::Keep(Arc::default()));
         let task = tokio::spawn(feed(felt, told, report));
         Guard { orders, task }

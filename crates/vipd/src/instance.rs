@@ -84,7 +84,8 @@ impl Lock {
                 Err(_) if Instant::now() < until => sleep(PAUSE),
                 Err(_) => {
                     let by = holder(GUARD);
-                    let by = by.map_or_else(|_| String::new(), |(pid, _)| format!(" (process {pid})"));
+                    let by =
+                        by.map_or_else(|_| String::new(), |(pid, _)| format!(" (process {pid})"));
                     return Err(format!(
                         "the guard of a daemon{by} is still at work after {PATIENCE:?}"
                     ));
@@ -97,9 +98,9 @@ impl Lock {
 /// The daemon that runs in this network namespace, in words.
 pub(crate) fn running() -> Option<String> {
     match holder(DAEMON) {
-        Ok((pid, user)) if user == 0 || user == geteuid().as_raw() => {
-            Some(format!("process {pid} has the lock of this network namespace"))
-        }
+        Ok((pid, user)) if user == 0 || user == geteuid().as_raw() => Some(format!(
+            "process {pid} has the lock of this network namespace"
+        )),
         // Many have asked.
         Err(rustix::io::Errno::AGAIN) => {
             Some("the lock of this network namespace is held".to_owned())
@@ -122,8 +123,5 @@ fn holder(name: &str) -> rustix::io::Result<(i32, u32)> {
     let address = rustix::net::SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     connect(&socket, &address)?;
     let credentials = rustix::net::sockopt::socket_peercred(&socket)?;
-    Ok((
-        credentials.pid.as_raw_pid(),
-        credentials.uid.as_raw(),
-    ))
+    Ok((credentials.pid.as_raw_pid(), credentials.uid.as_raw()))
 }

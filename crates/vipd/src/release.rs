@@ -8,8 +8,8 @@ use ipvs::Table;
 use tokio::net::UnixStream;
 
 use crate::config::{Config, Vrrp, is_way};
-use crate::instance::{self, Lock};
 use crate::holdings::{Role, virtual_macs_of};
+use crate::instance::{self, Lock};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
 use crate::net::{firewall, ipvs_sysctl, routes, virtual_mac};

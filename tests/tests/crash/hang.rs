@@ -1,7 +1,5 @@
 //! The daemon is alive and does nothing.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use lab::cluster::VIP;
 use lab::director::signal;
@@ -34,7 +32,7 @@ fn a_hung_master_that_wakes_beside_a_better_one_is_backup_and_holds_nothing() ->
     // lb1 is the only one left, with less priority than the one that comes while it hangs.
     lb2.kill_alone("KILL")?;
     lb1.reload(&fast(90, ""))?;
-    lb1.wait_for_status("/vrrp/0/effective_priority", &90.into())?;
+    lb1.wait_for_status("/vrrp/0/priority/effective", &90.into())?;
     signal(lb1.pid(), "STOP")?;
     wait_until(ELECTION, "the address gone", || {
         Ok(!pair.lb1.has_address(VIP)?)
@@ -51,7 +49,6 @@ fn a_hung_master_that_is_killed_leaves_nothing() -> Result<()> {
     let pair = Pair::new()?;
     let (mut lb1, _lb2) = pair.start_fast("")?;
     signal(lb1.pid(), "STOP")?;
-    std::thread::sleep(Duration::from_millis(100));
     lb1.kill_alone("KILL")?;
     pair.wait_for_holders(&["lb2"])?;
     lb1.process().wait_for_output(ELECTION, "is dead")?;

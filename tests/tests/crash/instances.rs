@@ -21,7 +21,10 @@ fn a_second_daemon_in_the_same_network_namespace_is_refused_and_changes_nothing(
     let mut second = pair.lb1.command(binary("vipd")?);
     let output = second.args(["run", "-c"]).arg(&file).output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let words = format!("another vipd (process {}) runs in this network namespace", lb1.pid());
+    let words = format!(
+        "another vipd (process {}) runs in this network namespace",
+        lb1.pid()
+    );
     ensure!(output.status.code() == Some(1), "{text}");
     ensure!(text.contains(&words), "{text}");
     ensure!(!socket.exists(), "the second daemon left its socket");
@@ -30,7 +33,10 @@ fn a_second_daemon_in_the_same_network_namespace_is_refused_and_changes_nothing(
     let mut release = pair.lb1.command(binary("vipd")?);
     let output = release.args(["release", "-c"]).arg(&file).output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success() && text.contains("vipd is running"), "{text}");
+    ensure!(
+        !output.status.success() && text.contains("vipd is running"),
+        "{text}"
+    );
     ensure!(pair.holders()? == ["lb1"]);
     Ok(())
 }

@@ -8,7 +8,7 @@ use lab::director::Director;
 use lab::pair::{ELECTION, Pair, fast};
 use lab::wait_until;
 
-const MORE: &str = "use_vmac = true\naccept = false\n";
+const MORE: &str = "virtual_mac = true\naccept = false\n";
 
 fn everything() -> String {
     format!(
@@ -30,8 +30,7 @@ fn held(host: &Host) -> Result<Vec<String>> {
 #[test]
 fn release_removes_everything_that_both_left_and_tells_the_peers() -> Result<()> {
     let pair = Pair::new()?;
-    let (lb1, _lb2) = pair.start_with(&fast(150, &everything()), &fast(100, &everything()))?;
-    pair.wait_for_holders(&["lb1"])?;
+    let (lb1, lb2) = pair.start_with(&fast(150, &everything()), &fast(100, &everything()))?;
     wait_until(ELECTION, "all five", || Ok(held(&pair.lb1)?.len() == 5))?;
     let printed = lb1.kill_and_release(&[])?;
     ensure!(held(&pair.lb1)?.is_empty(), "{:?}", held(&pair.lb1)?);
@@ -40,7 +39,9 @@ fn release_removes_everything_that_both_left_and_tells_the_peers() -> Result<()>
     }
     let before = pair.lb1.sh("sysctl -n net.ipv4.conf.eth0.arp_ignore")?;
     ensure!(before.trim() == "0", "arp_ignore is {before}");
-    pair.wait_for_holders(&["lb2"])
+    lb2.wait_for_state("master")?;
+    ensure!(pair.lb2.holds(VIP)?);
+    Ok(())
 }
 
 #[test]

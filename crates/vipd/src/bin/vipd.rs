@@ -13,7 +13,10 @@ use vipd::{daemon, log, release};
 
 fn main() -> ExitCode {
     // Before anything else takes memory.
-    if std::env::args_os().nth(1).is_some_and(|word| word == watcher::COMMAND) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == watcher::COMMAND)
+    {
         return watcher::run();
     }
     let arguments = Arguments::parse();

@@ -57,16 +57,18 @@ impl Director {
                 let farewells = ways.map(|way| Farewell::new(parameters, way));
                 will.farewells.extend(farewells);
             }
-            let patience = vrrp.parameters.interval() * (u32::from(vrrp.parameters.down_adverts) + 1);
+            let patience =
+                vrrp.parameters.interval() * (u32::from(vrrp.parameters.down_adverts) + 1);
             let patience = patience.clamp(LEAST, MOST);
             will.patience = Some(will.patience.map_or(patience, |it| it.min(patience)));
             // An owner's are the host's own.
             if vrrp.parameters.priority != PRIORITY_OWNER {
-                will.addresses.extend(vrrp.addresses.iter().map(|address| Address {
-                    interface: address.interface.clone(),
-                    address: address.ip(),
-                    prefix: address.address.prefix_len(),
-                }));
+                will.addresses
+                    .extend(vrrp.addresses.iter().map(|address| Address {
+                        interface: address.interface.clone(),
+                        address: address.ip(),
+                        prefix: address.address.prefix_len(),
+                    }));
             }
             // One that is refused may be somebody else's.
             let refused = Refused::VirtualMac(vrrp.name.clone());
@@ -87,17 +89,20 @@ impl Director {
             let spec = Spec::new(&self.config, vrrp, Arc::default());
             Some(partings(&spec, link, source))
         });
-        let further = vrrp.heartbeats.iter().filter_map(|heartbeat| match heartbeat {
-            Heartbeat::Interface(name) => {
-                let link = links.named(name)?;
-                let source = self.config.own_address(link, family)?;
-                Some(further_parting(family, Some(link), source, None))
-            }
-            Heartbeat::Peer { peer, source } => {
-                let source = source.or_else(|| own_address_towards(*peer))?;
-                Some(further_parting(family, None, source, Some(*peer)))
-            }
-        });
+        let further = vrrp
+            .heartbeats
+            .iter()
+            .filter_map(|heartbeat| match heartbeat {
+                Heartbeat::Interface(name) => {
+                    let link = links.named(name)?;
+                    let source = self.config.own_address(link, family)?;
+                    Some(further_parting(family, Some(link), source, None))
+                }
+                Heartbeat::Peer { peer, source } => {
+                    let source = source.or_else(|| own_address_towards(*peer))?;
+                    Some(further_parting(family, None, source, Some(*peer)))
+                }
+            });
         own.into_iter().flatten().chain(further).collect()
     }
 }

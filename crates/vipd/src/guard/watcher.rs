@@ -56,8 +56,7 @@ pub fn run() -> ExitCode {
     // It acts while the machine may be out of everything; it guards no worse without.
     let _ = sys::schedule_round_robin();
     use rustix::mm::{MlockAllFlags, mlockall};
-    let _ =
-        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
     let watcher = match Watcher::new() {
         Ok(watcher) => watcher,
         Err(error) => {
@@ -150,7 +149,10 @@ impl Watcher {
             PollFd::new(&pulse, PollFlags::IN),
         ];
         fds.extend(self.end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
-        let measured = self.will.as_ref().is_some_and(|will| will.patience.is_some());
+        let measured = self
+            .will
+            .as_ref()
+            .is_some_and(|will| will.patience.is_some());
         let tick = Timespec {
             tv_sec: 0,
             tv_nsec: TICK.subsec_nanos().into(),
@@ -406,7 +408,10 @@ impl Display for Done {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the daemon's log is its standard error")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the daemon's log is its standard error"
+)]
 fn say(what: impl Display) {
     eprintln!("vipd guard: {what}");
 }

@@ -244,10 +244,7 @@ mod tests {
     #[test]
     fn a_signed_farewell_is_made_anew_and_is_what_the_daemon_would_send() {
         let addresses = ["10.0.0.9".parse().unwrap()];
-        for (version, mac) in [
-            (Version::V2, None),
-            (Version::V3, Some([2, 0, 0, 0, 0, 1])),
-        ] {
+        for (version, mac) in [(Version::V2, None), (Version::V3, Some([2, 0, 0, 0, 0, 1]))] {
             let mut parameters = Parameters::new(51, version, &addresses);
             parameters.authentication = Authentication::Hmac(Hmac {
                 key_id: 7,

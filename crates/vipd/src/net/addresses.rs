@@ -30,8 +30,8 @@ use tracing::warn;
 
 pub use ownership::unwanted;
 pub(crate) use requests::removal;
-pub(super) use requests::{bytes, execute, request};
 pub use requests::{Failure, delete_one as delete};
+pub(super) use requests::{bytes, execute, request};
 
 use self::memory::{Installed, Memory, Shape, has_shape};
 use self::ownership::Claims;
