@@ -3,7 +3,7 @@
 //! and rules away, then lets `vipd release` see to the rest. IPVS stays, and connections with it.
 //!
 //! The guard is this program, run as `vipd guard`. It holds one end of a pair of sockets; the daemon
-//! writes its [`Will`] there after each change of what it holds, and the end of that stream without a
+//! writes its will there after each change of what it holds, and the end of that stream without a
 //! farewell is the daemon's end, whatever the reason. Nothing waits for the guard: here is the task
 //! that feeds it, starts another one if it dies, and dismisses it on a graceful stop.
 //!
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::fcntl_dupfd_cloexec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -32,6 +33,9 @@ pub(crate) use will::{Address, Farewell, Will};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long after one that died, or could not be started, the next one is: at once the first time.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The number of the daemon's end, at least. When a process dies, the kernel closes what has the highest
+/// number first, and a packet socket takes it milliseconds (measured: four of them 32 ms).
+const LAST: i32 = 1000;
 /// How often the advert path says that it turns, at most.
 const BEAT: Duration = Duration::from_millis(200);
 
@@ -161,6 +165,8 @@ async fn feed(
 
 fn spawn(felt: &OwnedFd) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = Pair::pair()?;
+    // Where so many files are not allowed, it is only later that its end is seen.
+    let ours = fcntl_dupfd_cloexec(&ours, LAST).map_or(ours, Pair::from);
     ours.set_nonblocking(true)?;
     // The program that runs, also after another one has taken its place on the disk.
     let child = Command::new("/proc/self/exe")
