@@ -433,6 +433,6 @@ mod tests {
         let both = [answer(0), answer(-19)].concat();
         assert_eq!(answer_codes(&both), [0, 19]);
         assert_eq!(answer_codes(&both[..50]), [0]);
-        assert_eq!(answer_codes(&[0; 20]), []);
+        assert!(answer_codes(&[0; 20]).is_empty());
     }
 }
