@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -216,17 +216,52 @@ impl Director {
         Ok(())
     }
 
-    /// Kills vipd as the kernel does when memory is out.
+    /// Kills vipd and its guard, so that everything is left behind.
     ///
     /// # Errors
     ///
     /// It has ended already.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.signal("KILL")?;
-        self.process.wait(Duration::from_secs(10)).map(|_| ())
+        // Stopped, it cannot start another guard.
+        self.process.signal("STOP")?;
+        if let Some(guard) = self.guard()? {
+            signal(guard, "KILL")?;
+        }
+        self.kill_alone("KILL").map(|_| ())
     }
 
-    /// Kills vipd as the kernel does when memory is out, then runs `vipd release` as systemd would.
+    /// Ends vipd by a signal; its guard lives. Returns when that was.
+    ///
+    /// # Errors
+    ///
+    /// It has ended already.
+    pub fn kill_alone(&mut self, name: &str) -> Result<SystemTime> {
+        let at = SystemTime::now();
+        signal(self.pid(), name)?;
+        self.process.wait(Duration::from_secs(10))?;
+        Ok(at)
+    }
+
+    /// The process of its crash guard.
+    ///
+    /// # Errors
+    ///
+    /// vipd has ended.
+    pub fn guard(&self) -> Result<Option<u32>> {
+        let id = self.pid();
+        for task in fs::read_dir(format!("/proc/{id}/task"))? {
+            let children = fs::read_to_string(task?.path().join("children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+                if words.split(|byte| *byte == 0).nth(1) == Some(b"guard") {
+                    return Ok(Some(child.parse()?));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Kills vipd and its guard, then runs `vipd release` as systemd would.
     /// Returns what that printed.
     ///
     /// # Errors
@@ -297,6 +332,27 @@ impl Director {
     pub fn socket(&self) -> &std::path::Path {
         &self.socket
     }
+}
+
+/// Sends a signal by name.
+///
+/// # Errors
+///
+/// There is no such process.
+pub fn signal(id: u32, name: &str) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let signal = match name {
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "SEGV" => Signal::SEGV,
+        "ABRT" => Signal::ABORT,
+        "TERM" => Signal::TERM,
+        _ => bail!("no signal {name}"),
+    };
+    let pid = Pid::from_raw(i32::try_from(id)?).context("no process")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 fn with_paths(config: &str, socket: &std::path::Path) -> String {

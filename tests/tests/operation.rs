@@ -232,6 +232,7 @@ fn under_systemd_the_journal_gets_entries_with_fields() -> Result<()> {
         ensure!(entry.contains(&words), "{words:?} is not in {entry:?}");
     }
     ensure!(daemon.log().is_empty(), "{}", daemon.log());
+    daemon.stop()?;
     // A variable that was inherited names another stream.
     let other = "export JOURNAL_STREAM=1:1";
     let daemon = Daemon::start(&host, "b", other, &router(""))?;

@@ -18,7 +18,9 @@ use crate::control::server::Api;
 use crate::director_loop::{Director, Ended, Parts, Wake, reload};
 use crate::events::store::{self, Store};
 use crate::events::{Events, Kind};
+use crate::guard::{Guard, Pulse};
 use crate::holdings::Holdings;
+use crate::instance::Lock;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::sys::{give_memory_back, share_arena};
@@ -199,6 +201,10 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         reconciler: Arc::clone(&reconciler),
     };
     let listeners = Listeners::open(&config.global, api).await?;
+    let _lock = tokio::task::spawn_blocking(Lock::daemon)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+        .inspect_err(|_| listeners.close())?;
     // From here on no other daemon uses this folder: it would have the socket.
     let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
     let notifier = Notifier::start(&config, &events);
@@ -231,7 +237,12 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
             let _ = wake.send(Wake::Vrrp(report));
         }
     };
-    let vrrp = VrrpThread::start(report).map_err(failed("the advert thread"))?;
+    let (pulse, felt) = Pulse::new().map_err(failed("an eventfd"))?;
+    let vrrp = VrrpThread::start(report, pulse).map_err(failed("the advert thread"))?;
+    let guard = {
+        let wake = director_wake.clone();
+        Guard::start(felt, move |report| drop(wake.send(Wake::Guard(report))))
+    };
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
     let mut workers = vec![
         ("interfaces", monitor),
@@ -258,6 +269,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         neighbours,
         connection_sync,
         listeners,
+        guard,
         events,
         event_store,
         notifier,

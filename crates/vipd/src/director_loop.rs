@@ -8,6 +8,7 @@ pub(crate) mod alarms;
 mod carried;
 pub(crate) mod checks;
 pub(crate) mod connections;
+mod guarded;
 mod pools;
 pub mod reload;
 mod routers;
@@ -32,6 +33,7 @@ use crate::counters::Counters;
 use crate::desired::{self, HealthTable, Roles};
 use crate::events::store::Store;
 use crate::events::{Events, Kind};
+use crate::guard::{self, Guard};
 use crate::holdings::{self, Holdings, Workers};
 use crate::listeners::Listeners;
 use crate::maintenance;
@@ -160,6 +162,8 @@ pub enum Wake {
         /// What follows, in words.
         reply: oneshot::Sender<Result<String, String>>,
     },
+    /// From what keeps a crash guard.
+    Guard(guard::Report),
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -215,6 +219,7 @@ pub(crate) struct Parts {
     pub(crate) neighbours: mpsc::UnboundedSender<neighbours::Order>,
     pub(crate) connection_sync: ConnectionSync,
     pub(crate) listeners: Listeners,
+    pub(crate) guard: Guard,
     pub(crate) events: Arc<Events>,
     pub(crate) event_store: Store,
     pub(crate) notifier: Notifier,
@@ -292,6 +297,8 @@ pub struct Director {
     pub(crate) conflicts: BTreeMap<(IpAddr, Mac), SystemTime>,
     pub(crate) address_conflicts: u64,
     listeners: Listeners,
+    /// `None` once it has been dismissed.
+    guard: Option<Guard>,
     wake: mpsc::UnboundedSender<Wake>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
     wakes: mpsc::UnboundedReceiver<Wake>,
@@ -366,6 +373,7 @@ impl Director {
             conflicts: BTreeMap::new(),
             address_conflicts: 0,
             listeners: parts.listeners,
+            guard: Some(parts.guard),
             wake: parts.wake,
             workers: parts.workers,
             wakes: parts.wakes,
@@ -507,6 +515,7 @@ impl Director {
             }
             Wake::RealServer { order, reply } => self.begin_order(order, reply),
             Wake::OverridesWritten(written) => self.finish_order(written),
+            Wake::Guard(report) => self.take_guard(report),
             Wake::Track(report) => {
                 self.track.take(report);
                 self.tell_facts();

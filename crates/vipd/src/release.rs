@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::config::{Config, Vrrp, is_way};
 use crate::holdings::{Role, virtual_macs_of};
+use crate::instance::{self, Lock};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
 use crate::net::links::{self, Links};
 use crate::net::{firewall, ipvs_sysctl, routes, virtual_mac};
@@ -19,12 +20,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Removes the virtual addresses of the configuration and every other one that vipd had added,
 /// after telling the peers with priority 0; with `ipvs` also the configured services. Returns what
-/// was done, a line each.
+/// was done, a line each. What a guard is doing is waited for, unless that is who runs it.
 ///
 /// # Errors
 ///
 /// A daemon is running there, or the kernel refused.
-pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String> {
+pub async fn release(
+    config: &Config,
+    ipvs: bool,
+    after_guard: bool,
+) -> Result<Vec<String>, String> {
     let socket = &config.global.control_socket;
     if UnixStream::connect(socket).await.is_ok() {
         let socket = socket.display();
@@ -32,6 +37,13 @@ pub async fn release(config: &Config, ipvs: bool) -> Result<Vec<String>, String>
             "vipd is running (it answers at {socket}): stop it first"
         ));
     }
+    if let Some(who) = instance::running() {
+        return Err(format!("vipd is running ({who}): stop it first"));
+    }
+    let _lock = match after_guard {
+        true => None,
+        false => Some(Lock::guard()?),
+    };
     let release = async {
         let mut done = release_holdings(config).await?;
         if ipvs {

@@ -25,10 +25,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use vrrp::{Discard, Family, Fault, Notice, StateName};
 
 use self::advert_path::AdvertPath;
-pub use self::farewell::say_stop;
+pub use self::farewell::{Parting, further_parting, last_words, partings, say_stop};
 use self::outbox::Outbox;
 use crate::config::{Config, Heartbeat, VirtualAddress, Vrrp};
 use crate::counters::{Counters, LATENESS_BOUNDS};
+use crate::guard::Pulse;
 use crate::net::sys::Mac;
 
 /// What the rest of the daemon tells the thread.
@@ -236,12 +237,16 @@ pub struct VrrpThread {
 }
 
 impl VrrpThread {
-    /// Starts the thread. Reports are handed to `report`, on another thread.
+    /// Starts the thread. Reports are handed to `report`, on another thread; by `pulse` it shows that
+    /// it turns.
     ///
     /// # Errors
     ///
     /// No eventfd, or no thread.
-    pub fn start(report: impl Fn(Report) + Send + 'static) -> io::Result<VrrpThread> {
+    pub fn start(
+        report: impl Fn(Report) + Send + 'static,
+        mut pulse: Pulse,
+    ) -> io::Result<VrrpThread> {
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, receiver) = mpsc::channel();
         let turns = Arc::new(AtomicU64::new(0));
@@ -252,7 +257,7 @@ impl VrrpThread {
             .name("vrrp".to_owned())
             .spawn(move || {
                 advert_path.become_realtime();
-                advert_path.run(&fd, &receiver, &counter);
+                advert_path.run(&fd, &receiver, &counter, &mut pulse);
             })?;
         Ok(VrrpThread {
             commands,

@@ -8,9 +8,17 @@ use clap::Parser;
 use serde::Serialize;
 use vipd::cli::vipd::{Arguments, Command};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
+use vipd::guard::watcher;
 use vipd::{daemon, log, release};
 
 fn main() -> ExitCode {
+    // Before anything else takes memory.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == watcher::COMMAND)
+    {
+        return watcher::run();
+    }
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run(file) => {
@@ -27,7 +35,12 @@ fn main() -> ExitCode {
             say_json(&schema::schema());
             ExitCode::SUCCESS
         }
-        Command::Release { config, ipvs } => release(&config.config, ipvs),
+        Command::Release {
+            config,
+            ipvs,
+            after_guard,
+        } => release(&config.config, ipvs, after_guard),
+        Command::Guard => watcher::run(),
     }
 }
 
@@ -115,7 +128,7 @@ fn say_json(value: &impl Serialize) {
     }
 }
 
-fn release(path: &Path, ipvs: bool) -> ExitCode {
+fn release(path: &Path, ipvs: bool, after_guard: bool) -> ExitCode {
     // After a crash the file may be broken or gone, too: what vipd marked as its own goes anyway.
     let config = Config::load(path).or_else(|error| {
         complain(&error.to_string());
@@ -134,7 +147,7 @@ fn release(path: &Path, ipvs: bool) -> ExitCode {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(release::release(&config, ipvs))
+        runtime.block_on(release::release(&config, ipvs, after_guard))
     });
     match released {
         Ok(done) => {

@@ -47,7 +47,13 @@ pub enum Command {
         /// Removes the configured IPVS services, too.
         #[arg(long)]
         ipvs: bool,
+        /// The guard of the dead daemon runs it.
+        #[arg(long, hide = true)]
+        after_guard: bool,
     },
+    /// What the daemon runs beside itself.
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Which file.

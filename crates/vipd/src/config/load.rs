@@ -23,7 +23,7 @@ const FILE_SIZE_MAX: u64 = 8 << 20;
 const RECOVERY_ROUNDS: usize = 8;
 
 /// A file that nobody has changed for so long is written.
-const WRITTEN_AFTER: Duration = Duration::from_millis(100);
+const WRITTEN_AFTER: Duration = Duration::from_millis(50);
 /// How often that is waited for.
 const WRITTEN_LOOKS: usize = 20;
 
@@ -68,7 +68,7 @@ impl Config {
 
     /// The same for a reload, which may come while somebody still writes the file in place: half of a
     /// file, or an empty one, may be valid, and would take everything away. Waits until nobody has
-    /// changed it for 100 ms, two seconds at most, so that it blocks.
+    /// changed it for 50 ms, a second at most, so that it blocks.
     ///
     /// # Errors
     ///
@@ -87,18 +87,19 @@ impl Config {
             // From the future: a clock was set.
             changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN_AFTER))
         };
+        let mut text = String::new();
         for _ in 0..WRITTEN_LOOKS {
             let before = state();
-            let text = Config::read_text(path)?;
+            text = Config::read_text(path)?;
             if before == state() && !is_new() {
-                if text.is_empty() {
-                    return Err(read(io::Error::other("the file is empty")));
-                }
-                return Ok(text);
+                break;
             }
             std::thread::sleep(WRITTEN_AFTER);
         }
-        Err(read(io::Error::other("it is being written all the time")))
+        if text.is_empty() {
+            return Err(read(io::Error::other("the file is empty")));
+        }
+        Ok(text)
     }
 
     /// Reads a text; `file_name` is what its problems call it.

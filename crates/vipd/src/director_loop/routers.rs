@@ -187,6 +187,7 @@ impl Director {
         if facts != self.facts {
             self.facts.clone_from(&facts);
             self.vrrp.send(Command::Facts(facts));
+            self.tell_guard();
         }
     }
 
@@ -408,6 +409,8 @@ impl Director {
         let Some(holdings) = self.holdings.as_ref().filter(|_| self.unconfigured == 0) else {
             return;
         };
+        // First, so that nothing is ever held that the guard does not know of.
+        self.tell_guard();
         let links = Arc::clone(&self.links.borrow());
         holdings.publish(&self.config, &links, |name| {
             let report = self.routers.get(name).map(|router| &router.report);

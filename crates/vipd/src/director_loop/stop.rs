@@ -64,6 +64,7 @@ impl Director {
                     | Wake::Checks { .. }
                     | Wake::Track(_)
                     | Wake::Metrics(_)
+                    | Wake::Guard(_)
                     | Wake::Names(_) => self.wake(wake).await,
                 }
             }
@@ -86,8 +87,10 @@ impl Director {
                 unfinished.push(name);
             }
         }
-        if !unfinished.is_empty() {
-            self.release_holdings(&unfinished.join(", ")).await;
+        let released = unfinished.is_empty() || self.release_holdings(&unfinished.join(", ")).await;
+        // What could not be given up is left to the guard: it sees this process end.
+        if released && let Some(guard) = self.guard.take() {
+            guard.dismiss().await;
         }
         // The kernel's own daemon loses what it has not told yet.
         self.send_rest_before_end().await;
@@ -130,13 +133,14 @@ impl Director {
         info!("stopped");
     }
 
-    /// What `vipd release` does, for when the workers cannot.
-    async fn release_holdings(&self, unfinished: &str) {
+    /// What `vipd release` does, for when the workers cannot. Returns whether it did.
+    async fn release_holdings(&self, unfinished: &str) -> bool {
         error!("not finished: {unfinished}; releasing without them");
         match tokio::time::timeout(STOP_STEP, release::release_holdings(&self.config)).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => return true,
             Ok(Err(why)) => error!("{why}"),
             Err(_) => error!("virtual addresses may still be on an interface"),
         }
+        false
     }
 }

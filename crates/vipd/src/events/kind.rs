@@ -100,11 +100,17 @@ pub enum Kind {
     MaintenanceOff,
     /// An operator ordered a handover.
     Switchover,
+    /// The crash guard died; another one is started.
+    GuardLost,
+    /// There is one again.
+    GuardFound,
+    /// The daemon had hung, and its guard has taken everything away.
+    GuardActed,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 47] = [
+    pub const ALL: [Kind; 50] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -152,6 +158,9 @@ impl Kind {
         Kind::MaintenanceOn,
         Kind::MaintenanceOff,
         Kind::Switchover,
+        Kind::GuardLost,
+        Kind::GuardFound,
+        Kind::GuardActed,
     ];
 
     /// Its name.
@@ -205,6 +214,9 @@ impl Kind {
             Kind::MaintenanceOn => "maintenance.on",
             Kind::MaintenanceOff => "maintenance.off",
             Kind::Switchover => "switchover",
+            Kind::GuardLost => "guard.lost",
+            Kind::GuardFound => "guard.found",
+            Kind::GuardActed => "guard.acted",
         }
     }
 
@@ -232,6 +244,7 @@ impl Kind {
             Kind::PoolPanic | Kind::PoolPanicGone => Some("pool.panic"),
             Kind::QuorumLost | Kind::QuorumGained => Some("quorum"),
             Kind::MaintenanceOn | Kind::MaintenanceOff => Some("maintenance"),
+            Kind::GuardLost | Kind::GuardFound => Some("guard"),
             Kind::StateUnwritable | Kind::StateWritten => Some("state.writing"),
             Kind::VrrpSuspect
             | Kind::VrrpTakeoverAnswered
@@ -256,7 +269,8 @@ impl Kind {
             | Kind::ConfigTrial
             | Kind::ConfigConfirmed
             | Kind::ConfigWentBack
-            | Kind::Switchover => None,
+            | Kind::Switchover
+            | Kind::GuardActed => None,
         }
     }
 
@@ -312,6 +326,9 @@ impl Kind {
             Kind::MaintenanceOn => "its virtual routers are not master until it is off",
             Kind::MaintenanceOff => "its virtual routers may become master",
             Kind::Switchover => "the peer becomes master",
+            Kind::GuardLost => "a crash in this moment would leave the virtual addresses here",
+            Kind::GuardFound => "a crash leaves nothing behind again",
+            Kind::GuardActed => "peers were told; what is still to be held here is put back",
         }
     }
 
@@ -337,6 +354,7 @@ impl Kind {
             | Kind::MaintenanceOff
             | Kind::StateWritten
             | Kind::NotifyRecovered
+            | Kind::GuardFound
             | Kind::Switchover => Level::INFO,
             Kind::VrrpFault
             | Kind::VrrpSuspect
@@ -350,6 +368,7 @@ impl Kind {
             | Kind::CheckWarning
             | Kind::QuorumLost
             | Kind::NotifyFailed
+            | Kind::GuardLost
             | Kind::ConfigWentBack
             | Kind::MaintenanceOn => Level::WARN,
             Kind::VrrpRival
@@ -363,6 +382,7 @@ impl Kind {
             | Kind::AddressRefused
             | Kind::IpvsRefused
             | Kind::ConnectionsFailed
+            | Kind::GuardActed
             | Kind::ConfigRefused => Level::ERROR,
         }
     }

@@ -29,8 +29,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use ownership::unwanted;
-pub(super) use requests::execute;
+pub(crate) use requests::removal;
 pub use requests::{Failure, delete_one as delete};
+pub(super) use requests::{bytes, execute, request};
 
 use self::memory::{Installed, Memory, Shape, has_shape};
 use self::ownership::Claims;

@@ -18,16 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::packet_route::rule::RuleAttribute;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::addresses::{Failure, execute};
+use super::addresses::{Failure, bytes, execute, request};
 use super::links::{self, Links};
 use crate::config::{Config, VirtualRoute, VirtualRule};
 use message::Marked;
@@ -433,15 +433,31 @@ async fn list(handle: &Handle) -> Result<Vec<Marked>, Failure> {
     }
 }
 
+/// The netlink messages that remove what is wanted now, for whom it is to be removed by.
+pub(crate) fn removals(wanted: &Wanted, links: &Links) -> Vec<Vec<u8>> {
+    let marked = wanted.items.iter();
+    let marked = marked.filter_map(|item| Marked::of(item, links).ok());
+    let message = |marked| match marked {
+        Marked::Route(message) => RouteNetlinkMessage::DelRoute(of_any_scope(message)),
+        Marked::Rule(message) => RouteNetlinkMessage::DelRule(message),
+    };
+    marked.map(|it| bytes(request(message(it), 0))).collect()
+}
+
+/// The kernel chose the scope.
+fn of_any_scope(mut message: RouteMessage) -> RouteMessage {
+    if message.header.address_family == AddressFamily::Inet {
+        message.header.scope = RouteScope::NoWhere;
+    }
+    message
+}
+
 /// One that is gone already is no error.
 async fn delete(handle: &Handle, marked: Marked) -> Result<(), Failure> {
     let gone = [libc::ESRCH, libc::ENOENT, libc::ENODEV];
     match marked {
-        Marked::Route(mut message) => {
-            // Any scope: the kernel chose it.
-            if message.header.address_family == AddressFamily::Inet {
-                message.header.scope = RouteScope::NoWhere;
-            }
+        Marked::Route(message) => {
+            let message = of_any_scope(message);
             execute(handle.route().del(message).execute(), &gone).await
         }
         Marked::Rule(message) => execute(handle.rule().del(message).execute(), &gone).await,

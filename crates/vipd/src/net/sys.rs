@@ -46,6 +46,15 @@ pub fn schedule_round_robin() -> io::Result<()> {
     }
 }
 
+/// Ignores the signals by which a terminal or systemd ends all processes of a group, also in programs
+/// that are started later.
+pub fn ignore_group_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: SIG_IGN runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Has all threads share one arena of the C library's allocator (mallopt(3)), which would otherwise
 /// make one for each and fill none. What is small, as all the advert path's is, comes from a cache that
 /// each thread has for itself.

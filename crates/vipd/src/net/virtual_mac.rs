@@ -29,12 +29,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rtnetlink::Handle;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkMessage;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 use vrrp::Family;
 
-use super::addresses::Failure;
+use super::addresses::{Failure, bytes, request};
 use super::links::Links;
 use super::sys::Mac;
 use super::sysctl::{self, Remembered};
@@ -192,6 +194,13 @@ pub async fn release(wanted: &Wanted, state_dir: &Path) -> Result<Vec<String>, S
     let restored = remembered.restore(|_| false, |index| name_of(&found, index));
     done.extend(restored.map_err(|error| error.to_string())?);
     Ok(done)
+}
+
+/// The netlink message that removes the macvlan of that index.
+pub(crate) fn removal(index: u32) -> Vec<u8> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    bytes(request(RouteNetlinkMessage::DelLink(message), 0))
 }
 
 struct Worker {

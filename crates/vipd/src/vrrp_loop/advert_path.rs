@@ -22,6 +22,7 @@ use super::seat::{Seat, Way, group, virtual_mac};
 use super::station::{Place, Station};
 use super::{Command, Facts, Report, RouterFacts, Spec};
 use crate::config;
+use crate::guard::Pulse;
 use crate::net::sys::{self, Mac};
 use crate::net::vrrp_socket::VrrpSocket;
 
@@ -112,6 +113,7 @@ impl AdvertPath {
         wake: &OwnedFd,
         commands: &mpsc::Receiver<Command>,
         turns: &AtomicU64,
+        pulse: &mut Pulse,
     ) {
         let mut buffer = vec![0; PACKET_SIZE];
         loop {
@@ -129,6 +131,7 @@ impl AdvertPath {
             self.reopen_sockets();
             self.forget_incompatible();
             self.send_reports();
+            pulse.beat();
             if self.stop_at.is_some_and(|at| self.may_stop(at)) {
                 return self.end();
             }

@@ -16,7 +16,7 @@ fn a_file_that_is_written_in_place_is_waited_for() {
     let writer = spawn({
         let path = file.0.clone();
         move || {
-            sleep(Duration::from_millis(50));
+            sleep(Duration::from_millis(25));
             fs::write(path, TEXT).unwrap();
         }
     });

@@ -146,6 +146,19 @@ pub(super) fn delete(index: u32, address: IpNet) -> NetlinkMessage<RouteNetlinkM
     request(RouteNetlinkMessage::DelAddress(build(index, address)), 0)
 }
 
+/// The same in bytes.
+pub(crate) fn removal(index: u32, address: IpNet) -> Vec<u8> {
+    bytes(delete(index, address))
+}
+
+/// A request in bytes.
+pub(in crate::net) fn bytes(mut message: NetlinkMessage<RouteNetlinkMessage>) -> Vec<u8> {
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
 /// A scope's number (rtnetlink(7)).
 pub(super) fn scope(scope: Scope) -> u8 {
     match scope {
@@ -178,7 +191,10 @@ fn build(index: u32, address: IpNet) -> AddressMessage {
     }
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+pub(in crate::net) fn request(
+    message: RouteNetlinkMessage,
+    flags: u16,
+) -> NetlinkMessage<RouteNetlinkMessage> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     request
