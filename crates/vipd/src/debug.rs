@@ -131,7 +131,10 @@ pub(crate) async fn dump(State(api): State<Api>) -> Result<Json<Bundle>, Refusal
         .ask(ANSWER_TIMEOUT, Wake::Metrics)
         .await
         .map_err(refused);
-    bundle.add("metrics", metrics.map(|snapshot| snapshot.encode(Format::Text)));
+    bundle.add(
+        "metrics",
+        metrics.map(|snapshot| snapshot.encode(Format::Text)),
+    );
     let kernel = api.reconciler.look().await;
     let saved = kernel.map(|kernel| {
         let table = save::table(&kernel.dump.table, &in_order(&kernel.dump, false));

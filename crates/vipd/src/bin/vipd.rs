@@ -8,7 +8,7 @@ use clap::Parser;
 use serde::Serialize;
 use vipd::cli::vipd::{Arguments, Command};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
-use vipd::{daemon, log, release};
+use vipd::{daemon, log, privileges, release};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -129,7 +129,7 @@ fn release(path: &Path, ipvs: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let released = daemon::privileged().and_then(|()| {
+    let released = privileges::sufficient().and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
