@@ -46,6 +46,9 @@ enum Command {
         /// With packages as they are released, which take some minutes to build.
         #[arg(long)]
         release: bool,
+        /// In the guest, which has IPVS: takes some minutes.
+        #[arg(long)]
+        guest: bool,
     },
     /// Opens the lab (client, two directors, two real servers) with a shell in the client.
     Lab,
@@ -69,11 +72,17 @@ fn main() -> ExitCode {
         } else {
             dist::Build::Release
         }),
-        Command::Packages { release } => packages::trial(if release {
-            dist::Build::Release
-        } else {
-            dist::Build::Debug
-        }),
+        Command::Packages { release, guest } => {
+            let build = match release {
+                true => dist::Build::Release,
+                false => dist::Build::Debug,
+            };
+            let place = match guest {
+                true => packages::Place::Guest,
+                false => packages::Place::Here,
+            };
+            packages::trial(build, place)
+        }
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;

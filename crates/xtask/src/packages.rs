@@ -4,13 +4,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::dist::{self, Build};
-use crate::guest::workspace;
+use crate::guest::{Guest, Terminal, workspace};
 use crate::{provision, say};
 
 const TRIAL: &str = include_str!("packages/trial.sh");
@@ -25,8 +25,28 @@ const UNIT: &str = "[Unit]\n\
                     StandardOutput=file:/trial/log\n\
                     StandardError=file:/trial/log\n";
 
+/// Modules that a container cannot load.
+const SCHEDULERS: &str = "rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos";
+
+/// Where the trial runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    Here,
+    Guest,
+}
+
+impl Place {
+    /// The guest is emulated.
+    fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Place::Here => 300,
+            Place::Guest => 1200,
+        })
+    }
+}
+
 /// `cargo xtask packages`.
-pub(crate) fn trial(build: Build) -> Result<u8> {
+pub(crate) fn trial(build: Build, place: Place) -> Result<u8> {
     provision::install()?;
     dist::compile(build)?;
     let folder = workspace().join("target/packages");
@@ -42,7 +62,7 @@ pub(crate) fn trial(build: Build) -> Result<u8> {
     fs::write(shared.join("trial.sh"), TRIAL)?;
     let root = debian(&folder)?;
     let start = Instant::now();
-    container(&root, &shared)?;
+    boot(&root, &shared, place)?;
     report(&shared.join("log"), start)
 }
 
@@ -73,39 +93,35 @@ fn debian(folder: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Boots it in a container, over a layer in memory, until it has powered itself off.
-fn container(root: &Path, shared: &Path) -> Result<()> {
-    let mut boot = Command::new("timeout");
-    boot.args([
-        "--kill-after=10",
-        "400",
-        "systemd-nspawn",
-        "--quiet",
-        "--boot",
-    ]);
-    boot.args([
-        "--volatile=overlay",
-        "--private-network",
-        "--register=no",
-        "--keep-unit",
-    ]);
-    boot.args([
-        "--console=pipe",
-        "--machine",
-        &format!("vipd-{}", std::process::id()),
-    ]);
-    boot.arg("--directory").arg(root);
-    boot.arg(format!("--bind={}:/trial", shared.display()));
-    let console = fs::File::create(shared.join("console"))?;
-    boot.stdin(Stdio::null())
-        .stdout(console.try_clone()?)
-        .stderr(console);
-    let status = boot.status().context("systemd-nspawn cannot be run")?;
-    let text = fs::read_to_string(shared.join("console")).unwrap_or_default();
-    ensure!(
-        status.success(),
-        "the container ended with {status}:\n{text}"
+/// Boots it in a container, over a layer in memory, until it has powered itself off. In the guest there is
+/// IPVS, and no limit that this machine may have.
+fn boot(root: &Path, shared: &Path, place: Place) -> Result<()> {
+    let (root, trial) = (root.display(), shared.display());
+    // Memory is locked by limit; the capability only opens the container's own filter of system calls.
+    let boot = format!(
+        "timeout --kill-after=10 {} systemd-nspawn --quiet --boot --volatile=overlay --private-network \
+         --register=no --keep-unit --console=pipe --capability=CAP_IPC_LOCK --machine=vipd-packages-$$ \
+         --directory={root} --bind={trial}:/trial </dev/null >{trial}/console 2>&1",
+        place.limit().as_secs()
     );
+    let good = match place {
+        Place::Here => Command::new("sh").args(["-c", &boot]).status()?.success(),
+        Place::Guest => {
+            let guest = Guest::prepare()?;
+            let kept = workspace().join("target/lab/out/packages.log");
+            let _ = fs::remove_file(&kept);
+            let command = format!(
+                "mount -t cgroup2 cgroup /sys/fs/cgroup; for name in {SCHEDULERS}; do modprobe -q ip_vs_$name; \
+                 done; {boot}; ended=$?; cp {trial}/log /out/packages.log; exit $ended"
+            );
+            let limit = place.limit() + Duration::from_secs(60);
+            let code = guest.run(&command, Terminal::Output, Some(limit))?;
+            fs::copy(kept, shared.join("log")).context("the guest left no log")?;
+            code == 0
+        }
+    };
+    let console = fs::read_to_string(shared.join("console")).unwrap_or_default();
+    ensure!(good, "the container did not end well:\n{console}");
     Ok(())
 }
 

@@ -63,7 +63,7 @@ step "no new privileges" is "$(status NoNewPrivs)" 1
 step "a filter of system calls" is "$(status Seccomp)" 2
 step "exposure at most 2.5" systemd-analyze security --threshold=25 --no-pager vipd
 # Where this system may raise limits at all (a container need not).
-if prlimit --rtprio=1:1 true 2>/dev/null; then
+if prlimit --rtprio=1:1 --memlock=unlimited:unlimited true 2>/dev/null; then
 	step "no warning in its journal" bash -c '! journalctl -q -u vipd -p warning | grep .'
 	step "its adverts have real-time priority" bash -c "chrt -a -p $(pid) | grep -q SCHED_RR"
 	step "its memory is locked" not is "$(status VmLck)" 0kB
@@ -96,6 +96,7 @@ cat >>/etc/vipd/vipd.toml <<'CONFIG'
 [[track_script]]
 name = "rights"
 command = ["/usr/local/bin/trial-check"]
+timeout = "20s"
 
 [[vrrp]]
 name = "web"
@@ -132,9 +133,9 @@ step "a reload without the credential is refused" wait_for refused 1
 step "and the daemon goes on" active
 step "a restart hands the credential over" systemctl restart vipd
 step "it becomes master, with the script's consent" wait_for holds
-step "the virtual MAC is there" bash -c 'ip link show vrrp.51 | grep -q 00:00:5e:00:01:33'
-step "nftables rules are there" nft list table inet vipd
-step "the route is there" bash -c 'ip route show table 99 | grep -q 10.98.0.0/16'
+step "the virtual MAC is there" wait_for bash -c 'ip link show vrrp.51 | grep -q 00:00:5e:00:01:33'
+step "nftables rules are there" wait_for nft list table inet vipd
+step "the route is there" wait_for bash -c 'ip route show table 99 | grep -q 10.98.0.0/16'
 step "nothing is refused" bash -c "! journalctl -q _PID=$(pid) | grep -v -E 'real-time|not locked' | grep -i -E 'not permitted|permission denied|read-only'"
 [ -z "$ipvs" ] || step "IPVS has the service" wait_for grep -q lblcr /proc/net/ip_vs
 cut -c5-40 /root/vrrp.key >/tmp/key
@@ -147,7 +148,7 @@ step "and does what it says" wait_for bash -c 'vipctl status --json | grep -q "\
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 systemctl reload vipd
 step "a bad file is refused" wait_for refused 2
-step "and it goes on" holds
+step "and it goes on" wait_for holds
 cp /tmp/good.toml /etc/vipd/vipd.toml
 step "the good one is taken again" systemctl reload vipd
 
