@@ -35,7 +35,7 @@ fn a_daemon_with_three_capabilities_does_all_that_a_director_does_and_hands_none
         &config,
         format!(
             "[global]\ncontrol_socket = {:?}\nstate_dir = {:?}\n\
-             [[track_script]]\nname = \"rights\"\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\ntimeout = \"30s\"\n\
+             [[track_script]]\nname = \"rights\"\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\ninterval = \"30s\"\ntimeout = \"30s\"\n\
              [[vrrp]]\nname = \"web\"\ninterface = \"eth0\"\nvrid = 51\nversion = 3\nadvert_interval = \"100ms\"\n\
              accept = false\nvirtual_mac = {{ interface = \"vrrp.51\" }}\nvirtual_addresses = [\"{VIP}/24\"]\n\
              virtual_rules = [{{ priority = 99, from = \"{VIP}\", table = 99 }}]\ntrack = [{{ script = \"rights\" }}]\n",

@@ -96,6 +96,7 @@ cat >>/etc/vipd/vipd.toml <<'CONFIG'
 [[track_script]]
 name = "rights"
 command = ["/usr/local/bin/trial-check"]
+interval = "20s"
 timeout = "20s"
 
 [[vrrp]]
