@@ -25,7 +25,7 @@ pub(super) fn user(s: &mut Section<'_>) -> Option<String> {
     match written {
         Some(v) => v.report(
             format!("{user:?} is not a user of this host"),
-            format!("write one that stands in /etc/passwd, such as \"nobody\""),
+            "write one that stands in /etc/passwd, such as \"nobody\"",
         ),
         None => s.missing(
             "user",
