@@ -290,7 +290,12 @@ fn not_started(path: &str, user: &str, error: &io::Error) -> End {
     } else {
         String::new()
     };
-    let words = format!("cannot run {path}{who}: {}", words(error));
+    let why = if error.raw_os_error() == Some(libc::EPERM) {
+        "this daemon may not run programs as another user (docs/security.md)".to_owned()
+    } else {
+        words(error)
+    };
+    let words = format!("cannot run {path}{who}: {why}");
     match error.raw_os_error() {
         Some(errno) if ours.contains(&errno) => End::NoResources(words),
         Some(_) | None => End::NotStarted(words),
@@ -326,6 +331,17 @@ impl User {
             fs::read(USERS).map_err(|error| format!("cannot read {USERS}: {}", words(&error)))?;
         User::find(&String::from_utf8_lossy(&entries), name)
             .ok_or_else(|| format!("user {name} does not exist in {USERS}"))
+    }
+
+    /// The name of the user with that number, if it has one.
+    #[must_use]
+    pub fn name(id: u32) -> Option<String> {
+        let entries = fs::read(USERS).ok()?;
+        let entries = String::from_utf8_lossy(&entries);
+        let mut names = entries.lines().filter_map(|entry| entry.split(':').next());
+        names
+            .find(|name| User::find(&entries, name).is_some_and(|user| user.id == id))
+            .map(str::to_owned)
     }
 
     /// passwd(5): `name:password:UID:GID:...`

@@ -8,7 +8,6 @@ use std::time::Duration;
 use health::Runner;
 use ipvs::Table;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -26,6 +25,7 @@ use crate::net::connection_sync::ConnectionSync;
 use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::{links, neighbours};
 use crate::notify::Notifier;
+use crate::privileges;
 use crate::reconcile::Reconciler;
 use crate::trial::Record;
 use crate::vrrp_loop::{self, VrrpThread};
@@ -48,8 +48,12 @@ pub fn run(config_path: &Path) -> ExitCode {
         }
     };
     give_memory_back();
-    if let Err(why) = privileged() {
+    if let Err(why) = privileges::sufficient() {
         error!("{why}");
+        return ExitCode::FAILURE;
+    }
+    if let Err(error) = privileges::keep() {
+        error!("programs would inherit the daemon's capabilities: {error}");
         return ExitCode::FAILURE;
     }
     raise_open_files();
@@ -90,29 +94,6 @@ fn raise_open_files() {
             warn!("the limit of open files stays at {current:?}: {error}");
         }
     }
-}
-
-/// Whether this process may do what a director does.
-///
-/// # Errors
-///
-/// Says which capability is missing.
-pub fn privileged() -> Result<(), String> {
-    let effective = capabilities(None)
-        .map_err(|error| error.to_string())?
-        .effective;
-    for (capability, name) in [
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
-    ] {
-        if !effective.contains(capability) {
-            return Err(format!(
-                "not permitted: vipd needs {name}; run it as root or give it the capability \
-                 (the systemd unit does)"
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// What a start puts in force.

@@ -19,6 +19,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::privileges;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::fcntl_dupfd_cloexec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -169,13 +170,14 @@ fn spawn(felt: &OwnedFd) -> io::Result<(Child, UnixStream)> {
     let ours = fcntl_dupfd_cloexec(&ours, LAST).map_or(ours, Pair::from);
     ours.set_nonblocking(true)?;
     // The program that runs, also after another one has taken its place on the disk.
-    let child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg0("vipd")
         .arg(watcher::COMMAND)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::from(felt.try_clone()?))
-        .stderr(Stdio::inherit())
-        .spawn()?;
+        .stderr(Stdio::inherit());
+    let child = privileges::lend(|| command.spawn())?;
     Ok((child, UnixStream::from_std(ours)?))
 }
 

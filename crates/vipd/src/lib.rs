@@ -27,6 +27,7 @@ pub mod net;
 pub mod notify;
 pub mod overrides;
 pub mod plan;
+pub mod privileges;
 pub mod reconcile;
 pub mod release;
 pub mod reloadctl;

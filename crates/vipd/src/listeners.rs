@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -148,6 +148,8 @@ async fn bind_control(path: &Path) -> Result<UnixListener, String> {
 /// Members of the group may use the socket; where there is no such group, only root may.
 fn give_to_group(path: &Path) {
     let done = group().and_then(|group| match group {
+        // A daemon that runs with that group makes files of it, and may not give any away.
+        Some(id) if std::fs::metadata(path)?.gid() == id => Ok(()),
         Some(id) => chown(path, None, Some(id)),
         None => Err(io::Error::other("there is no such group")),
     });

@@ -1,4 +1,5 @@
-//! Who may speak: the password of version 2, and the keyed digest of `type = "hmac"`.
+//! Who may speak: the password of version 2, and the keyed digest of `type = "hmac"`. Both are wiped from
+//! memory when they go.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// How adverts prove that they come from a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,7 +43,7 @@ pub enum Mismatch {
 
 /// The eight bytes of a version 2 password, shorter ones padded with zeros.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password([u8; 8]);
+pub struct Password(Zeroizing<[u8; 8]>);
 
 /// Which keys sign and are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +60,13 @@ pub struct Hmac {
 
 /// A key of 32 to 64 bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
+pub struct Key(Zeroizing<Vec<u8>>);
 
 impl Password {
     /// At least one byte, at most eight.
     #[must_use]
     pub fn new(text: &[u8]) -> Option<Password> {
-        let mut bytes = [0; 8];
+        let mut bytes = Zeroizing::new([0; 8]);
         bytes.get_mut(..text.len())?.copy_from_slice(text);
         (!text.is_empty()).then_some(Password(bytes))
     }
@@ -85,6 +87,7 @@ impl Key {
     /// 32 to 64 bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Option<Key> {
+        let bytes = Zeroizing::new(bytes);
         (32..=64).contains(&bytes.len()).then_some(Key(bytes))
     }
 

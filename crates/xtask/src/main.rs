@@ -1,7 +1,9 @@
 //! `cargo xtask`: sets a machine up and runs things. `cargo xtask --help` lists what.
 
+mod dist;
 mod guest;
 mod lab;
+mod packages;
 mod provision;
 mod stages;
 
@@ -33,6 +35,21 @@ enum Command {
     },
     /// Writes the manual pages and the shell completions to target/pages.
     Pages,
+    /// Builds a Debian package and an RPM in target/dist.
+    Dist {
+        /// Programs of the debug profile: quick to build, to try packages.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Installs, upgrades, removes and purges the Debian package in a Debian with systemd.
+    Packages {
+        /// With packages as they are released, which take some minutes to build.
+        #[arg(long)]
+        release: bool,
+        /// In the guest, which has IPVS: takes some minutes.
+        #[arg(long)]
+        guest: bool,
+    },
     /// Opens the lab (client, two directors, two real servers) with a shell in the client.
     Lab,
     /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept) and ends
@@ -50,6 +67,22 @@ fn main() -> ExitCode {
         Command::Test => stages::run().map(|passed| u8::from(!passed)),
         Command::Bench { names } => lab::bench(&names),
         Command::Pages => lab::pages(),
+        Command::Dist { debug } => dist::dist(if debug {
+            dist::Build::Debug
+        } else {
+            dist::Build::Release
+        }),
+        Command::Packages { release, guest } => {
+            let build = match release {
+                true => dist::Build::Release,
+                false => dist::Build::Debug,
+            };
+            let place = match guest {
+                true => packages::Place::Guest,
+                false => packages::Place::Here,
+            };
+            packages::trial(build, place)
+        }
         Command::Lab => lab::open(),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;

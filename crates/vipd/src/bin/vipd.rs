@@ -9,7 +9,7 @@ use serde::Serialize;
 use vipd::cli::vipd::{Arguments, Command};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
 use vipd::guard::watcher;
-use vipd::{daemon, log, release};
+use vipd::{daemon, log, privileges, release};
 
 fn main() -> ExitCode {
     // Before anything else takes memory.
@@ -142,7 +142,7 @@ fn release(path: &Path, ipvs: bool, after_guard: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let released = daemon::privileged().and_then(|()| {
+    let released = privileges::sufficient().and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();

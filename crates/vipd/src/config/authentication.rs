@@ -3,11 +3,13 @@
 //! No problem says anything of what a key is; `secret` keeps them out of the source that is shown.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use ::vrrp::{Authentication, Hmac, Key, Password, Version};
+use zeroize::Zeroizing;
 
 use super::section::{Section, Seen};
 use super::value::Value;
@@ -134,9 +136,9 @@ fn id(v: &Value<'_>, seen: &mut Seen<u8>) -> Option<u8> {
 
 /// A key as text, as `"hex:..."`, or in a file as either.
 fn key(v: &Value<'_>) -> Option<Key> {
-    let bytes = written(v)?;
+    let mut bytes = written(v)?;
     let bytes = match bytes.strip_prefix(b"hex:") {
-        None => bytes,
+        None => mem::take(&mut *bytes),
         Some(digits) => {
             let Some(bytes) = unhex(digits) else {
                 v.report(
@@ -159,11 +161,15 @@ fn key(v: &Value<'_>) -> Option<Key> {
     key
 }
 
-/// The text itself, or what is in the file that it names; there, a final newline does not count.
-fn written(v: &Value<'_>) -> Option<Vec<u8>> {
+/// The text itself, or what is in the file or the credential that it names; there, a final newline does
+/// not count.
+fn written(v: &Value<'_>) -> Option<Zeroizing<Vec<u8>>> {
     let text = v.text()?;
+    if let Some(name) = text.strip_prefix(secret::CREDENTIAL) {
+        return credential(v, name);
+    }
     let Some(path) = text.strip_prefix(secret::FILE) else {
-        return Some(text.as_bytes().to_vec());
+        return Some(text.as_bytes().to_vec().into());
     };
     if !path.starts_with('/') {
         v.report(
@@ -173,15 +179,7 @@ fn written(v: &Value<'_>) -> Option<Vec<u8>> {
         return None;
     }
     match file::read_private(Path::new(path), KEY_FILE_MAX) {
-        Ok(mut bytes) => {
-            if bytes.ends_with(b"\n") {
-                bytes.pop();
-                if bytes.ends_with(b"\r") {
-                    bytes.pop();
-                }
-            }
-            Some(bytes)
-        }
+        Ok(bytes) => Some(without_newline(bytes)),
         Err(error) => {
             v.report(
                 format!("cannot read {path}: {error}"),
@@ -190,6 +188,44 @@ fn written(v: &Value<'_>) -> Option<Vec<u8>> {
             None
         }
     }
+}
+
+/// What systemd has put in the folder of the unit's credentials (systemd.exec(5)). Whom that folder lets
+/// read is systemd's business: the modes of its files tell of access lists.
+fn credential(v: &Value<'_>, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+    if !secret::is_credential_name(name) {
+        v.report(
+            "what follows `credential:` is not the name of a credential",
+            "write the name that LoadCredential= of the unit has: letters, digits, `.`, `_` and `-`",
+        );
+        return None;
+    }
+    let help = format!(
+        "add `LoadCredential={name}:/path` to the unit (`systemctl edit vipd`); outside of it, set \
+         CREDENTIALS_DIRECTORY to a folder with a file {name}"
+    );
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+        v.report("there are no credentials here", help);
+        return None;
+    };
+    match file::read(&Path::new(&folder).join(name), KEY_FILE_MAX) {
+        Ok(bytes) => Some(without_newline(bytes)),
+        Err(error) => {
+            v.report(format!("cannot read the credential {name}: {error}"), help);
+            None
+        }
+    }
+}
+
+fn without_newline(bytes: Vec<u8>) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(bytes);
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
 }
 
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {

@@ -8,28 +8,28 @@ use health::program::User;
 use super::section::Section;
 use super::text;
 use super::value::Value;
+use crate::privileges;
 
-const DEFAULT_USER: &str = "nobody";
 const NO_SHELL: &str = "write the whole path of a program; it runs without a shell";
 
-/// The user, who must exist; `nobody` where none is written.
+/// The user, who must exist.
 pub(super) fn user(s: &mut Section<'_>) -> Option<String> {
     let written = s.get("user");
     let user = match &written {
-        Some(v) => v.text()?,
-        None => DEFAULT_USER,
+        Some(v) => v.text()?.to_owned(),
+        None => privileges::default_user(),
     };
-    if !user.is_empty() && User::named(user).is_ok() {
-        return Some(user.to_owned());
+    if !user.is_empty() && User::named(&user).is_ok() {
+        return Some(user);
     }
     match written {
         Some(v) => v.report(
             format!("{user:?} is not a user of this host"),
-            format!("write one that stands in /etc/passwd, such as \"{DEFAULT_USER}\""),
+            "write one that stands in /etc/passwd, such as \"nobody\"",
         ),
         None => s.missing(
             "user",
-            format!("add `user = \"...\"`: /etc/passwd has no {DEFAULT_USER:?}"),
+            format!("add `user = \"...\"`: /etc/passwd has no {user:?}"),
         ),
     }
     None
@@ -50,7 +50,7 @@ pub(super) fn command(v: &Value<'_>) -> Option<Vec<String>> {
     std::iter::once(program).chain(arguments).collect()
 }
 
-/// Whoever may write the program decides what it does, and the daemon is root.
+/// Whoever may write the program decides what it does.
 fn program(v: &Value<'_>) -> Option<String> {
     let path = v.parse(text::path)?;
     let (message, help) = match fs::metadata(&path) {

@@ -16,6 +16,8 @@ use super::{load, text};
 
 /// What a string begins with that is not a secret but names the file it is in.
 pub(super) const FILE: &str = "file:";
+/// What a string begins with that names a credential of the systemd unit.
+pub(super) const CREDENTIAL: &str = "credential:";
 /// What stands for a secret.
 const HIDDEN: &str = "<hidden>";
 /// What else stands in `authentication`.
@@ -80,7 +82,7 @@ fn in_value(value: &Spanned<DeValue<'_>>, secret: bool, found: &mut Vec<Range<us
         DeValue::String(text) => {
             // The quotes stay.
             let Range { start, end } = value.span();
-            if secret && !text.starts_with("file:/") {
+            if secret && !names_another(text) {
                 found.push(start.saturating_add(1)..end.saturating_sub(1));
             }
         }
@@ -90,6 +92,20 @@ fn in_value(value: &Spanned<DeValue<'_>>, secret: bool, found: &mut Vec<Range<us
             }
         }
     }
+}
+
+/// Whether it is no secret but says where one is.
+pub(super) fn names_another(text: &str) -> bool {
+    let credential = text.strip_prefix(CREDENTIAL);
+    text.starts_with("file:/") || credential.is_some_and(is_credential_name)
+}
+
+/// As long as no name is also the way to another folder.
+pub(super) fn is_credential_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= 64
+        && name.chars().all(plain)
 }
 
 fn is_secret(key: &str) -> bool {

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 pub use rules::{Firewall, FullNat, Mark, render};
 
+use crate::privileges;
+
 /// How often the kernel's table is compared with what was put there.
 pub const LOOK: Duration = Duration::from_secs(5);
 /// When what was refused is tried again.
@@ -205,14 +207,15 @@ async fn list() -> Result<Option<String>, String> {
 async fn nft(arguments: &[&str], input: String) -> Result<Output, String> {
     let program = find().ok_or("nft is missing: install nftables")?;
     let run = async {
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .args(arguments)
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        let mut child = privileges::lend(|| command.spawn())?;
         let mut stdin = child.stdin.take();
         let feed = async {
             if let Some(stdin) = &mut stdin {

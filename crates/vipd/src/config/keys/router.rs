@@ -301,7 +301,7 @@ static AUTHENTICATION: Table = Table {
         need(
             "key",
             SOME_TEXT,
-            "pass: 1 to 8 printable ASCII characters; hmac: 32 to 64 bytes, or \"hex:...\"; either: \"file:/path\", readable by its owner only.",
+            "pass: 1 to 8 printable ASCII characters; hmac: 32 to 64 bytes, or \"hex:...\"; either: \"file:/path\", readable by its owner only, or \"credential:NAME\" of the systemd unit.",
         ),
         may(
             "key_id",

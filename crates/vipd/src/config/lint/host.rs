@@ -195,7 +195,7 @@ fn readable_secrets(
     }
     for index in 0..config.vrrp.len() {
         let place = vec![Key("vrrp"), Item(index), Key("authentication"), Key("key")];
-        if written(&place).is_some_and(|key| !key.starts_with(secret::FILE)) {
+        if written(&place).is_some_and(|key| !secret::names_another(&key)) {
             found.push(Lint::new(
                 "secret-readable",
                 place,
