@@ -32,6 +32,14 @@ pub struct Packet {
     pub text: String,
 }
 
+/// The longest time from one of these packets to the next; `None`: there are not two.
+pub fn longest_gap<'p>(packets: impl IntoIterator<Item = &'p Packet>) -> Option<Duration> {
+    let times: Vec<SystemTime> = packets.into_iter().map(|packet| packet.at).collect();
+    let gaps = times.iter().zip(times.iter().skip(1));
+    gaps.filter_map(|(before, after)| after.duration_since(*before).ok())
+        .max()
+}
+
 impl Capture {
     pub(crate) fn start(host: &Host, interface: &str, filter: &str) -> Result<Capture> {
         let number = CAPTURES.fetch_add(1, Ordering::Relaxed);

@@ -100,7 +100,11 @@ pub(crate) fn processor_time(id: u32) -> Result<Duration> {
 }
 
 /// Resident memory of a process, MiB.
-pub(crate) fn resident_memory(id: u32) -> Result<f64> {
+///
+/// # Errors
+///
+/// There is no such process.
+pub fn resident_memory(id: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));

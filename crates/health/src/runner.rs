@@ -41,7 +41,6 @@ const NOTHING_NEW_WAITS: Duration = Duration::from_millis(250);
 pub struct Runner {
     runtime: Handle,
     shared: Arc<Shared>,
-    _sending: Task,
     running: BTreeMap<Arc<CheckSpec>, Task>,
     /// Its thread ends with it.
     thread: Option<oneshot::Sender<()>>,
@@ -116,14 +115,11 @@ impl Runner {
             lateness: Histogram::new(&Histogram::PROBES),
             durations: Histogram::new(&Histogram::PROBES),
         });
-        let sending = Task {
-            handle: runtime.spawn(send_on(shared.clone())).abort_handle(),
-            slowed: None,
-        };
+        // Ends with the runtime.
+        runtime.spawn(send_on(shared.clone()));
         Runner {
             runtime,
             shared,
-            _sending: sending,
             running: BTreeMap::new(),
             thread: None,
         }

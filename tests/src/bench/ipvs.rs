@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 
 use super::{Line, milliseconds};
-use crate::capture::Packet;
+use crate::capture::{Packet, longest_gap};
 use crate::host::Host;
 use crate::process::{Process, processor_time};
 use crate::{Lab, binary, wait_until};
@@ -254,10 +254,7 @@ pub(super) fn lateness(packets: &[Packet], source: &str) -> Result<Duration> {
     let ours = packets
         .iter()
         .filter(|packet| packet.text.contains(&source));
-    let adverts: Vec<SystemTime> = ours.map(|packet| packet.at).collect();
-    let gaps = adverts.iter().zip(adverts.iter().skip(1));
-    let gaps = gaps.filter_map(|(before, after)| after.duration_since(*before).ok());
-    let worst = gaps.max().context("no adverts")?;
+    let worst = longest_gap(ours).context("no adverts")?;
     Ok(worst.saturating_sub(INTERVAL))
 }
 

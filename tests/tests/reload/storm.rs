@@ -6,8 +6,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::capture::longest_gap;
 use lab::director::Director;
 use lab::pair::Pair;
+use lab::process::resident_memory;
 
 use crate::{PATIENCE, router};
 
@@ -55,11 +57,9 @@ fn two_hundred_reloads_leave_the_pace_of_adverts_alone_and_nothing_behind() -> R
     let adverts = capture.packets();
     let of_steady = adverts
         .iter()
-        .filter(|packet| packet.text.contains("vrid 51"));
-    let times: Vec<_> = of_steady.map(|packet| packet.at).collect();
-    let gaps = times.iter().zip(times.iter().skip(1));
-    let gaps = gaps.filter_map(|(before, after)| after.duration_since(*before).ok());
-    let longest = gaps.max().context("no adverts")?;
+        .filter(|packet| packet.text.contains("vrid 51"))
+        .collect::<Vec<_>>();
+    let longest = longest_gap(of_steady.iter().copied()).context("no adverts")?;
     let mut after = Held::of(&lb1)?;
     lab::wait_until(
         PATIENCE,
@@ -73,9 +73,9 @@ fn two_hundred_reloads_leave_the_pace_of_adverts_alone_and_nothing_behind() -> R
     println!(
         "{RELOADS} reloads in {took:?}: longest gap between adverts {longest:?}, {} adverts, \
          {before:?} then {after:?}",
-        times.len()
+        of_steady.len()
     );
-    ensure!(times.len() > 50, "{} adverts", times.len());
+    ensure!(of_steady.len() > 50, "{} adverts", of_steady.len());
     // An interval and 10 ms is what a release build on a quiet machine keeps; a peer would wait for
     // three of them.
     ensure!(longest < Duration::from_millis(300), "a gap of {longest:?}");
@@ -104,12 +104,9 @@ struct Held {
 impl Held {
     fn of(director: &Director) -> Result<Held> {
         let pid = daemon(director.pid())?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let addresses = director.host.run("ip -o address show dev eth0")?;
         Ok(Held {
-            memory: kilobytes.context("no VmRSS")?.trim().parse::<f64>()? / 1024.0,
+            memory: resident_memory(pid)?,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
             addresses: addresses.lines().count(),
         })

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use toml::de::DeTable;
 
@@ -74,30 +74,27 @@ impl Config {
     ///
     /// When it cannot be read, or is empty.
     pub fn read_written_text(path: &Path) -> Result<String, LoadError> {
-        let read = |error| LoadError::Read {
-            path: path.to_owned(),
-            error,
-        };
-        let state = || {
+        let look = || {
             let file = fs::metadata(path).ok()?;
-            Some((file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+            Some((file.ino(), file.size(), file.modified().ok()?))
         };
-        let is_new = || {
-            let changed = fs::metadata(path).and_then(|file| file.modified()).ok();
-            // From the future: a clock was set.
-            changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN_AFTER))
-        };
+        // One from the future is not new: a clock was set.
+        let is_new = |changed: SystemTime| changed.elapsed().is_ok_and(|age| age < WRITTEN_AFTER);
         let mut text = String::new();
         for _ in 0..WRITTEN_LOOKS {
-            let before = state();
+            let before = look();
             text = Config::read_text(path)?;
-            if before == state() && !is_new() {
+            let after = look();
+            if before == after && !after.is_some_and(|(_, _, changed)| is_new(changed)) {
                 break;
             }
             std::thread::sleep(WRITTEN_AFTER);
         }
         if text.is_empty() {
-            return Err(read(io::Error::other("the file is empty")));
+            return Err(LoadError::Read {
+                path: path.to_owned(),
+                error: io::Error::other("the file is empty"),
+            });
         }
         Ok(text)
     }
