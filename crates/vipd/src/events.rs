@@ -5,6 +5,7 @@
 //! follower that knows the last one it saw misses nothing. What happened before the start comes from
 //! `state_dir` (`store`).
 
+mod fields;
 mod kind;
 pub mod store;
 
@@ -14,10 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tracing::{Level, error, info, warn};
 
+pub use self::fields::Fields;
 pub use self::kind::Kind;
 use crate::net::sys;
 
@@ -47,7 +48,7 @@ pub struct Event {
     pub consequence: Cow<'static, str>,
     /// What else programs may want to know, by name.
     #[serde(default)]
-    pub fields: Map<String, Value>,
+    pub fields: Fields,
 }
 
 /// What is known of an event beside its kind, object and message.
@@ -56,13 +57,7 @@ pub struct Details {
     /// Why; `None`: the message says it.
     pub cause: Option<String>,
     /// See [`Event::fields`].
-    pub fields: Map<String, Value>,
-}
-
-/// [`Details::fields`] of a list.
-pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    let named = fields.map(|(name, value)| (name.to_owned(), value));
-    Map::from_iter(named)
+    pub fields: Fields,
 }
 
 /// Events in the order they happened, as the control API hands them out.

@@ -88,7 +88,8 @@ impl Pulse {
 /// What the guard is to be told.
 #[derive(Debug, Clone, PartialEq)]
 enum Order {
-    Keep(Arc<Will>),
+    /// A will, as it is written.
+    Keep(Arc<[u8]>),
     Dismissed,
 }
 
@@ -102,15 +103,15 @@ pub(crate) struct Guard {
 impl Guard {
     /// Starts the guard and what feeds it.
     pub(crate) fn start(felt: OwnedFd, report: impl Fn(Report) + Send + Sync + 'static) -> Guard {
-        let (orders, told) = watch::channel(Order::Keep(Arc::default()));
+        let (orders, told) = watch::channel(Order::Keep(Will::default().to_bytes()));
         let task = tokio::spawn(feed(felt, told, report));
         Guard { orders, task }
     }
 
     /// What is to be done if the daemon dies from now on.
-    pub(crate) fn tell(&self, will: Will) {
+    pub(crate) fn tell(&self, will: &Will) {
         self.orders.send_if_modified(|order| {
-            let order_now = Order::Keep(Arc::new(will));
+            let order_now = Order::Keep(will.to_bytes());
             let other = *order != order_now;
             *order = order_now;
             other
@@ -209,12 +210,12 @@ async fn serve(
             changed = told.changed() => {
                 let order = told.borrow_and_update().clone();
                 let bytes = match (&order, changed) {
-                    (Order::Keep(will), Ok(())) => will.to_bytes(),
-                    (Order::Dismissed, Ok(())) => will::DISMISSAL.to_vec(),
+                    (Order::Keep(will), Ok(())) => &will[..],
+                    (Order::Dismissed, Ok(())) => &will::DISMISSAL,
                     // The director is gone without a word: the guard is to see the same.
                     (_, Err(_)) => return Over::Dismissed,
                 };
-                let written = tokio::time::timeout(PATIENCE, says.write_all(&bytes)).await;
+                let written = tokio::time::timeout(PATIENCE, says.write_all(bytes)).await;
                 if !matches!(written, Ok(Ok(()))) {
                     let _ = child.kill().await;
                     return Over::Lost("it does not read what it is told".to_owned());

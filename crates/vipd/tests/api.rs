@@ -29,7 +29,7 @@ use vipd::control::server::{Api, control, public};
 use vipd::debug::{Bundle, Section};
 use vipd::director_loop::Wake;
 use vipd::director_loop::reload::{self, InForce};
-use vipd::events::{Details, Events, Kind, fields};
+use vipd::events::{Details, Events, Fields, Kind};
 use vipd::ipvs_view::{
     ConnectionView, DaemonView, PersistenceView, RealServerView, ServiceView, TimeoutsView,
     TunnelView, View,
@@ -103,7 +103,7 @@ async fn answers_are_as_the_document_says() {
     let lost = api();
     let happened = Details {
         cause: Some("silence".to_owned()),
-        fields: fields([("priority", 150.into())]),
+        fields: Fields::of([("priority", 150.into())]),
     };
     lost.events
         .record_with(Kind::VrrpMaster, "web", "master, was backup", happened);

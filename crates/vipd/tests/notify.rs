@@ -20,7 +20,7 @@ use axum::routing::post;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use vipd::config::Config;
-use vipd::events::{Details, Events, Kind, fields};
+use vipd::events::{Details, Events, Fields, Kind};
 use vipd::notify::{Notifier, spool};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ async fn a_command_gets_the_event_as_json_and_as_variables_in_order() {
     ] {
         let details = Details {
             cause: Some("silence".to_owned()),
-            fields: fields([("priority", 150.into())]),
+            fields: Fields::of([("priority", 150.into())]),
         };
         events.record_with(kind, object, "words", details);
     }
@@ -103,7 +103,7 @@ async fn a_script_made_for_keepalived_gets_its_four_arguments() {
     let events = Arc::new(Events::default());
     let mut notifier = Notifier::start(&config, &events);
     let tell = |kind, object: &str, from: &str| {
-        let fields = fields([("priority", 150.into()), ("from", from.into())]);
+        let fields = Fields::of([("priority", 150.into()), ("from", from.into())]);
         let details = Details {
             cause: None,
             fields,

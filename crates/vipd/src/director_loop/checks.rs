@@ -12,7 +12,7 @@ use super::{Director, Roles};
 use crate::config::{RealServer, VirtualServer};
 use crate::desired::{self, Found};
 use crate::director_status::{health_name, real_server_name};
-use crate::events::{Details, Kind, fields};
+use crate::events::{Details, Fields, Kind};
 
 /// What is known of a check beside its verdict.
 #[derive(Debug, Clone, Default)]
@@ -252,7 +252,7 @@ impl Director {
             let message = format!("{}: {report}", health_name(what));
             let details = Details {
                 cause: Some(report.to_string()),
-                fields: fields([
+                fields: Fields::of([
                     ("virtual_server", server.name.as_str().into()),
                     ("real_server", real_server_name(real.key).into()),
                 ]),

@@ -25,7 +25,7 @@ impl Director {
     /// it keeps what it knows.
     pub(super) fn tell_guard(&self) {
         if let Some(guard) = self.guard.as_ref().filter(|_| self.unconfigured == 0) {
-            guard.tell(self.will());
+            guard.tell(&self.will());
         }
     }
 

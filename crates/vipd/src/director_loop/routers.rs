@@ -12,7 +12,7 @@ use vrrp::{Fault, Notice, StateName};
 
 use super::{Director, Refused, Router, Wake};
 use crate::config::{Heartbeat, Vrrp};
-use crate::events::{Details, Kind, fields};
+use crate::events::{Details, Fields, Kind};
 use crate::holdings::{self, Role};
 use crate::maintenance;
 use crate::net::addresses;
@@ -116,7 +116,7 @@ impl Director {
             let message = format!("{}, was {from}: {why}", report.state);
             let details = Details {
                 cause: Some(why.clone()),
-                fields: fields([
+                fields: Fields::of([
                     ("priority", report.effective_priority.into()),
                     ("from", from.into()),
                 ]),

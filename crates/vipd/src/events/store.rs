@@ -4,6 +4,7 @@
 //! Whoever records an event never waits for the disk. Where it is full or gone, the newest events wait in
 //! memory, and are written when it is back.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -241,9 +242,10 @@ fn open(file: &Path, write: bool) -> io::Result<File> {
 ///
 /// In words: a file is there and cannot be read. What could be read comes all the same.
 pub fn read(state_dir: &Path) -> (Vec<Event>, Result<(), String>) {
+    // Newest first: the files hold more than the list does.
     let mut events: Vec<Event> = Vec::new();
     let mut result = Ok(());
-    for name in [OLD_FILE, FILE] {
+    for name in [FILE, OLD_FILE] {
         let path = state_dir.join(name);
         let text = match contents(&path) {
             Ok(text) => text,
@@ -254,16 +256,32 @@ pub fn read(state_dir: &Path) -> (Vec<Event>, Result<(), String>) {
             }
         };
         // A line that is none was cut off by a power cut or a full disk.
-        let lines = text.split(|byte| *byte == b'\n');
-        for event in lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
-            if events.last().is_none_or(|last| last.id < event.id) {
-                events.push(event);
+        let lines = text.rsplit(|byte| *byte == b'\n');
+        let read = lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok());
+        for event in read {
+            if events.len() == CAPACITY {
+                break;
+            }
+            if events.last().is_none_or(|next| event.id < next.id) {
+                events.push(event.of_this_program());
             }
         }
     }
-    let more = events.len().saturating_sub(CAPACITY);
-    events.drain(..more);
+    events.reverse();
     (events, result)
+}
+
+impl Event {
+    /// With the words that this program has anyway in place of copies of them.
+    fn of_this_program(mut self) -> Event {
+        if let Some(kind) = Kind::named(&self.kind) {
+            self.kind = Cow::Borrowed(kind.name());
+            if self.consequence == kind.consequence() {
+                self.consequence = Cow::Borrowed(kind.consequence());
+            }
+        }
+        self
+    }
 }
 
 fn contents(path: &Path) -> io::Result<Vec<u8>> {

@@ -100,7 +100,7 @@ fn the_line_for_people_has_time_kind_object_and_an_indented_rest() {
         message: "nothing changed:\nline \x1b[31mtwo".to_owned(),
         cause: String::new(),
         consequence: "".into(),
-        fields: serde_json::Map::new(),
+        fields: Fields::default(),
     };
     let line = event.line();
     let (at, rest) = line.split_at(19);
@@ -121,7 +121,7 @@ fn an_event_says_why_and_what_follows_and_one_of_an_older_daemon_is_read() {
     events.record(Kind::QuorumLost, "http", "weight 0 of 1");
     let details = Details {
         cause: Some("no master was heard".to_owned()),
-        fields: Map::from_iter([("priority".to_owned(), 150.into())]),
+        fields: Fields::of([("priority", 150.into())]),
     };
     events.record_with(Kind::VrrpMaster, "web", "master, was backup", details);
     let page = serde_json::to_value(events.newest(2)).unwrap();
@@ -135,6 +135,10 @@ fn an_event_says_why_and_what_follows_and_one_of_an_older_daemon_is_read() {
         r#"{"id":1,"at":"2026-11-21T00:00:00Z","kind":"vrrp.master","object":"a","message":"b"}"#;
     let old: Event = serde_json::from_str(old).unwrap();
     assert_eq!((old.message.as_str(), old.cause.as_str()), ("b", ""));
+    assert_eq!(old.fields, Fields::default());
+    let back: Page = serde_json::from_value(page).unwrap();
+    assert_eq!(back.events[1].fields.get("priority"), Some(&150.into()));
+    assert_eq!(back.events[1].fields.get("from"), None);
 }
 
 #[test]

@@ -55,14 +55,19 @@ pub fn ignore_group_signals() {
     }
 }
 
+/// What is large to the allocator, bytes.
+const LARGE: libc::c_int = 64 << 10;
+
 /// Has all threads share one arena of the C library's allocator (mallopt(3)), which would otherwise
 /// make one for each and fill none. What is small, as all the advert path's is, comes from a cache that
-/// each thread has for itself.
+/// each thread has for itself. What is large for a moment (an answer, a table) is mapped for itself and
+/// goes back to the kernel at once; left alone, the bound rises with each of them, and they leave holes.
 pub fn share_arena() {
     // SAFETY: mallopt takes two numbers. Where it does not know the first, it does nothing.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
 
@@ -73,6 +78,36 @@ pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Takes the pages of programs and libraries out of this process' memory (madvise(2)): what is needed
+/// again comes back from the page cache at the next step, and what only the start needed stays out.
+/// Pages that are locked stay.
+pub fn forget_text() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    // RANGE PERMISSIONS OFFSET DEVICE INODE PATH; code is what nobody has ever written to.
+    let text = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") && line.contains('/'));
+    let ranges = text.filter_map(|line| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let address = |digits| usize::from_str_radix(digits, 16).ok();
+        Some((address(start)?, address(end)?))
+    });
+    for (start, end) in ranges {
+        // SAFETY: a private mapping of a file that is not writable holds what the file holds, before
+        // and after.
+        unsafe {
+            let length = end.saturating_sub(start);
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(start),
+                length,
+                libc::MADV_DONTNEED,
+            );
+        }
     }
 }
 

@@ -101,6 +101,8 @@ impl AdvertPath {
         if let Err(error) = sys::schedule_round_robin() {
             trouble(format!("no real-time scheduling for adverts: {error}"));
         }
+        // What only the start needed is not locked.
+        sys::forget_text();
         use rustix::mm::{MlockAllFlags, mlockall};
         let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
         if let Err(error) = mlockall(flags) {
