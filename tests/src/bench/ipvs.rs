@@ -340,7 +340,7 @@ impl Subject {
     }
 
     /// Waits until so many real servers have that weight.
-    fn wait_for_weight(&self, weight: u32, wanted: usize) -> Result<()> {
+    pub(super) fn wait_for_weight(&self, weight: u32, wanted: usize) -> Result<()> {
         let table = self.table();
         let weight = weight.to_string();
         let begin = Instant::now();

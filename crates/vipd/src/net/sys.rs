@@ -55,19 +55,14 @@ pub fn ignore_group_signals() {
     }
 }
 
-/// What is large to the allocator, bytes.
-const LARGE: libc::c_int = 64 << 10;
-
 /// Has all threads share one arena of the C library's allocator (mallopt(3)), which would otherwise
 /// make one for each and fill none. What is small, as all the advert path's is, comes from a cache that
-/// each thread has for itself. What is large for a moment (an answer, a table) is mapped for itself and
-/// goes back to the kernel at once; left alone, the bound rises with each of them, and they leave holes.
+/// each thread has for itself.
 pub fn share_arena() {
     // SAFETY: mallopt takes two numbers. Where it does not know the first, it does nothing.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
 
