@@ -92,7 +92,8 @@ fn a_host_becomes_a_real_server_once_and_is_afterwards_exactly_what_it_was() -> 
     let real = Real::new(&lab, "rs1", "10.77.0.21/24")?;
     real.host.ip("addr add fd77::21/64 dev eth0 nodad")?;
     // One of the settings is right, one address is there, one is there in a way that does harm.
-    real.host.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=2 net.ipv4.conf.lo.arp_announce=1")?;
+    real.host
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=2 net.ipv4.conf.lo.arp_announce=1")?;
     real.host.ip("addr add 10.77.0.10/24 dev lo label lo:0")?;
     let file = real.file(FILE)?;
     let before = real.all()?;
@@ -111,24 +112,49 @@ fd77::10/128 on lo: is absent, should be there
     let (code, text) = real.run(&["-c", &file, "--check", "--json"])?;
     let json: Value = serde_json::from_str(&text)?;
     ensure!(code == 1 && json["good"] == false, "{json:#}");
-    ensure!(json["differences"][1]["what"] == "net.ipv4.conf.all.arp_announce", "{json:#}");
+    ensure!(
+        json["differences"][1]["what"] == "net.ipv4.conf.all.arp_announce",
+        "{json:#}"
+    );
 
     let text = real.good(&["-c", &file])?;
-    ensure!(text == expected.replace(": is ", ": was ").replace("should be", "is"), "{text}");
+    ensure!(
+        text == expected
+            .replace(": is ", ": was ")
+            .replace("should be", "is"),
+        "{text}"
+    );
     let lo = real.host.run("ip -o address show dev lo")?;
-    ensure!(lo.contains(" 10.77.0.10/32 scope global lo") && !lo.contains("/24"), "{lo}");
-    ensure!(lo.contains(" fd77::10/128 scope global nodad deprecated"), "{lo}");
-    for setting in ["all.arp_ignore=2", "all.arp_announce=2", "lo.arp_ignore=1", "lo.arp_announce=2"] {
+    ensure!(
+        lo.contains(" 10.77.0.10/32 scope global lo") && !lo.contains("/24"),
+        "{lo}"
+    );
+    ensure!(
+        lo.contains(" fd77::10/128 scope global nodad deprecated"),
+        "{lo}"
+    );
+    for setting in [
+        "all.arp_ignore=2",
+        "all.arp_announce=2",
+        "lo.arp_ignore=1",
+        "lo.arp_announce=2",
+    ] {
         let (name, value) = setting.split_once('=').unwrap();
         let found = real.host.run(&format!("sysctl -n net.ipv4.conf.{name}"))?;
         ensure!(found.trim() == value, "{setting}: {found}");
     }
-    let (set, words) = (real.all()?, "nothing to change: 10.77.0.10, fd77::10 as it should be\n");
+    let (set, words) = (
+        real.all()?,
+        "nothing to change: 10.77.0.10, fd77::10 as it should be\n",
+    );
     ensure!(real.good(&["-c", &file])? == words && real.good(&["-c", &file, "--check"])? == words);
     ensure!(real.all()? == set, "the second run has changed something");
 
     let undone = real.good(&["--undo"])?;
-    ensure!(undone.contains("10.77.0.10/24 on lo: there again"), "{undone}");
+    ensure!(
+        undone.contains("10.77.0.10/24 on lo: there again"),
+        "{undone}"
+    );
     let after = real.all()?;
     ensure!(after == before, "{after}\nbefore:\n{before}");
     ensure!(real.good(&["--undo"])? == "nothing to undo\n");
@@ -136,14 +162,17 @@ fd77::10/128 on lo: is absent, should be there
 }
 
 #[test]
-fn what_somebody_else_changes_meanwhile_is_mended_by_the_next_run_and_theirs_after_undo() -> Result<()> {
+fn what_somebody_else_changes_meanwhile_is_mended_by_the_next_run_and_theirs_after_undo()
+-> Result<()> {
     let lab = Lab::new()?;
     let real = Real::new(&lab, "rs1", "10.77.0.21/24")?;
     let by_hand = ["--vip", VIP, "10.77.0.9", "--forwarding", "dr"];
     real.good(&by_hand)?;
     real.host.ip("addr del 10.77.0.10/32 dev lo")?;
-    real.host.ip("route del local 10.77.0.9 dev lo table local")?;
-    real.host.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
+    real.host
+        .ip("route del local 10.77.0.9 dev lo table local")?;
+    real.host
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
     let text = real.good(&by_hand)?;
     let expected = "\
 net.ipv4.conf.all.arp_ignore: was 0, is 1
@@ -153,12 +182,19 @@ local route of 10.77.0.9: was absent, is there
     ensure!(text == expected, "{text}");
     // An address that is not asked for any more goes with the next run.
     let text = real.good(&["--vip", VIP, "--forwarding", "dr"])?;
-    ensure!(text.contains("10.77.0.9/32 on lo: was set up by an earlier run"), "{text}");
+    ensure!(
+        text.contains("10.77.0.9/32 on lo: was set up by an earlier run"),
+        "{text}"
+    );
     ensure!(!real.host.has_address_on("lo", "10.77.0.9")?);
-    real.host.run("sysctl -q -w net.ipv4.conf.all.arp_announce=1")?;
+    real.host
+        .run("sysctl -q -w net.ipv4.conf.all.arp_announce=1")?;
     let text = real.good(&["--undo"])?;
     let left = "net.ipv4.conf.all.arp_announce: left at 1, which somebody else has set";
-    ensure!(text.contains(left) && text.contains("net.ipv4.conf.all.arp_ignore: 0 again"), "{text}");
+    ensure!(
+        text.contains(left) && text.contains("net.ipv4.conf.all.arp_ignore: 0 again"),
+        "{text}"
+    );
     let announce = real.host.run("sysctl -n net.ipv4.conf.all.arp_announce")?;
     ensure!(announce.trim() == "1" && !real.host.has_address_on("lo", VIP)?);
     Ok(())
@@ -176,11 +212,17 @@ fn a_real_server_is_silent_about_the_virtual_address_and_takes_its_packets() -> 
         let _ = client.ip("neigh flush dev eth0");
         client.run(&asks).is_ok()
     };
-    ensure!(answers(), "Linux answers for every address it has, unless it is told not to");
+    ensure!(
+        answers(),
+        "Linux answers for every address it has, unless it is told not to"
+    );
     real.host.ip(&format!("addr del {VIP}/32 dev lo"))?;
     let file = real.file(FILE)?;
     real.good(&["-c", &file])?;
-    ensure!(!answers(), "the real server answers for the virtual address");
+    ensure!(
+        !answers(),
+        "the real server answers for the virtual address"
+    );
     // As a director sends them: to its MAC address.
     let mac = real.host.mac()?;
     client.ip(&format!("neigh replace {VIP} lladdr {mac} dev eth0"))?;
@@ -197,26 +239,41 @@ fn hosts_that_must_not_be_real_servers_are_refused_and_left_alone() -> Result<()
     let refused = |words: &[&str], why: &str| -> Result<()> {
         let before = real.all()?;
         let (code, text) = real.run(words)?;
-        ensure!(code == 1 && text.contains(why), "{words:?}: exit {code}: {text}");
+        ensure!(
+            code == 1 && text.contains(why),
+            "{words:?}: exit {code}: {text}"
+        );
         ensure!(real.all()? == before, "{words:?}");
         Ok(())
     };
     let own = "10.77.0.21 is an ordinary address of this host, on eth0";
     refused(&["--vip", "10.77.0.21", "--forwarding", "dr"], own)?;
-    refused(&["--vip", "10.77.0.21", "--forwarding", "dr", "--check"], own)?;
+    refused(
+        &["--vip", "10.77.0.21", "--forwarding", "dr", "--check"],
+        own,
+    )?;
     let stranger = real.file(&FILE.replace(".21\"", ".31\"").replace("::21", "::31"))?;
     let none = "no address of this host (10.77.0.21, fe80::";
     refused(&["-c", &stranger], none)?;
-    refused(&["--vip", "224.0.0.1", "--forwarding", "dr"], "cannot be a virtual address")?;
+    refused(
+        &["--vip", "224.0.0.1", "--forwarding", "dr"],
+        "cannot be a virtual address",
+    )?;
     let (code, text) = real.run(&["-c", "/nonexistent/vipd.toml"])?;
-    ensure!(code == 2 && text.contains("cannot read /nonexistent"), "{code}: {text}");
+    ensure!(
+        code == 2 && text.contains("cannot read /nonexistent"),
+        "{code}: {text}"
+    );
 
     // A director that holds the address, and its file, in which it is a real server, too.
     let director = Director::start(&real.host, &router(150))?;
     director.wait_for_state("master")?;
     wait_until(PATIENCE, "the address", || real.host.has_address(VIP))?;
     let file = real.file(FILE)?;
-    refused(&["-c", &file], "this host is the director that holds 10.77.0.10")?;
+    refused(
+        &["-c", &file],
+        "this host is the director that holds 10.77.0.10",
+    )?;
     director.stop()?;
     real.good(&["-c", &file])?;
     Ok(())
@@ -227,14 +284,26 @@ fn behind_nat_there_is_nothing_to_set_up_and_that_is_said() -> Result<()> {
     let lab = Lab::new()?;
     let real = Real::new(&lab, "rs1", "10.77.0.21/24")?;
     let before = real.all()?;
-    for (forwarding, words) in [("nat", "virtual server http: NAT: nothing is to be set up here"), (
-        "fullnat",
-        "virtual server http: full NAT: nothing is to be set up here",
-    )] {
-        let text = FILE.replace("check =", &format!("forwarding = \"{forwarding}\"\ncheck ="));
+    for (forwarding, words) in [
+        (
+            "nat",
+            "virtual server http: NAT: nothing is to be set up here",
+        ),
+        (
+            "fullnat",
+            "virtual server http: full NAT: nothing is to be set up here",
+        ),
+    ] {
+        let text = FILE.replace(
+            "check =",
+            &format!("forwarding = \"{forwarding}\"\ncheck ="),
+        );
         let file = real.file(&text)?;
         let said = real.good(&["-c", &file])?;
-        ensure!(said.contains(words) && said.ends_with("nothing to set up\n"), "{said}");
+        ensure!(
+            said.contains(words) && said.ends_with("nothing to set up\n"),
+            "{said}"
+        );
     }
     ensure!(real.all()? == before);
     Ok(())
@@ -255,10 +324,16 @@ fn a_watched_address_goes_with_its_service_and_comes_back_with_it() -> Result<()
         found.with_context(|| watch.output())
     };
     // Nothing listens yet.
-    said(&watch, "withdrawn, because no service behind it is well here (http: http GET /health")?;
+    said(
+        &watch,
+        "withdrawn, because no service behind it is well here (http: http GET /health",
+    )?;
     ensure!(!has()?, "{}", watch.output());
     let ignore = real.host.run("sysctl -n net.ipv4.conf.all.arp_ignore")?;
-    ensure!(ignore.trim() == "1", "the settings are there before the address");
+    ensure!(
+        ignore.trim() == "1",
+        "the settings are there before the address"
+    );
     let nginx = Nginx::start(&real.host)?;
     wait_until(PATIENCE, "the address", has).with_context(|| watch.output())?;
     // Whoever takes it away meanwhile.

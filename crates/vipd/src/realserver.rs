@@ -104,7 +104,11 @@ impl Host {
             Action::Check => {
                 let record = Record::look(&self.state_dir)?;
                 let found = self.differences(&kernel, &role, &wanted, &record).await?;
-                Ok(Outcome::new(action, &role, found.into_iter().map(Step::found).collect()))
+                Ok(Outcome::new(
+                    action,
+                    &role,
+                    found.into_iter().map(Step::found).collect(),
+                ))
             }
             // Undone above.
             Action::Set | Action::Undo => {
@@ -157,7 +161,12 @@ impl Host {
     }
 
     /// Changes what differs, to the first failure: what comes after it may rest on it.
-    async fn set(&self, kernel: &Kernel, role: &Role, wanted: &[Thing]) -> Result<Vec<Step>, String> {
+    async fn set(
+        &self,
+        kernel: &Kernel,
+        role: &Role,
+        wanted: &[Thing],
+    ) -> Result<Vec<Step>, String> {
         let mut record = Record::open(&self.state_dir)?;
         let found = self.differences(kernel, role, wanted, &record).await?;
         let mut steps = Vec::new();
@@ -196,7 +205,10 @@ impl Host {
         for router in masters {
             let held = router.virtual_addresses.iter();
             let held = held.filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok());
-            if let Some(ip) = held.into_iter().find(|ip| role.virtual_addresses.contains_key(ip)) {
+            if let Some(ip) = held
+                .into_iter()
+                .find(|ip| role.virtual_addresses.contains_key(ip))
+            {
                 return Some(format!(
                     "this host is the director that holds {ip} (virtual router {} is master): a director is no \
                      real server of its own while it is master",
@@ -209,8 +221,14 @@ impl Host {
 }
 
 /// The address that a tunnel ends at if nobody says which.
-fn only_address(links: &Links, family: Family, virtual_addresses: &[IpAddr]) -> Result<IpAddr, String> {
-    let links = links.iter().filter(|link| link.name != LOOPBACK && link.mac.is_some());
+fn only_address(
+    links: &Links,
+    family: Family,
+    virtual_addresses: &[IpAddr],
+) -> Result<IpAddr, String> {
+    let links = links
+        .iter()
+        .filter(|link| link.name != LOOPBACK && link.mac.is_some());
     let known = links.flat_map(|link| link.addresses.iter());
     let own = known.filter(|known| known.scope == 0 && !known.ours && !known.deprecated);
     let own = own.map(|known| known.address.addr());
@@ -220,7 +238,9 @@ fn only_address(links: &Links, family: Family, virtual_addresses: &[IpAddr]) -> 
     let mut each = own.iter();
     match (each.next(), each.next()) {
         (Some(only), None) => Ok(*only),
-        (None, _) => Err("this host has no address at which a tunnel could end: add --local ADDRESS".to_owned()),
+        (None, _) => Err(
+            "this host has no address at which a tunnel could end: add --local ADDRESS".to_owned(),
+        ),
         (Some(_), Some(_)) => {
             let shown: Vec<String> = own.iter().map(IpAddr::to_string).collect();
             Err(format!(
@@ -232,7 +252,11 @@ fn only_address(links: &Links, family: Family, virtual_addresses: &[IpAddr]) -> 
 }
 
 /// Makes a thing so, and remembers what was there before.
-async fn change(kernel: &Kernel, record: &mut Record, difference: &Difference) -> Result<(), String> {
+async fn change(
+    kernel: &Kernel,
+    record: &mut Record,
+    difference: &Difference,
+) -> Result<(), String> {
     let thing = &difference.thing;
     let mut done = Done {
         thing: thing.clone(),
@@ -248,7 +272,9 @@ async fn change(kernel: &Kernel, record: &mut Record, difference: &Difference) -
         }
         Thing::NoAddress { interface, address } => {
             let links = kernel.links().await?;
-            let known = links.named(interface).and_then(|link| link.addresses.get(*address));
+            let known = links
+                .named(interface)
+                .and_then(|link| link.addresses.get(*address));
             let label = known.and_then(|known| known.label.clone());
             done.label = label.map(|label| label.to_string());
             done.scope = known.map(|known| known.scope);

@@ -184,10 +184,12 @@ fn real_server(arguments: RealServer) -> ExitCode {
     } = arguments;
     let who = if vip.is_empty() {
         // What was set up goes whatever has become of the file since.
+        let defaults = || Config::parse("", "the defaults").map_err(LoadError::Invalid);
         let loaded = match Config::load(&config) {
+            Err(_) if undo && state_dir.is_some() => defaults(),
             Err(error) if undo => {
                 complain(&error.to_string());
-                Config::parse("", "the defaults").map_err(LoadError::Invalid)
+                defaults()
             }
             loaded => loaded,
         };
@@ -229,7 +231,9 @@ fn real_server(arguments: RealServer) -> ExitCode {
                 Some(_) | None if !json => say(text),
                 Some(_) | None => {}
             };
-            return runtime.block_on(realserver::watch(&host, told)).map(|()| true);
+            return runtime
+                .block_on(realserver::watch(&host, told))
+                .map(|()| true);
         }
         let outcome = runtime.block_on(host.act(action))?;
         if json {

@@ -88,16 +88,23 @@ fn number(ipv6: bool) -> u8 {
 }
 
 /// The answers last as long as the router.
-fn ask(command: u8, flags: NlmF, attributes: &[(u16, Vec<u8>)]) -> Result<(NlRouter, Answers), String> {
+fn ask(
+    command: u8,
+    flags: NlmF,
+    attributes: &[(u16, Vec<u8>)],
+) -> Result<(NlRouter, Answers), String> {
     let connected = NlRouter::connect(NlFamily::Generic, None, Groups::empty());
     let (router, _) = connected.map_err(|error| error.to_string())?;
     let family = router.resolve_genl_family(FAMILY);
-    let family = family.map_err(|error| format!("the kernel has no module `fou` for GUE: {}", words(&error)))?;
+    let family = family
+        .map_err(|error| format!("the kernel has no module `fou` for GUE: {}", words(&error)))?;
     let mut buffer = GenlBuffer::<u16, Buffer>::new();
     for (kind, value) in attributes {
         let kind = AttrTypeBuilder::default().nla_type(*kind).build();
         let kind = kind.map_err(|error| error.to_string())?;
-        let attribute = NlattrBuilder::default().nla_type(kind).nla_payload(value.as_slice());
+        let attribute = NlattrBuilder::default()
+            .nla_type(kind)
+            .nla_payload(value.as_slice());
         buffer.push(attribute.build().map_err(|error| error.to_string())?);
     }
     let message = GenlmsghdrBuilder::<u8, u16, NoUserHeader>::default()
@@ -106,7 +113,11 @@ fn ask(command: u8, flags: NlmF, attributes: &[(u16, Vec<u8>)]) -> Result<(NlRou
         .attrs(buffer)
         .build()
         .map_err(|error| error.to_string())?;
-    let sent = router.send::<_, _, u16, Message>(family, NlmF::REQUEST | flags, NlPayload::Payload(message));
+    let sent = router.send::<_, _, u16, Message>(
+        family,
+        NlmF::REQUEST | flags,
+        NlPayload::Payload(message),
+    );
     let answers = sent.map_err(|error| words(&error))?;
     Ok((router, answers))
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::link::{
-    GreIOFlags, InfoData, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    GreIOFlags, InfoData, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{
@@ -51,7 +51,9 @@ impl Kernel {
             ..Facts::default()
         };
         let found = self.handle.link().get().execute().try_collect::<Vec<_>>();
-        let found = found.await.map_err(|error| format!("reading the interfaces: {error}"))?;
+        let found = found
+            .await
+            .map_err(|error| format!("reading the interfaces: {error}"))?;
         for message in &found {
             let found = Found::decode(message);
             if found.secluded {
@@ -64,7 +66,9 @@ impl Kernel {
             match thing {
                 Thing::Setting { interface, name } => {
                     if let Ok(value) = sysctl::read(IPV4, interface, name) {
-                        facts.settings.insert((interface.clone(), name.clone()), value);
+                        facts
+                            .settings
+                            .insert((interface.clone(), name.clone()), value);
                     }
                 }
                 Thing::Local { address } => {
@@ -94,7 +98,9 @@ impl Kernel {
             }
             Thing::GuePort { ipv6, port } => gue::open(*ipv6, *port),
             Thing::Device(device) => self.make_device(device).await,
-            Thing::NoAddress { interface, address } => self.remove_address(interface, *address).await,
+            Thing::NoAddress { interface, address } => {
+                self.remove_address(interface, *address).await
+            }
             Thing::Address { interface, address } => {
                 let address = VirtualAddress {
                     address: *address,
@@ -197,7 +203,9 @@ impl Kernel {
         };
         let answer = self.handle.route().get(question.build()).execute();
         let answer = answer.try_collect::<Vec<_>>().await.unwrap_or_default();
-        answer.iter().any(|route| route.header.kind == RouteType::Local)
+        answer
+            .iter()
+            .any(|route| route.header.kind == RouteType::Local)
     }
 
     /// As the kernel makes it with an address.
@@ -227,7 +235,9 @@ fn message(device: &Device) -> Result<LinkMessage, String> {
         (Kind::Ipip, IpAddr::V4(local)) => LinkIpIp::new(name).local(local).build(),
         (Kind::Sit, IpAddr::V4(local)) => LinkSit::new(name).local(local).build(),
         // 0: whatever is in it.
-        (Kind::Ip6Tnl, IpAddr::V6(local)) => LinkIp6Tnl::new(name).local(local).mode(0.into()).build(),
+        (Kind::Ip6Tnl, IpAddr::V6(local)) => {
+            LinkIp6Tnl::new(name).local(local).mode(0.into()).build()
+        }
         (Kind::Gre, IpAddr::V4(local)) => LinkGre::new(name).local(local).iflags(flags).build(),
         (Kind::Ip6Gre, IpAddr::V6(local)) => LinkGre6::new(name).local(local).iflags(flags).build(),
         (kind, local) => return Err(format!("a tunnel of kind {kind} cannot end at {local}")),
@@ -279,7 +289,9 @@ impl Found {
                     for item in data {
                         match item {
                             InfoGre::Local(ip) => local = Some(IpAddr::V4(*ip)),
-                            InfoGre::IFlags(flags) => checksum = flags.contains(GreIOFlags::Checksum),
+                            InfoGre::IFlags(flags) => {
+                                checksum = flags.contains(GreIOFlags::Checksum)
+                            }
                             _ => {}
                         }
                     }
@@ -288,7 +300,9 @@ impl Found {
                     for item in data {
                         match item {
                             InfoGre6::Local(ip) => local = Some(IpAddr::V6(*ip)),
-                            InfoGre6::IFlags(flags) => checksum = flags.contains(GreIOFlags::Checksum),
+                            InfoGre6::IFlags(flags) => {
+                                checksum = flags.contains(GreIOFlags::Checksum)
+                            }
                             _ => {}
                         }
                     }

@@ -115,7 +115,11 @@ impl Outcome {
         let mut lines: Vec<String> = self.differences.iter().map(Step::line).collect();
         lines.extend(self.notes.iter().cloned());
         if self.differences.is_empty() {
-            let ips: Vec<String> = self.virtual_addresses.iter().map(IpAddr::to_string).collect();
+            let ips: Vec<String> = self
+                .virtual_addresses
+                .iter()
+                .map(IpAddr::to_string)
+                .collect();
             lines.push(match self.action {
                 "undo" => "nothing to undo".to_owned(),
                 _ if ips.is_empty() => "nothing to set up".to_owned(),

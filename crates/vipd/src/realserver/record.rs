@@ -77,7 +77,8 @@ impl Record {
 
     /// To change; waits for another run's end.
     pub(super) fn open(state_dir: &Path) -> Result<Record, String> {
-        let failed = |error: io::Error| format!("the state directory {}: {error}", state_dir.display());
+        let failed =
+            |error: io::Error| format!("the state directory {}: {error}", state_dir.display());
         std::fs::create_dir_all(state_dir).map_err(failed)?;
         let lock = File::open(state_dir).map_err(failed)?;
         let locked = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive);

@@ -59,9 +59,16 @@ impl Role {
         if role.itself.is_empty() {
             let shown = |ips: BTreeSet<IpAddr>| match ips.len() {
                 0 => "none".to_owned(),
-                _ => ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "),
+                _ => ips
+                    .iter()
+                    .map(IpAddr::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
             };
-            let servers = config.virtual_servers.iter().flat_map(VirtualServer::servers);
+            let servers = config
+                .virtual_servers
+                .iter()
+                .flat_map(VirtualServer::servers);
             let known = shown(servers.map(|(key, _, _)| key.0.ip()).collect());
             let own = addresses.iter().filter(|ip| !ip.is_loopback()).copied();
             let own = shown(own.collect());
@@ -151,7 +158,9 @@ impl Role {
         let mut gre: BTreeMap<IpAddr, TunnelChecksum> = BTreeMap::new();
         for way in self.virtual_addresses.values().flatten() {
             if let Way::Tunnel(end, Tunnel::Gre { checksum }) = way
-                && gre.insert(*end, *checksum).is_some_and(|other| other != *checksum)
+                && gre
+                    .insert(*end, *checksum)
+                    .is_some_and(|other| other != *checksum)
             {
                 return Err(format!(
                     "GRE to {end} with a checksum and without one: this host can only take in one of the two, \
@@ -176,7 +185,10 @@ impl Way {
 /// The virtual addresses whose packets a virtual server sends to that real server.
 fn addresses_of(server: &VirtualServer, own: IpAddr) -> BTreeSet<IpAddr> {
     let key = ipvs::DestinationKey((own, 0).into());
-    let keys = server.keys.iter().filter(|service| server.sends(service, &key));
+    let keys = server
+        .keys
+        .iter()
+        .filter(|service| server.sends(service, &key));
     let mut ips = BTreeSet::new();
     for service in keys {
         match service {
@@ -210,7 +222,11 @@ fn checks(real: &RealServer) -> Vec<CheckSpec> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test fails by panicking"
+    )]
 
     use super::*;
 
@@ -222,7 +238,8 @@ mod tests {
 
     fn ways(role: &Role) -> Vec<String> {
         let all = role.virtual_addresses.iter();
-        all.flat_map(|(ip, ways)| ways.iter().map(move |way| format!("{ip} {way:?}"))).collect()
+        all.flat_map(|(ip, ways)| ways.iter().map(move |way| format!("{ip} {way:?}")))
+            .collect()
     }
 
     const FILE: &str = r#"
@@ -259,12 +276,26 @@ address = "10.0.0.21:8080"
     #[test]
     fn a_host_finds_itself_and_every_address_it_has_to_take_in() {
         let found = role(FILE, &["127.0.0.1", "10.0.0.21", "2001:db8::21"]).unwrap();
-        let direct = ["192.0.2.10", "192.0.2.11", "192.0.2.12", "192.0.2.13", "2001:db8::11"];
+        let direct = [
+            "192.0.2.10",
+            "192.0.2.11",
+            "192.0.2.12",
+            "192.0.2.13",
+            "2001:db8::11",
+        ];
         assert_eq!(ways(&found), direct.map(|ip| format!("{ip} Direct")));
-        let names: Vec<&str> = found.services.iter().map(|service| &*service.name).collect();
+        let names: Vec<&str> = found
+            .services
+            .iter()
+            .map(|service| &*service.name)
+            .collect();
         assert_eq!(names, ["http", "both", "marked", "translated"]);
         assert_eq!(found.notes.len(), 1);
-        assert!(found.notes[0].starts_with("virtual server translated: NAT: nothing"), "{:?}", found.notes);
+        assert!(
+            found.notes[0].starts_with("virtual server translated: NAT: nothing"),
+            "{:?}",
+            found.notes
+        );
     }
 
     #[test]
@@ -300,7 +331,11 @@ address = "2001:db8::21"
         let text = "[[virtual_server]]\nname = \"m\"\nfwmark = 7\n[[virtual_server.real_server]]\naddress = \"10.0.0.21\"\n";
         let found = role(text, &["10.0.0.21"]).unwrap();
         assert!(found.virtual_addresses.is_empty());
-        assert!(found.notes[0].contains("somebody else sets its firewall mark"), "{:?}", found.notes);
+        assert!(
+            found.notes[0].contains("somebody else sets its firewall mark"),
+            "{:?}",
+            found.notes
+        );
     }
 
     #[test]
@@ -316,9 +351,18 @@ address = "10.0.0.21"
 "#;
         let found = role(text, &["10.0.0.21"]).unwrap();
         let service = &found.services[0];
-        let targets: Vec<String> = service.checks.iter().map(|c| c.target.to_string()).collect();
+        let targets: Vec<String> = service
+            .checks
+            .iter()
+            .map(|c| c.target.to_string())
+            .collect();
         assert_eq!(targets, ["10.0.0.21:80", "10.0.0.21:8080"]);
-        assert!(service.checks.iter().all(|check| check.route == Route::default()));
+        assert!(
+            service
+                .checks
+                .iter()
+                .all(|check| check.route == Route::default())
+        );
         assert_eq!(service.require, Require::Any);
     }
 
@@ -331,7 +375,14 @@ address = "10.0.0.21"
                  [[virtual_server.real_server]]\naddress = \"10.0.0.21\"\n"
             )
         };
-        let error = role(&[server(1, "none"), server(2, "full")].concat(), &["10.0.0.21"]);
-        assert!(error.unwrap_err().starts_with("GRE to 10.0.0.21 with a checksum and without"));
+        let error = role(
+            &[server(1, "none"), server(2, "full")].concat(),
+            &["10.0.0.21"],
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .starts_with("GRE to 10.0.0.21 with a checksum and without")
+        );
     }
 }

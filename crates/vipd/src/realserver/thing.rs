@@ -140,7 +140,11 @@ fn device(devices: &mut Vec<Device>, inner: IpAddr, end: IpAddr, tunnel: &Tunnel
     let (kind, checksum) = match tunnel {
         Tunnel::Ipip | Tunnel::Gue { .. } => (Kind::between(inner, end), false),
         Tunnel::Gre { checksum } => {
-            let kind = if end.is_ipv4() { Kind::Gre } else { Kind::Ip6Gre };
+            let kind = if end.is_ipv4() {
+                Kind::Gre
+            } else {
+                Kind::Ip6Gre
+            };
             (kind, *checksum != TunnelChecksum::None)
         }
     };
@@ -149,7 +153,11 @@ fn device(devices: &mut Vec<Device>, inner: IpAddr, end: IpAddr, tunnel: &Tunnel
         return known.name.clone();
     }
     let others = devices.iter().filter(|device| device.kind == kind).count();
-    let number = if others == 0 { String::new() } else { (others + 1).to_string() };
+    let number = if others == 0 {
+        String::new()
+    } else {
+        (others + 1).to_string()
+    };
     let name = format!("vipd-{kind}{number}");
     devices.push(Device {
         name: name.clone(),
@@ -185,7 +193,10 @@ pub(super) fn good_values(name: &str) -> &'static [&'static str] {
 
 /// Where the host differs, in the order in which it is to be changed. `earlier` is what was set up before.
 pub(super) fn differences(wanted: &[Thing], earlier: &[Thing], facts: &Facts) -> Vec<Difference> {
-    let left = earlier.iter().rev().filter(|thing| !is_wanted(wanted, thing));
+    let left = earlier
+        .iter()
+        .rev()
+        .filter(|thing| !is_wanted(wanted, thing));
     let left = left.map(|thing| Difference {
         thing: thing.clone(),
         is: "set up by an earlier run".to_owned(),
@@ -211,7 +222,9 @@ pub(super) fn differences(wanted: &[Thing], earlier: &[Thing], facts: &Facts) ->
                 let value = value.map_or("absent", String::as_str);
                 let good = good_values(name);
                 let first = good.first().copied().unwrap_or_default();
-                (!good.contains(&value)).then(|| differs(value, first)).flatten()
+                (!good.contains(&value))
+                    .then(|| differs(value, first))
+                    .flatten()
             }
             Thing::GuePort { ipv6, port } => {
                 let open = facts.gue_ports.contains(&(*ipv6, *port));
@@ -246,7 +259,9 @@ pub(super) fn differences(wanted: &[Thing], earlier: &[Thing], facts: &Facts) ->
                     interface: interface.clone(),
                     address: *address,
                 };
-                known.filter(|_| !earlier.contains(&own)).and_then(|_| differs("there", "absent"))
+                known
+                    .filter(|_| !earlier.contains(&own))
+                    .and_then(|_| differs("there", "absent"))
             }
         });
     }
@@ -304,16 +319,26 @@ fn strays(wanted: &[Thing], facts: &Facts) -> Vec<Difference> {
 pub(super) fn objection(role: &Role, facts: &Facts) -> Option<String> {
     for (ip, ways) in &role.virtual_addresses {
         if role.itself.contains(ip) && ways.contains(&Way::Direct) {
-            return Some(format!("{ip} is both the virtual address and the real server's own"));
+            return Some(format!(
+                "{ip} is both the virtual address and the real server's own"
+            ));
         }
-        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || *ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        if ip.is_unspecified()
+            || ip.is_multicast()
+            || ip.is_loopback()
+            || *ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+        {
             return Some(format!("{ip} cannot be a virtual address"));
         }
         for link in facts.links.iter() {
             if link.name == LOOPBACK || facts.secluded.contains(&link.name) {
                 continue;
             }
-            let Some(known) = link.addresses.iter().find(|known| known.address.addr() == *ip) else {
+            let Some(known) = link
+                .addresses
+                .iter()
+                .find(|known| known.address.addr() == *ip)
+            else {
                 continue;
             };
             let interface = &link.name;
@@ -392,7 +417,11 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: is {}, should be {}", self.thing, self.is, self.should)
+        write!(
+            f,
+            "{}: is {}, should be {}",
+            self.thing, self.is, self.should
+        )
     }
 }
 
@@ -437,7 +466,10 @@ mod tests {
 
     #[test]
     fn direct_routing_wants_silence_before_the_address() {
-        let wanted = wanted(&role(&[("192.0.2.10", Way::Direct), ("2001:db8::10", Way::Direct)]));
+        let wanted = wanted(&role(&[
+            ("192.0.2.10", Way::Direct),
+            ("2001:db8::10", Way::Direct),
+        ]));
         let expected = [
             "lo",
             "net.ipv4.conf.all.arp_ignore",
@@ -451,13 +483,23 @@ mod tests {
         ];
         assert_eq!(shown(&wanted), expected);
         let only = super::wanted(&role(&[("2001:db8::10", Way::Direct)]));
-        assert_eq!(shown(&only), ["lo", "2001:db8::10/128 on lo", "local route of 2001:db8::10"]);
+        assert_eq!(
+            shown(&only),
+            [
+                "lo",
+                "2001:db8::10/128 on lo",
+                "local route of 2001:db8::10"
+            ]
+        );
         assert!(super::wanted(&Role::default()).is_empty());
     }
 
     #[test]
     fn each_tunnel_has_the_device_of_its_kind_and_the_address_on_it() {
-        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.21".parse().unwrap(), "2001:db8::21".parse().unwrap());
+        let (v4, v6): (IpAddr, IpAddr) = (
+            "10.0.0.21".parse().unwrap(),
+            "2001:db8::21".parse().unwrap(),
+        );
         let gue = Tunnel::Gue {
             port: 6080,
             checksum: TunnelChecksum::Full,
@@ -485,7 +527,11 @@ mod tests {
             "tunnel vipd-sit (sit, local 10.0.0.21)",
             "2001:db8::10/128 on vipd-sit",
         ] {
-            assert_eq!(things.iter().filter(|it| *it == thing).count(), 1, "{thing}: {things:#?}");
+            assert_eq!(
+                things.iter().filter(|it| *it == thing).count(),
+                1,
+                "{thing}: {things:#?}"
+            );
         }
     }
 
@@ -493,7 +539,9 @@ mod tests {
     fn what_is_as_it_should_be_is_not_told() {
         let wanted = wanted(&role(&[("192.0.2.10", Way::Direct)]));
         let mut facts = Facts {
-            links: [link("lo", 1, &["127.0.0.1/8", "192.0.2.10/32"])].into_iter().collect(),
+            links: [link("lo", 1, &["127.0.0.1/8", "192.0.2.10/32"])]
+                .into_iter()
+                .collect(),
             local: ["192.0.2.10".parse().unwrap()].into(),
             ..Facts::default()
         };
@@ -542,7 +590,10 @@ mod tests {
             ..Facts::default()
         };
         let why = objection(&role, &facts).unwrap();
-        assert!(why.starts_with("192.0.2.10 is an ordinary address of this host, on eth0"), "{why}");
+        assert!(
+            why.starts_with("192.0.2.10 is an ordinary address of this host, on eth0"),
+            "{why}"
+        );
         facts.secluded.insert("eth0".to_owned());
         assert_eq!(objection(&role, &facts), None);
         let mut director = link("eth0", 2, &[]);
@@ -558,6 +609,9 @@ mod tests {
             ..Facts::default()
         };
         let why = objection(&role, &facts).unwrap();
-        assert!(why.starts_with("this host is the director that holds 192.0.2.10"), "{why}");
+        assert!(
+            why.starts_with("this host is the director that holds 192.0.2.10"),
+            "{why}"
+        );
     }
 }

@@ -35,11 +35,22 @@ pub async fn watch(host: &Host, say: impl Fn(&str, Option<&Outcome>)) -> Result<
     let kernel = Kernel::open()?;
     let role = host.role(&kernel).await?;
     let (sender, mut reports) = mpsc::unbounded_channel();
-    let mut runner = Runner::new(sender).map_err(|error| format!("the thread of the checks: {error}"))?;
-    let checks = role.services.iter().flat_map(|service| service.checks.iter().cloned());
-    runner.set(checks.map(|check| (check, Plan::from(Health::Unknown))).collect());
+    let mut runner =
+        Runner::new(sender).map_err(|error| format!("the thread of the checks: {error}"))?;
+    let checks = role
+        .services
+        .iter()
+        .flat_map(|service| service.checks.iter().cloned());
+    runner.set(
+        checks
+            .map(|check| (check, Plan::from(Health::Unknown)))
+            .collect(),
+    );
     let stop = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) = (stop(SignalKind::terminate())?, stop(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        stop(SignalKind::terminate())?,
+        stop(SignalKind::interrupt())?,
+    );
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut verdicts, mut known, mut complaint) = (Verdicts::default(), BTreeMap::new(), None);
@@ -109,7 +120,11 @@ fn with(things: &[Thing], known: &BTreeMap<IpAddr, Health>, earlier: &[Thing]) -
         Some(Health::Unknown) => earlier.contains(thing),
         Some(Health::Up) | None => true,
     };
-    let mut wanted: Vec<Thing> = things.iter().filter(|thing| keeps(thing)).cloned().collect();
+    let mut wanted: Vec<Thing> = things
+        .iter()
+        .filter(|thing| keeps(thing))
+        .cloned()
+        .collect();
     let down = known.iter().filter(|(_, health)| **health == Health::Down);
     let gone: BTreeSet<Thing> = down
         .map(|(ip, _)| Thing::NoAddress {
@@ -134,7 +149,9 @@ impl Verdicts {
         self.health.insert(Arc::clone(&report.spec), report.health);
         match &report.outcome {
             Ok(_) => self.failures.remove(&report.spec),
-            Err(_) => self.failures.insert(Arc::clone(&report.spec), report.to_string()),
+            Err(_) => self
+                .failures
+                .insert(Arc::clone(&report.spec), report.to_string()),
         };
     }
 
@@ -142,7 +159,10 @@ impl Verdicts {
     fn of(&self, role: &Role) -> BTreeMap<IpAddr, Health> {
         let ips = role.virtual_addresses.keys();
         ips.map(|ip| {
-            let services = role.services.iter().filter(|it| it.virtual_addresses.contains(ip));
+            let services = role
+                .services
+                .iter()
+                .filter(|it| it.virtual_addresses.contains(ip));
             let found = services.map(|service| self.of_service(service));
             (*ip, decided(found, Health::Up).unwrap_or(Health::Up))
         })
@@ -164,14 +184,23 @@ impl Verdicts {
             Health::Unknown => format!("{ip}: stays as it is until its services have been checked"),
             Health::Up => format!("{ip}: is well"),
             Health::Down => {
-                let services = role.services.iter().filter(|it| it.virtual_addresses.contains(&ip));
+                let services = role
+                    .services
+                    .iter()
+                    .filter(|it| it.virtual_addresses.contains(&ip));
                 let said = services.map(|service| {
-                    let failures = service.checks.iter().filter_map(|check| self.failures.get(check));
+                    let failures = service
+                        .checks
+                        .iter()
+                        .filter_map(|check| self.failures.get(check));
                     let failures: Vec<&str> = failures.map(String::as_str).collect();
                     format!("{}: {}", service.name, failures.join(", "))
                 });
                 let said: Vec<String> = said.collect();
-                format!("{ip}: withdrawn, because no service behind it is well here ({})", said.join("; "))
+                format!(
+                    "{ip}: withdrawn, because no service behind it is well here ({})",
+                    said.join("; ")
+                )
             }
         }
     }
@@ -222,7 +251,10 @@ address = "10.0.0.21"
         let role = role();
         let mut known = Verdicts::default();
         for check in role.services.iter().flat_map(|service| &service.checks) {
-            if let Some((_, health)) = verdicts.iter().find(|(port, _)| *port == check.target.port()) {
+            if let Some((_, health)) = verdicts
+                .iter()
+                .find(|(port, _)| *port == check.target.port())
+            {
                 known.health.insert(Arc::new(check.clone()), *health);
             }
         }
@@ -233,8 +265,14 @@ address = "10.0.0.21"
     fn an_address_goes_only_when_every_service_behind_it_fails() {
         assert_eq!(believed(&[]), Health::Unknown);
         assert_eq!(believed(&[(80, Health::Down)]), Health::Unknown);
-        assert_eq!(believed(&[(80, Health::Down), (443, Health::Up)]), Health::Up);
-        assert_eq!(believed(&[(80, Health::Down), (443, Health::Down)]), Health::Down);
+        assert_eq!(
+            believed(&[(80, Health::Down), (443, Health::Up)]),
+            Health::Up
+        );
+        assert_eq!(
+            believed(&[(80, Health::Down), (443, Health::Down)]),
+            Health::Down
+        );
     }
 
     #[test]
@@ -243,16 +281,33 @@ address = "10.0.0.21"
         let shown = |health, earlier: &[Thing]| -> Vec<String> {
             let known = [("192.0.2.10".parse().unwrap(), health)].into();
             let wanted = with(&things, &known, earlier);
-            wanted.iter().map(Thing::to_string).filter(|it| it.contains("192.0.2.10")).collect()
+            wanted
+                .iter()
+                .map(Thing::to_string)
+                .filter(|it| it.contains("192.0.2.10"))
+                .collect()
         };
         let here = ["192.0.2.10/32 on lo", "local route of 192.0.2.10"];
         assert_eq!(shown(Health::Up, &[]), here);
         assert_eq!(shown(Health::Unknown, &things), here);
         assert!(shown(Health::Unknown, &[]).is_empty());
-        let down = with(&things, &[("192.0.2.10".parse().unwrap(), Health::Down)].into(), &things);
-        let gone = down.iter().filter(|it| matches!(it, Thing::NoAddress { .. })).count();
+        let down = with(
+            &things,
+            &[("192.0.2.10".parse().unwrap(), Health::Down)].into(),
+            &things,
+        );
+        let gone = down
+            .iter()
+            .filter(|it| matches!(it, Thing::NoAddress { .. }))
+            .count();
         assert_eq!(gone, 1);
-        assert!(down.iter().any(|it| it.to_string() == "net.ipv4.conf.all.arp_ignore"));
-        assert!(down.iter().any(|it| it.to_string() == "192.0.2.11/32 on lo"));
+        assert!(
+            down.iter()
+                .any(|it| it.to_string() == "net.ipv4.conf.all.arp_ignore")
+        );
+        assert!(
+            down.iter()
+                .any(|it| it.to_string() == "192.0.2.11/32 on lo")
+        );
     }
 }
