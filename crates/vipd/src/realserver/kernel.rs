@@ -157,13 +157,11 @@ impl Kernel {
         self.remove_device(&device.name).await?;
         let message = message(device)?;
         let made = self.handle.link().add(message).execute().await;
-        made.map_err(|error| match error {
-            rtnetlink::Error::NetlinkError(message) => format!(
-                "{} (does another device end a tunnel there, or does the kernel lack the module {}?)",
-                message.to_io(),
-                device.kind.module()
-            ),
-            error => error.to_string(),
+        made.map_err(|error| {
+            let module = device.kind.module();
+            format!(
+                "{error} (does another device end a tunnel there, or does the kernel lack the module {module}?)"
+            )
         })?;
         let index = self.index_of(&device.name).await?;
         let named = LinkUnspec::new_with_index(index).alias(ALIAS).up().build();

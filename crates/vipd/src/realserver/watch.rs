@@ -79,7 +79,8 @@ pub async fn watch(host: &Host, say: impl Fn(&str, Option<&Outcome>)) -> Result<
                 let lines: Vec<String> = steps.iter().map(Step::line).collect();
                 let failed = steps.iter().any(Step::failed);
                 // What cannot be done is tried again with every look, and said once.
-                if !steps.is_empty() && !(failed && complaint.as_ref() == Some(&lines)) {
+                let said = failed && complaint.as_ref() == Some(&lines);
+                if !steps.is_empty() && !said {
                     let outcome = Outcome::new(Action::Set, &role, steps);
                     say(&lines.join("\n"), Some(&outcome));
                 }
