@@ -7,6 +7,7 @@ mod forwarding;
 mod ipvsctl;
 mod observe;
 mod pool;
+mod realserver;
 mod reload;
 mod sync;
 mod takeover;
