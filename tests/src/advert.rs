@@ -181,6 +181,16 @@ pub fn send_packet(host: &Host, packet: &[u8], count: u32, every: Duration) -> R
 ///
 /// Not root, or the kernel refused.
 pub fn send_here(hex: &str, count: u32, every: Duration) -> Result<()> {
+    let mut left = count;
+    repeat_here(hex, || {
+        std::thread::sleep(every);
+        left = left.saturating_sub(1);
+        left > 0
+    })
+}
+
+/// Sends it again as long as it is wanted.
+pub(crate) fn repeat_here(hex: &str, mut again: impl FnMut() -> bool) -> Result<()> {
     let packet = from_hex(hex)?;
     let (domain, to) = match packet.first().map(|first| first >> 4) {
         Some(6) => {
@@ -211,15 +221,16 @@ pub fn send_here(hex: &str, count: u32, every: Duration) -> Result<()> {
         _ => socket.set_header_included_v4(true)?,
     }
     socket.bind_device(Some(b"eth0"))?;
-    for _ in 0..count {
+    loop {
         let sent = socket.send_to(&packet, &to.into())?;
         ensure!(sent == packet.len(), "only {sent} bytes left");
-        std::thread::sleep(every);
+        if !again() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
-use lab::{advert, bench, checker, connections, demo, load};
+use lab::{advert, bench, checker, connections, demo, flood, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -55,6 +55,18 @@ enum Command {
         /// Milliseconds from one to the next.
         #[arg(long)]
         every: u64,
+    },
+    /// Sends a whole IP packet out of eth0 all the time, and prints how often (for tests).
+    #[command(hide = true)]
+    Flood {
+        /// Its bytes.
+        hex: String,
+        /// How many a second.
+        #[arg(long)]
+        rate: u32,
+        /// For how long.
+        #[arg(long)]
+        seconds: u64,
     },
     /// Asks an HTTP server all the time (for tests).
     #[command(hide = true)]
@@ -135,6 +147,12 @@ fn main() -> ExitCode {
         } => checker::run(kind, count, Duration::from_secs(interval)).map(|()| true),
         Command::Packet { hex, count, every } => {
             advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
+        }
+        Command::Flood { hex, rate, seconds } => {
+            flood::flood_here(&hex, rate, Duration::from_secs(seconds)).map(|sent| {
+                println!("{sent}");
+                true
+            })
         }
         Command::Load { to, workers, pause } => {
             load::ask_for_ever(to, workers, Duration::from_millis(pause)).map(|()| true)
