@@ -1,6 +1,7 @@
-//! A stranger on the link who sends adverts as fast as it can.
+//! A stranger on the link who sends adverts as fast as it can, and one who holds an HTTP server up.
 
-use std::net::Ipv4Addr;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -129,7 +130,9 @@ pub fn endure(kind: Kind, rate: u32, time: Duration) -> Result<Endured> {
     let begin = Instant::now();
     let mut lab = stranger.command(binary("lab")?);
     let (rate_text, seconds) = (rate.to_string(), time.as_secs().to_string());
-    let flood = lab.arg("flood").args(["--rate", &rate_text, "--seconds", &seconds]);
+    let flood = lab
+        .arg("flood")
+        .args(["--rate", &rate_text, "--seconds", &seconds]);
     let sent = crate::run(flood.arg(to_hex(&kind.packet())))?;
     let took = begin.elapsed().as_secs_f64();
     let discarded = lb1.discarded(kind.reason())?.saturating_sub(known);
@@ -141,7 +144,10 @@ pub fn endure(kind: Kind, rate: u32, time: Duration) -> Result<Endured> {
         lb1.log(),
         lb2.log()
     );
-    let grown = memory()?.into_iter().zip(before).map(|(now, before)| now - before);
+    let grown = memory()?
+        .into_iter()
+        .zip(before)
+        .map(|(now, before)| now - before);
     Ok(Endured {
         sent: sent.trim().parse::<f64>().context("the flood's count")? / took,
         discarded: discarded as f64 / took,
@@ -152,12 +158,13 @@ pub fn endure(kind: Kind, rate: u32, time: Duration) -> Result<Endured> {
 }
 
 /// Sends a packet out of `eth0` of the namespace that this process is in, so many a second for so long;
-/// returns how many left.
+/// prints how many left.
 ///
 /// # Errors
 ///
 /// Not root, or the kernel refused.
-pub fn flood_here(hex: &str, rate: u32, time: Duration) -> Result<u64> {
+#[allow(clippy::print_stdout, reason = "what the command says")]
+pub fn flood_here(hex: &str, rate: u32, time: Duration) -> Result<()> {
     let begin = Instant::now();
     let mut sent = 0;
     repeat_here(hex, || {
@@ -169,5 +176,36 @@ pub fn flood_here(hex: &str, rate: u32, time: Duration) -> Result<u64> {
         }
         begin.elapsed() < time
     })?;
-    Ok(sent)
+    println!("{sent}");
+    Ok(())
+}
+
+/// Opens so many connections to an HTTP server and sends a request a byte a second on each, and again on
+/// a new one when the server has had enough. Never ends.
+///
+/// # Errors
+///
+/// The first cannot be opened.
+#[allow(clippy::print_stdout, reason = "what the command says")]
+pub fn dawdle(to: SocketAddr, count: usize) -> Result<()> {
+    let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
+    let mut connections = vec![connect()?];
+    while connections.len() < count {
+        connections.extend(connect());
+    }
+    println!("{count} are open");
+    for byte in b"GET /metrics HTTP/1.1\r\nx: "
+        .iter()
+        .chain(std::iter::repeat(&b'y'))
+    {
+        for connection in &mut connections {
+            if connection.write_all(&[*byte]).is_err()
+                && let Ok(next) = connect()
+            {
+                *connection = next;
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }

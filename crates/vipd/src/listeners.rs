@@ -1,5 +1,7 @@
 //! The sockets the daemon listens on: the control socket, and TCP for metrics if configured.
 
+mod http;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
@@ -184,11 +186,7 @@ fn serve_http(listener: TcpListener, api: &Api) -> JoinHandle<()> {
         info!("metrics and read-only status on http://{address}");
     }
     let routes = server::public(api.clone());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            error!(%error, "the HTTP listener is closed");
-        }
-    })
+    tokio::spawn(http::serve(listener, routes))
 }
 
 fn remove(path: &Path) {

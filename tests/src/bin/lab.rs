@@ -68,6 +68,15 @@ enum Command {
         #[arg(long)]
         seconds: u64,
     },
+    /// Holds many connections to an HTTP server with requests that never end (for tests).
+    #[command(hide = true)]
+    Dawdle {
+        /// Address and port.
+        to: SocketAddr,
+        /// How many.
+        #[arg(long)]
+        connections: usize,
+    },
     /// Asks an HTTP server all the time (for tests).
     #[command(hide = true)]
     Load {
@@ -149,11 +158,9 @@ fn main() -> ExitCode {
             advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
         }
         Command::Flood { hex, rate, seconds } => {
-            flood::flood_here(&hex, rate, Duration::from_secs(seconds)).map(|sent| {
-                println!("{sent}");
-                true
-            })
+            flood::flood_here(&hex, rate, Duration::from_secs(seconds)).map(|()| true)
         }
+        Command::Dawdle { to, connections } => flood::dawdle(to, connections).map(|()| true),
         Command::Load { to, workers, pause } => {
             load::ask_for_ever(to, workers, Duration::from_millis(pause)).map(|()| true)
         }
