@@ -242,6 +242,15 @@ impl Director {
         Ok(at)
     }
 
+    /// Waits until vipd has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// It goes on.
+    pub fn ended_within(&mut self, patience: Duration) -> Result<()> {
+        self.process.wait(patience).map(|_| ())
+    }
+
     /// The process of its crash guard.
     ///
     /// # Errors

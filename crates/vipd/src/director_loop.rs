@@ -8,6 +8,7 @@ pub(crate) mod alarms;
 mod carried;
 pub(crate) mod checks;
 pub(crate) mod connections;
+mod groups;
 mod guarded;
 mod pools;
 pub mod reload;
@@ -243,6 +244,8 @@ pub struct Director {
     pub(crate) last_reload: Option<Reload>,
     pub(crate) counters: BTreeMap<String, Arc<Counters>>,
     pub(crate) routers: BTreeMap<String, Box<Router>>,
+    /// What was last said of each sync group.
+    groups: BTreeMap<String, vrrp::StateName>,
     pub(crate) health: HealthTable,
     pub(crate) details: BTreeMap<CheckSpec, CheckDetail>,
     pub(crate) alarms: Alarms,
@@ -335,6 +338,7 @@ impl Director {
             last_reload: None,
             counters: BTreeMap::new(),
             routers: BTreeMap::new(),
+            groups: BTreeMap::new(),
             health: HealthTable::new(),
             details: BTreeMap::new(),
             alarms: Alarms::default(),

@@ -124,11 +124,16 @@ async fn a_script_made_for_keepalived_gets_its_four_arguments() {
         tell(kind, "VI 1", "backup");
         folder.lines(nth + 1).await;
     }
+    tell(Kind::SyncGroupFault, "G1", "master");
+    folder.lines(5).await;
     notifier.finish().await;
     let wanted = ["BACKUP", "MASTER", "FAULT", "STOP"];
     // Behind the script's own arguments.
-    let wanted = wanted.map(|state| format!("4: INSTANCE VI 1 {state} 150"));
-    assert_eq!(folder.lines(4).await, wanted);
+    let mut wanted = wanted
+        .map(|state| format!("4: INSTANCE VI 1 {state} 150"))
+        .to_vec();
+    wanted.push("4: GROUP G1 FAULT 150".to_owned());
+    assert_eq!(folder.lines(5).await, wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
-use lab::{advert, bench, checker, connections, demo, flood, load};
+use lab::{advert, bench, checker, connections, demo, faults, flood, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -30,6 +30,17 @@ enum Command {
     Bench {
         /// Which benchmarks; none: all.
         names: Vec<String>,
+    },
+    /// Every fault in a running cluster, and how soon each has healed.
+    Faults,
+    /// Random faults in a running cluster, one after the other, and whether each heals.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// The same seed gives the same faults; none: by the clock.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Sends adverts as fast as the kernel takes them (for the benchmark).
     #[command(hide = true)]
@@ -154,6 +165,12 @@ fn main() -> ExitCode {
             count,
             interval,
         } => checker::run(kind, count, Duration::from_secs(interval)).map(|()| true),
+        Command::Faults => faults::matrix().map(|()| true),
+        Command::Soak { minutes, seed } => {
+            let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+            let seed = seed.unwrap_or(clock.unwrap_or_default().as_secs());
+            faults::soak(Duration::from_secs(60 * minutes), seed).map(|()| true)
+        }
         Command::Packet { hex, count, every } => {
             advert::send_here(&hex, count, Duration::from_millis(every)).map(|()| true)
         }

@@ -50,8 +50,11 @@ fn wait_for_both(pair: &Pair, wanted: &str) -> Result<()> {
 fn pulling_one_cable_of_a_sync_group_moves_both_and_its_return_brings_both_back() -> Result<()> {
     let (pair, lb1, lb2) = start()?;
     for (cable, other) in [("eth1", 0), ("eth0", 1)] {
+        lb1.wait_for_event(&["sync_group.master both: master"])?;
         pair.lab.pull_cable_of(&pair.lb1, cable)?;
         wait_for_both(&pair, "lb2")?;
+        lb1.wait_for_event(&["sync_group.fault both: fault, was master"])?;
+        lb2.wait_for_event(&["sync_group.master both: master, was backup"])?;
         let faults = lb1.status()?["vrrp"][other]["faults"].to_string();
         anyhow::ensure!(faults.contains("sync group"), "{faults}");
         lb2.wait_for_status("/vrrp/0/state", &json!("master"))?;

@@ -15,11 +15,15 @@ use crate::events::Kind;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// What keepalived tells scripts of.
-const KEEPALIVED: [Kind; 4] = [
+const KEEPALIVED: [Kind; 8] = [
     Kind::VrrpMaster,
     Kind::VrrpBackup,
     Kind::VrrpFault,
     Kind::VrrpInitialize,
+    Kind::SyncGroupMaster,
+    Kind::SyncGroupBackup,
+    Kind::SyncGroupFault,
+    Kind::SyncGroupInitialize,
 ];
 const COMMAND: &str = "[\"/usr/local/bin/on-change\"]";
 const WEBHOOK: &str = "write one such as \"https://alerts.example.com/hook\"";

@@ -148,6 +148,9 @@ impl Director {
             self.send_rest_of_connections();
         }
         self.routers.insert(name.clone(), Box::new(router));
+        if changed {
+            self.tell_group(&name);
+        }
         self.judge_carried();
         self.judge_switchovers(&name);
         if changed || role_changed {

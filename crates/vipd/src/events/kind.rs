@@ -14,6 +14,14 @@ pub enum Kind {
     VrrpFault,
     /// A virtual router is stopped.
     VrrpInitialize,
+    /// All virtual routers of a sync group are master.
+    SyncGroupMaster,
+    /// All of them are backup.
+    SyncGroupBackup,
+    /// One of them is in fault, and all with it.
+    SyncGroupFault,
+    /// All of them take no part.
+    SyncGroupInitialize,
     /// Another master is heard while this one is master.
     VrrpRival,
     /// It is not heard any more.
@@ -110,11 +118,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 50] = [
+    pub const ALL: [Kind; 54] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
         Kind::VrrpInitialize,
+        Kind::SyncGroupMaster,
+        Kind::SyncGroupBackup,
+        Kind::SyncGroupFault,
+        Kind::SyncGroupInitialize,
         Kind::VrrpRival,
         Kind::VrrpRivalGone,
         Kind::VrrpSuspect,
@@ -171,6 +183,10 @@ impl Kind {
             Kind::VrrpBackup => "vrrp.backup",
             Kind::VrrpFault => "vrrp.fault",
             Kind::VrrpInitialize => "vrrp.initialize",
+            Kind::SyncGroupMaster => "sync_group.master",
+            Kind::SyncGroupBackup => "sync_group.backup",
+            Kind::SyncGroupFault => "sync_group.fault",
+            Kind::SyncGroupInitialize => "sync_group.initialize",
             Kind::VrrpRival => "vrrp.rival",
             Kind::VrrpRivalGone => "vrrp.rival_gone",
             Kind::VrrpSuspect => "vrrp.suspect",
@@ -234,6 +250,10 @@ impl Kind {
             Kind::VrrpMaster | Kind::VrrpBackup | Kind::VrrpFault | Kind::VrrpInitialize => {
                 Some("vrrp.state")
             }
+            Kind::SyncGroupMaster
+            | Kind::SyncGroupBackup
+            | Kind::SyncGroupFault
+            | Kind::SyncGroupInitialize => Some("sync_group.state"),
             Kind::VrrpRival | Kind::VrrpRivalGone => Some("vrrp.rival"),
             Kind::RealServerDown | Kind::RealServerUp => Some("real_server.health"),
             Kind::RealServerDrained | Kind::RealServerDisabled | Kind::RealServerEnabled => {
@@ -281,6 +301,10 @@ impl Kind {
             Kind::VrrpBackup => "it holds no virtual addresses and waits for the master to fail",
             Kind::VrrpFault => "it holds no virtual addresses and cannot become master",
             Kind::VrrpInitialize => "it takes no part",
+            Kind::SyncGroupMaster => "its routers hold their virtual addresses, all of them",
+            Kind::SyncGroupBackup => "its routers hold no virtual addresses",
+            Kind::SyncGroupFault => "none of its routers can become master",
+            Kind::SyncGroupInitialize => "its routers take no part",
             Kind::VrrpRival => "two hosts hold the virtual addresses; clients reach either",
             Kind::VrrpRivalGone => "it alone holds the virtual addresses, and announces them again",
             Kind::VrrpSuspect => "it does not become master while that host answers",
@@ -337,6 +361,9 @@ impl Kind {
             Kind::VrrpMaster
             | Kind::VrrpBackup
             | Kind::VrrpInitialize
+            | Kind::SyncGroupMaster
+            | Kind::SyncGroupBackup
+            | Kind::SyncGroupInitialize
             | Kind::VrrpRivalGone
             | Kind::ConnectionsSent
             | Kind::RealServerUp
@@ -357,6 +384,7 @@ impl Kind {
             | Kind::GuardFound
             | Kind::Switchover => Level::INFO,
             Kind::VrrpFault
+            | Kind::SyncGroupFault
             | Kind::VrrpSuspect
             | Kind::VrrpIncompatible
             | Kind::AddressRepaired

@@ -144,14 +144,20 @@ fn variable(text: &str) -> String {
 /// `None`: it would not run them.
 pub(super) fn keepalived_arguments(event: &Event) -> Option<[String; 4]> {
     let field = |name| event.fields.get(name);
+    const INSTANCE: &str = "INSTANCE";
+    const GROUP: &str = "GROUP";
     let states = [
-        (Kind::VrrpMaster, "MASTER"),
-        (Kind::VrrpBackup, "BACKUP"),
-        (Kind::VrrpFault, "FAULT"),
-        (Kind::VrrpInitialize, "STOP"),
+        (Kind::VrrpMaster, INSTANCE, "MASTER"),
+        (Kind::VrrpBackup, INSTANCE, "BACKUP"),
+        (Kind::VrrpFault, INSTANCE, "FAULT"),
+        (Kind::VrrpInitialize, INSTANCE, "STOP"),
+        (Kind::SyncGroupMaster, GROUP, "MASTER"),
+        (Kind::SyncGroupBackup, GROUP, "BACKUP"),
+        (Kind::SyncGroupFault, GROUP, "FAULT"),
+        (Kind::SyncGroupInitialize, GROUP, "STOP"),
     ];
     let mut states = states.into_iter();
-    let (kind, state) = states.find(|(kind, _)| kind.name() == event.kind)?;
+    let (kind, what, state) = states.find(|(kind, _, _)| kind.name() == event.kind)?;
     // A router that begins has not been anything else.
     let begins = field("from").and_then(Value::as_str) == Some("initialize");
     if kind == Kind::VrrpInitialize && begins {
@@ -159,7 +165,7 @@ pub(super) fn keepalived_arguments(event: &Event) -> Option<[String; 4]> {
     }
     let priority = field("priority").and_then(Value::as_u64).unwrap_or(0);
     Some([
-        "INSTANCE".to_owned(),
+        what.to_owned(),
         event.object.clone(),
         state.to_owned(),
         priority.to_string(),

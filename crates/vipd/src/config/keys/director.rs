@@ -407,7 +407,7 @@ static NOTIFY: Table = Table {
             "keepalived_arguments",
             Kind::Boolean,
             "false",
-            "The command gets INSTANCE NAME STATE PRIORITY behind its own arguments, as keepalived's notify scripts do.",
+            "The command gets INSTANCE (of a sync group GROUP) NAME STATE PRIORITY behind its own arguments, as keepalived's notify scripts do.",
         ),
         may(
             "webhook",
