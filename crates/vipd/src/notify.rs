@@ -94,9 +94,14 @@ impl Wanted {
 }
 
 impl Notifier {
-    /// Starts to tell what is recorded from here on, and what former runs have left to tell.
+    /// Starts to tell what is recorded from here on, and what former runs have left to tell; when `begin`
+    /// is true: another daemon may still be telling.
     #[must_use]
-    pub fn start(config: &Config, events: &Arc<Events>) -> Notifier {
+    pub fn start(
+        config: &Config,
+        events: &Arc<Events>,
+        begin: watch::Receiver<bool>,
+    ) -> Notifier {
         let (wanted, changes) = watch::channel(Wanted::of(config));
         let (end, ending) = watch::channel(false);
         let counts = AllCounts::default();
@@ -113,7 +118,7 @@ impl Notifier {
             wanted,
             end,
             counts,
-            task: tokio::spawn(worker.run(changes, ending)),
+            task: tokio::spawn(worker.run(changes, ending, begin)),
         }
     }
 
@@ -181,8 +186,10 @@ impl Worker {
         mut self,
         mut changes: watch::Receiver<Wanted>,
         mut ending: watch::Receiver<bool>,
+        mut begin: watch::Receiver<bool>,
     ) {
         self.configure();
+        let _ = begin.wait_for(|begun| *begun).await;
         self.read_spool().await;
         let mut end: Option<Instant> = None;
         loop {

@@ -106,11 +106,15 @@ pub enum Kind {
     GuardFound,
     /// The daemon had hung, and its guard has taken everything away.
     GuardActed,
+    /// Another process of vipd has taken the place of the one before.
+    Upgraded,
+    /// One could not; that before goes on.
+    UpgradeFailed,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 50] = [
+    pub const ALL: [Kind; 52] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -161,6 +165,8 @@ impl Kind {
         Kind::GuardLost,
         Kind::GuardFound,
         Kind::GuardActed,
+        Kind::Upgraded,
+        Kind::UpgradeFailed,
     ];
 
     /// Its name.
@@ -217,6 +223,8 @@ impl Kind {
             Kind::GuardLost => "guard.lost",
             Kind::GuardFound => "guard.found",
             Kind::GuardActed => "guard.acted",
+            Kind::Upgraded => "upgrade.done",
+            Kind::UpgradeFailed => "upgrade.failed",
         }
     }
 
@@ -270,7 +278,9 @@ impl Kind {
             | Kind::ConfigConfirmed
             | Kind::ConfigWentBack
             | Kind::Switchover
-            | Kind::GuardActed => None,
+            | Kind::GuardActed
+            | Kind::Upgraded
+            | Kind::UpgradeFailed => None,
         }
     }
 
@@ -329,6 +339,8 @@ impl Kind {
             Kind::GuardLost => "a crash in this moment would leave the virtual addresses here",
             Kind::GuardFound => "a crash leaves nothing behind again",
             Kind::GuardActed => "peers were told; what is still to be held here is put back",
+            Kind::Upgraded => "everything goes on as before, with another version perhaps",
+            Kind::UpgradeFailed => "nothing: the daemon that ran goes on",
         }
     }
 
@@ -355,6 +367,7 @@ impl Kind {
             | Kind::StateWritten
             | Kind::NotifyRecovered
             | Kind::GuardFound
+            | Kind::Upgraded
             | Kind::Switchover => Level::INFO,
             Kind::VrrpFault
             | Kind::VrrpSuspect
@@ -383,6 +396,7 @@ impl Kind {
             | Kind::IpvsRefused
             | Kind::ConnectionsFailed
             | Kind::GuardActed
+            | Kind::UpgradeFailed
             | Kind::ConfigRefused => Level::ERROR,
         }
     }
