@@ -609,7 +609,8 @@ impl AdvertPath {
         for key in self.seats.keys().copied().collect::<Vec<_>>() {
             self.judge(key, now);
         }
-        if self.parked.is_some() {
+        if let Some(parked) = &mut self.parked {
+            parked.configured = true;
             return;
         }
         for key in added {

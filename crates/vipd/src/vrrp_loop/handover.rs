@@ -61,6 +61,8 @@ pub(super) struct Leaving {
 /// A thread that has not taken over yet.
 pub(super) struct Parked {
     pub(super) from: OwnedFd,
+    /// It knows which routers there are.
+    pub(super) configured: bool,
     heard: Vec<u8>,
 }
 
@@ -77,8 +79,11 @@ impl Leaving {
 
 impl Parked {
     pub(super) fn new(from: OwnedFd) -> Parked {
-        let heard = Vec::new();
-        Parked { from, heard }
+        Parked {
+            from,
+            configured: false,
+            heard: Vec::new(),
+        }
     }
 
     /// Reads what there is. Returns the whole, once it is there.
@@ -177,7 +182,8 @@ impl AdvertPath {
 
     /// Takes over, if all that is needed has come. Returns whether this thread is of no use any more.
     pub(super) fn take_over(&mut self) -> bool {
-        let Some(mut parked) = self.parked.take() else {
+        // Who is quick has asked before the order is read which routers there are.
+        let Some(mut parked) = self.parked.take_if(|parked| parked.configured) else {
             return false;
         };
         let read = parked.read().and_then(|read| match read {
