@@ -155,7 +155,13 @@ impl Runner {
                 course.go_on(&standing, begin.into_std());
             }
             let course = Arc::new(Mutex::new(course));
-            let check = run(spec.clone(), plan, first, course.clone(), self.shared.clone());
+            let check = run(
+                spec.clone(),
+                plan,
+                first,
+                course.clone(),
+                self.shared.clone(),
+            );
             let task = self.runtime.spawn(check);
             let task = Task {
                 handle: task.abort_handle(),

@@ -26,9 +26,9 @@ use crate::holdings::Holdings;
 use crate::instance::Lock;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
-use crate::net::sys::{give_memory_back, share_arena};
 use crate::net::links::{self, Links};
 use crate::net::neighbours;
+use crate::net::sys::{give_memory_back, share_arena};
 use crate::notify::Notifier;
 use crate::privileges;
 use crate::reconcile::Reconciler;
@@ -274,11 +274,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
 }
 
 /// Takes the place of another daemon.
-async fn take_over(
-    config_path: &Path,
-    first: First,
-    before: Predecessor,
-) -> Result<Ended, String> {
+async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Result<Ended, String> {
     let ground = prepare(&first.config).await?;
     let Taken {
         stream,
@@ -390,7 +386,9 @@ fn begin(
     let vrrp = VrrpThread::start(report, pulse, adverts).map_err(failed("the advert thread"))?;
     let (guard, guarded) = {
         let wake = director_wake.clone();
-        Guard::start(felt, begin, move |report| drop(wake.send(Wake::Guard(report))))
+        Guard::start(felt, begin, move |report| {
+            drop(wake.send(Wake::Guard(report)))
+        })
     };
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
     let mut workers = vec![

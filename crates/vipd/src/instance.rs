@@ -38,9 +38,7 @@ impl Lock {
         if let Some(listener) = &listener {
             let _ = rustix::net::listen(listener, BACKLOG);
         }
-        Lock {
-            listener,
-        }
+        Lock { listener }
     }
 
     /// For whoever goes on with it.

@@ -156,9 +156,8 @@ impl Listeners {
             remove(&old);
         }
         if http_changed {
-            let http = http.map(|(address, listener)| {
-                (address, serve_http(listener, &self.api, at_once()))
-            });
+            let http = http
+                .map(|(address, listener)| (address, serve_http(listener, &self.api, at_once())));
             if let Some((_, served)) = std::mem::replace(&mut self.http, http) {
                 served.task.abort();
             }

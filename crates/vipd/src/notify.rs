@@ -97,11 +97,7 @@ impl Notifier {
     /// Starts to tell what is recorded from here on, and what former runs have left to tell; when `begin`
     /// is true: another daemon may still be telling.
     #[must_use]
-    pub fn start(
-        config: &Config,
-        events: &Arc<Events>,
-        begin: watch::Receiver<bool>,
-    ) -> Notifier {
+    pub fn start(config: &Config, events: &Arc<Events>, begin: watch::Receiver<bool>) -> Notifier {
         let (wanted, changes) = watch::channel(Wanted::of(config));
         let (end, ending) = watch::channel(false);
         let counts = AllCounts::default();

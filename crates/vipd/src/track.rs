@@ -361,7 +361,11 @@ impl Tracker {
     pub fn set(&mut self, wanted: &Wanted) {
         let believed = std::mem::take(&mut self.believed);
         self.scripts.set(wanted.scripts.clone(), |name, script| {
-            script::keep_running(script, believed.get(&name).cloned(), Arc::clone(&self.report))
+            script::keep_running(
+                script,
+                believed.get(&name).cloned(),
+                Arc::clone(&self.report),
+            )
         });
         let files = wanted.files.iter().map(|path| (path.clone(), ()));
         self.files.set(files.collect(), |path, ()| {

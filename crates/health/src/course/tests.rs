@@ -204,10 +204,7 @@ fn flap(count: u32) -> Option<Box<Flap>> {
 
 #[test]
 fn another_process_goes_on_in_the_middle_of_a_row_of_failures() {
-    let spec = CheckSpec {
-        fall: 3,
-        ..spec()
-    };
+    let spec = CheckSpec { fall: 3, ..spec() };
     let now = Instant::now();
     let mut old = Course::new(&spec, Health::Up);
     assert_eq!(old.record(false, now), None);
@@ -218,5 +215,8 @@ fn another_process_goes_on_in_the_middle_of_a_row_of_failures() {
     // With another verdict than it had, it begins anew.
     let mut other = Course::new(&spec, Health::Unknown);
     other.go_on(&old.standing(now), now);
-    assert_eq!(other.standing(now), Course::new(&spec, Health::Unknown).standing(now));
+    assert_eq!(
+        other.standing(now),
+        Course::new(&spec, Health::Unknown).standing(now)
+    );
 }

@@ -143,10 +143,13 @@ impl PoolState {
             let found = names.iter().filter_map(|name| known.get(name));
             found.copied().collect()
         };
-        let ramps = carried.ramps.iter().filter_map(|(name, (weight, age, over))| {
-            let ramp = Ramp::new(*weight, now.checked_sub(*age)?, *over);
-            Some((*known.get(name)?, ramp))
-        });
+        let ramps = carried
+            .ramps
+            .iter()
+            .filter_map(|(name, (weight, age, over))| {
+                let ramp = Ramp::new(*weight, now.checked_sub(*age)?, *over);
+                Some((*known.get(name)?, ramp))
+            });
         PoolState {
             destinations: BTreeMap::new(),
             weight: carried.weight,

@@ -251,9 +251,13 @@ impl Director {
             unconfirmed: self.reloads.unconfirmed,
             trial: self.reloads.trial_state(now),
             routers: routers.collect(),
-            counts: counts.map(|(name, it)| (name.clone(), it.counts())).collect(),
+            counts: counts
+                .map(|(name, it)| (name.clone(), it.counts()))
+                .collect(),
             checks: self.check_states(),
-            pools: pools.map(|(name, it)| (name.clone(), it.carried(now))).collect(),
+            pools: pools
+                .map(|(name, it)| (name.clone(), it.carried(now)))
+                .collect(),
             track: self.track.clone(),
             timeouts_before: kernel
                 .and_then(|kernel| kernel.timeouts_before)
@@ -315,7 +319,8 @@ impl Director {
         self.tracker.believe(state.track.scripts.clone());
         self.track = state.track;
         if let Some([tcp, tcp_fin, udp]) = state.timeouts_before {
-            self.reconciler.timeouts_were(Timeouts { tcp, tcp_fin, udp });
+            self.reconciler
+                .timeouts_were(Timeouts { tcp, tcp_fin, udp });
         }
         self.repairs = state.repairs;
         self.address_repairs = state.address_repairs;

@@ -13,11 +13,7 @@ use crate::config::TrackScript;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Runs a script over and over, never twice at once: a run that outlasts the interval delays the next.
-pub(super) async fn keep_running(
-    script: TrackScript,
-    believed: Option<Outcome>,
-    report: Reporter,
-) {
+pub(super) async fn keep_running(script: TrackScript, believed: Option<Outcome>, report: Reporter) {
     let mut belief = Belief::new(&script);
     if let Some(outcome) = believed {
         belief.go_on(outcome);

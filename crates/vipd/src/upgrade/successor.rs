@@ -18,7 +18,7 @@ use super::{FromNew, FromOld, Greeting, Hello, PROTOCOL, State, wire};
 use crate::privileges;
 
 /// How long the new program may take to read the configuration.
-const PREPARE: Duration = Duration::from_secs(30);
+const PREPARE: Duration = Duration::from_secs(15);
 /// How long it may take to know what the old director knows; that one decides nothing meanwhile, and
 /// says so to nobody: less than the watchdog of the unit.
 const READY: Duration = Duration::from_secs(8);

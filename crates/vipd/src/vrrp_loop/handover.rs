@@ -16,8 +16,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 use vrrp::{Event, Family, Handover, RouterKey, StateName};
 
-use super::advert_path::AdvertPath;
 use super::Report;
+use super::advert_path::AdvertPath;
 
 /// Before the next deadline there should be so much time ...
 const ROOM: Duration = Duration::from_millis(30);
@@ -68,7 +68,9 @@ pub(super) struct Parked {
 
 impl Leaving {
     pub(super) fn new(to: OwnedFd) -> Leaving {
-        use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
+        use rustix::net::sockopt::{
+            set_socket_send_buffer_size, set_socket_send_buffer_size_force,
+        };
         // What is too much for it is refused, and then nothing is handed over.
         let _ = set_socket_send_buffer_size_force(&to, BUFFER)
             .or_else(|_| set_socket_send_buffer_size(&to, BUFFER));

@@ -95,7 +95,9 @@ impl VirtualRouter {
             yielded: self.yielded,
             offset: self.offset,
             references_lost: self.references_lost,
-            on_link: self.on_link.map(|(who, priority, at)| (who, priority, from(at))),
+            on_link: self
+                .on_link
+                .map(|(who, priority, at)| (who, priority, from(at))),
             heard_at: self.heard_at.map(from),
             since: self.since.map(from),
             transitions: self.transitions,

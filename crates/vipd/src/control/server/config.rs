@@ -193,10 +193,7 @@ async fn confirm(State(api): State<Api>, wanted: Body<Confirm>) -> Result<Json<D
         .await
 }
 
-async fn upgrade(
-    State(api): State<Api>,
-    wanted: Body<Upgrade>,
-) -> Result<Json<Upgraded>, Refusal> {
+async fn upgrade(State(api): State<Api>, wanted: Body<Upgrade>) -> Result<Json<Upgraded>, Refusal> {
     let Json(Upgrade { binary }) = wanted.map_err(|why| Refusal::bad_request(&why.body_text()))?;
     if binary.as_ref().is_some_and(|binary| !binary.is_absolute()) {
         return Err(Refusal::bad_request("binary is not an absolute path"));
