@@ -19,20 +19,18 @@ fn what_is_tracked_needs_no_first_look() -> Result<()> {
     let script = format!("test -e {0} && sleep 3; exit 0", file.display());
     let more = format!(
         "track = [{{ script = \"slow\" }}]\n[[track_script]]\nname = \"slow\"\n\
-         command = [\"/bin/sh\", \"-c\", {script:?}]\ninterval = \"1s\"\ntimeout = \"20s\"\nuser = \"root\"\n"
+         command = [\"/bin/sh\", \"-c\", {script:?}]\ninterval = \"20s\"\ntimeout = \"20s\"\nuser = \"root\"\n"
     );
     let (mut lb1, lb2) = pair.start_fast(&more)?;
     // A script that has not run yet is a fault, and from here on it takes its time.
     fs::write(&file, "")?;
     let watch = monitor(&pair.lb1)?;
+    let before = [lb1.events()?.len(), lb2.events()?.len()];
     lb1.upgrade()?;
     lb1.wait_for_state("master")?;
     ensure!(seen(&watch).is_empty(), "{:?}", seen(&watch));
-    let events = [lb1.events()?, lb2.events()?].concat();
-    ensure!(
-        !events.iter().any(|event| event.contains("fault")),
-        "{events:#?}"
-    );
+    let news = [&lb1.events()?[before[0]..], &lb2.events()?[before[1]..]].concat();
+    ensure!(news.len() == 1, "{news:#?}");
     Ok(())
 }
 
@@ -44,7 +42,7 @@ fn events_counters_maintenance_and_the_configuration_in_force_go_along() -> Resu
     lb2.wait_for_state("fault")?;
     let received = |director: &Director| -> Result<u64> {
         let status = director.status()?;
-        let count = status.pointer("/vrrp/0/counters/received");
+        let count = status.pointer("/vrrp/0/counters/adverts_received");
         count
             .and_then(serde_json::Value::as_u64)
             .context("no count")

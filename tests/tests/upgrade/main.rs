@@ -35,9 +35,10 @@ pub(crate) fn monitor(host: &Host) -> Result<Process> {
     Ok(monitor)
 }
 
-/// What `ip monitor` saw, but for the loopback interface and the states of neighbours.
+/// What `ip monitor` saw, but for what it was tried with, and the addresses that the kernel makes for an
+/// interface of its own accord.
 pub(crate) fn seen(monitor: &Process) -> Vec<String> {
     let text = monitor.output();
-    let lines = text.lines().filter(|line| !line.contains("192.0.2.99"));
-    lines.map(str::to_owned).collect()
+    let ours = |line: &&str| !line.contains("192.0.2.99") && !line.contains("fe80::");
+    text.lines().filter(ours).map(str::to_owned).collect()
 }

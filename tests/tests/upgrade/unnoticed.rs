@@ -36,7 +36,7 @@ fn hundreds_of_virtual_routers_move_at_once() -> Result<()> {
         let more = (52..=251).map(|vrid| {
             format!(
                 "[[vrrp]]\nname = \"r{vrid}\"\ninterface = \"eth0\"\nvrid = {vrid}\nversion = 3\n\
-                 priority = {priority}\nvirtual_addresses = [\"10.78.0.{vrid}/32\"]\n"
+                 priority = {priority}\nadvert_interval = \"100ms\"\nvirtual_addresses = [\"10.78.0.{vrid}/32\"]\n"
             )
         });
         fast(priority, "") + &more.collect::<String>()
@@ -65,14 +65,14 @@ fn what_goes_with_an_address_is_not_touched_either() -> Result<()> {
     lb2.wait_for_status("/vrrp/0/master/address", &"10.77.0.11".into())?;
     let shows = |host: &Host| -> Result<String> {
         host.sh(
-            "ip -o -d link show type macvlan | sed 's/promiscuity.*//'; ip -o address | sed 's/ valid_lft.*//'; \
-             ip route; ip rule; nft -a list table inet vipd",
+            "ip -o -d link show type macvlan | sed 's/promiscuity.*//'; ip -o -4 address | sed 's/ valid_lft.*//'; \
+             ip route; ip rule; nft list table inet vipd",
         )
     };
     let mut before = String::new();
     lab::wait_until(PATIENCE, "everything in place", || {
         before = shows(&pair.lb1)?;
-        Ok(["10.99.", "10.98.", "table inet vipd", "macvlan", VIP]
+        Ok(["10.99.", "10.98.", "table inet vipd", "vrrp.51", VIP]
             .iter()
             .all(|word| before.contains(word)))
     })
@@ -203,7 +203,7 @@ fn hex(address: &str) -> Result<String> {
 #[test]
 fn a_password_of_version_2_is_carried() -> Result<()> {
     let pair = Pair::new()?;
-    let more = "authentication = { type = \"simple\", password = \"s3cret\" }\n";
+    let more = "authentication = { type = \"pass\", key = \"s3cret\" }\n";
     let config = |priority| router(priority) + more;
     let (mut lb1, lb2) = pair.start_with(&config(150), &config(100))?;
     pair.wait_for_holders(&["lb1"])?;
