@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::PATIENCE;
 
-const TALK: &str = "10.77.0.10:8080";
+const TALK: &str = "10.77.0.10:8090";
 
 #[test]
 fn under_load_no_request_fails_no_connection_breaks_and_the_table_is_not_touched() -> Result<()> {
@@ -21,14 +21,14 @@ fn under_load_no_request_fails_no_connection_breaks_and_the_table_is_not_touched
     let (_rs1, rs2) = cluster.start_real_servers()?;
     let talk = cluster
         .rs1
-        .spawn("talk", &binary("lab")?, &["talk", "8080"])?;
+        .spawn("talk", &binary("lab")?, &["talk", "8090"])?;
     talk.wait_for_output(PATIENCE, "talking")?;
     let text = config("lb1", 150, 1).replace(
         "resync_interval = \"2s\"",
         "resync_interval = \"2s\"\ntimeouts = { tcp = \"1234s\" }",
     );
     let more = format!(
-        "\n[[virtual_server]]\nname = \"talk\"\naddress = \"{VIP}:8080\"\nvrrp = \"web\"\nscheduler = \"rr\"\n\
+        "\n[[virtual_server]]\nname = \"talk\"\naddress = \"{VIP}:8090\"\nvrrp = \"web\"\nscheduler = \"rr\"\n\
          forwarding = \"dr\"\ncheck = {{ type = \"tcp\", interval = \"1s\", timeout = \"1s\" }}\n\
          [[virtual_server.real_server]]\naddress = \"10.77.0.21\"\n"
     );

@@ -181,9 +181,19 @@ step "and all is well again" bash -c 'systemctl reload vipd'
 step "with its address" wait_for holds
 
 old=$(pid)
+restarts=$(systemctl show -P NRestarts vipd)
+ip -o monitor address >/tmp/monitor &
+monitor=$!
 step "dpkg upgrades it" dpkg -i /trial/2.deb
 step "it runs after the upgrade" wait_for active
 step "a new process" not is "$(pid)" "$old"
+step "which took over from the one before" bash -c "journalctl -q _PID=$(pid) | grep -q 'goes on in the place of the one before'"
+step "with three capabilities and no more" is "$(status CapEff)" 0000000000003400
+step "the address never left" not grep -q 'Deleted.*10.99.0.10/' /tmp/monitor
+sleep 11
+step "the watchdog is fed" active
+step "and systemd had nothing to restart" bash -c "[ \$(systemctl show -P NRestarts vipd) = $restarts ]"
+kill $monitor
 step "the configuration is as it was left" cmp /etc/vipd/vipd.toml /tmp/good.toml
 step "it is master after the upgrade" wait_for holds
 
