@@ -348,7 +348,7 @@ fn begin(
         taken,
     } = place;
     let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
-    let notifier = Notifier::start(&config, &events, alone);
+    let notifier = Notifier::start_when(alone, &config, &events);
     let (holdings, holding, announcing) = {
         let wake = wake.clone();
         let report = move |report| drop(wake.send(Wake::Holdings(report)));

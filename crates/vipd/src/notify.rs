@@ -94,10 +94,18 @@ impl Wanted {
 }
 
 impl Notifier {
-    /// Starts to tell what is recorded from here on, and what former runs have left to tell; when `begin`
-    /// is true: another daemon may still be telling.
+    /// Starts to tell what is recorded from here on, and what former runs have left to tell.
     #[must_use]
-    pub fn start(config: &Config, events: &Arc<Events>, begin: watch::Receiver<bool>) -> Notifier {
+    pub fn start(config: &Config, events: &Arc<Events>) -> Notifier {
+        Notifier::start_when(watch::Sender::new(true).subscribe(), config, events)
+    }
+
+    /// The same; nobody is told before `begin` is true, for another daemon may still be telling.
+    pub(crate) fn start_when(
+        begin: watch::Receiver<bool>,
+        config: &Config,
+        events: &Arc<Events>,
+    ) -> Notifier {
         let (wanted, changes) = watch::channel(Wanted::of(config));
         let (end, ending) = watch::channel(false);
         let counts = AllCounts::default();
