@@ -370,17 +370,16 @@ fn begin(
     };
     let director_wake = wake.clone();
     let probes = neighbours.clone();
-    let report = move |report| match &report {
+    let report = move |report| {
         // The advert path asks shortly before its deadline: this does not wait for the director.
-        vrrp_loop::Report::Probe(addresses) => {
+        if let vrrp_loop::Report::Probe(addresses) = &report {
             let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
+            return;
         }
-        report_of => {
-            if matches!(report_of, vrrp_loop::Report::HandedOver(Ok(()))) {
-                taken.store(true, Ordering::Release);
-            }
-            let _ = wake.send(Wake::Vrrp(report));
+        if matches!(report, vrrp_loop::Report::HandedOver(Ok(()))) {
+            taken.store(true, Ordering::Release);
         }
+        let _ = wake.send(Wake::Vrrp(report));
     };
     let (pulse, felt) = Pulse::new().map_err(failed("an eventfd"))?;
     let vrrp = VrrpThread::start(report, pulse, adverts).map_err(failed("the advert thread"))?;

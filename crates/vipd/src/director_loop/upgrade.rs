@@ -185,10 +185,10 @@ impl Director {
         let mut meanwhile = Vec::new();
         let outcome = tokio::time::timeout(ADVERTS, async {
             while let Some(wake) = self.wakes.recv().await {
-                match wake {
-                    Wake::Vrrp(Report::HandedOver(outcome)) => return outcome,
-                    other => meanwhile.push(other),
+                if let Wake::Vrrp(Report::HandedOver(outcome)) = wake {
+                    return outcome;
                 }
+                meanwhile.push(wake);
             }
             Err("the advert path has ended".to_owned())
         });
@@ -205,22 +205,24 @@ impl Director {
     /// Whoever asked this process is answered; whoever told it to stop meant the other one, too.
     async fn answer_the_last(&mut self, successor: u32) {
         while let Ok(wake) = self.wakes.try_recv() {
-            match wake {
+            let asks = matches!(
+                wake,
                 Wake::Status(_)
-                | Wake::Metrics(_)
-                | Wake::Names(_)
-                | Wake::Checks { .. }
-                | Wake::InForce(_)
-                | Wake::Overrides(_) => self.wake(wake).await,
-                Wake::Stop => {
-                    let pid = i32::try_from(successor).ok().and_then(Pid::from_raw);
-                    if let Some(pid) = pid {
-                        let _ = kill_process(pid, Signal::TERM);
-                    }
+                    | Wake::Metrics(_)
+                    | Wake::Names(_)
+                    | Wake::Checks { .. }
+                    | Wake::InForce(_)
+                    | Wake::Overrides(_)
+            );
+            if asks {
+                self.wake(wake).await;
+            } else if matches!(wake, Wake::Stop) {
+                let pid = i32::try_from(successor).ok().and_then(Pid::from_raw);
+                if let Some(pid) = pid {
+                    let _ = kill_process(pid, Signal::TERM);
                 }
-                // An order that is not carried out is refused.
-                _ => {}
             }
+            // An order that is dropped is refused.
         }
     }
 

@@ -81,7 +81,9 @@ impl Successor {
                 successor.version = version;
                 Ok(successor)
             }
-            _ => Err(successor.out_of_turn().await),
+            FromNew::Ready | FromNew::Guarded | FromNew::Failed(_) => {
+                Err(successor.out_of_turn().await)
+            }
         }
     }
 
@@ -136,7 +138,9 @@ impl Successor {
         let heard = tokio::time::timeout(READY, told).await;
         match self.judge("take everything in", READY, heard).await? {
             FromNew::Ready => Ok(()),
-            _ => Err(self.out_of_turn().await),
+            FromNew::Prepared { .. } | FromNew::Guarded | FromNew::Failed(_) => {
+                Err(self.out_of_turn().await)
+            }
         }
     }
 
