@@ -349,15 +349,6 @@ fn begin(
     } = place;
     let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
     let notifier = Notifier::start_when(alone, &config, &events);
-    let (holdings, holding, announcing) = {
-        let wake = wake.clone();
-        let report = move |report| drop(wake.send(Wake::Holdings(report)));
-        let known = before.as_ref().map(|state| {
-            let config = &config;
-            move |name: &str| role_of(state, config, name)
-        });
-        Holdings::start(&config, &links, known, report)?
-    };
     let (neighbours, watching) = {
         let wake = wake.clone();
         let report = move |claim| drop(wake.send(Wake::Claim(claim)));
@@ -395,9 +386,19 @@ fn begin(
         ("neighbours", watching),
         ("the connection sync", syncing),
     ];
-    workers.extend(announcing);
     let (reports, checks) = mpsc::unbounded_channel();
     let runner = Runner::new(reports).map_err(failed("a thread for checks"))?;
+    // The last that can fail: dropped, it would give up what another daemon may hold.
+    let (holdings, holding, announcing) = {
+        let wake = director_wake.clone();
+        let report = move |report| drop(wake.send(Wake::Holdings(report)));
+        let known = before.as_ref().map(|state| {
+            let config = &config;
+            move |name: &str| role_of(state, config, name)
+        });
+        Holdings::start(&config, &links, known, report)?
+    };
+    workers.extend(announcing);
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,

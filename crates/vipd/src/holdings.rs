@@ -141,17 +141,24 @@ impl Holdings {
             says(Report::VirtualMac(it));
         })
         .map_err(failed("rtnetlink"))?;
+        let (routes, wanted) = watch::channel(Arc::new(told.routes));
+        let says = report.clone();
+        let routing = match routes::start(links.clone(), wanted, move |it| says(Report::Routes(it)))
+        {
+            Ok(routing) => routing,
+            Err(error) => {
+                // Dropped, it would have everything given up: another daemon may hold that.
+                std::mem::forget(virtual_macs);
+                return Err(failed("rtnetlink")(error));
+            }
+        };
         let (firewall, wanted) = watch::channel(Arc::new(told.firewall));
         let says = report.clone();
         let filtering = firewall::start(wanted, move |it| says(Report::Firewall(it)));
         let (sysctls, wanted) = watch::channel(Arc::new(told.sysctls));
-        let says = report.clone();
         let setting = ipvs_sysctl::start(wanted, links.clone(), state_dir, move |it| {
-            says(Report::Sysctl(it));
+            report(Report::Sysctl(it));
         });
-        let (routes, wanted) = watch::channel(Arc::new(told.routes));
-        let routing = routes::start(links.clone(), wanted, move |it| report(Report::Routes(it)))
-            .map_err(failed("rtnetlink"))?;
         let holdings = Holdings {
             addresses,
             virtual_macs,

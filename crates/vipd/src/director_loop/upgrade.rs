@@ -167,6 +167,9 @@ impl Director {
         // Nothing is said to the watchdog until this has come to an end.
         systemd::watchdog();
         successor.tell(self.state()).await?;
+        if self.roles_have_moved() {
+            return Err("a virtual router has changed meanwhile: try again".to_owned());
+        }
         let adverts = successor.adverts().ok_or("it was handed over already")?;
         self.vrrp.send(Command::HandOver(adverts));
         self.adverts_are_handed_over().await?;
@@ -179,6 +182,25 @@ impl Director {
             let _aborted = tokio::time::timeout(WORKERS, worker).await;
         }
         Ok(successor)
+    }
+
+    /// Whether the advert path has told of another role than the successor was told of.
+    fn roles_have_moved(&mut self) -> bool {
+        let mut waiting = Vec::new();
+        while let Ok(wake) = self.wakes.try_recv() {
+            waiting.push(wake);
+        }
+        let moved = waiting.iter().any(|wake| {
+            let Wake::Vrrp(Report::Router(report)) = wake else {
+                return false;
+            };
+            let known = self.routers.get(&report.name).map(|it| &it.report);
+            known.is_none_or(|it| (it.state, it.hold) != (report.state, report.hold))
+        });
+        for wake in waiting {
+            let _ = self.wake.send(wake);
+        }
+        moved
     }
 
     async fn adverts_are_handed_over(&mut self) -> Result<(), String> {
