@@ -40,6 +40,8 @@ pub(crate) fn monitor(host: &Host) -> Result<Process> {
 /// interface of its own accord.
 pub(crate) fn seen(monitor: &Process) -> Vec<String> {
     let text = monitor.output();
-    let ours = |line: &&str| !line.contains("192.0.2.99") && !line.contains("fe80::");
+    // iproute2 complains of interfaces whose other end is in a namespace without a number.
+    let noise = ["192.0.2.99", "fe80::", "Error: Peer netns reference"];
+    let ours = |line: &&str| !noise.iter().any(|noise| line.contains(noise));
     text.lines().filter(ours).map(str::to_owned).collect()
 }
