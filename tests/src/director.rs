@@ -183,6 +183,20 @@ impl Director {
         .with_context(|| format!("it is {last}; the log:\n{}", self.log()))
     }
 
+    /// `vipctl upgrade`; from here on this is the process that has taken over.
+    ///
+    /// # Errors
+    ///
+    /// It did not come about.
+    pub fn upgrade(&mut self) -> Result<()> {
+        let text = self.vipctl(&["upgrade", "--json"])?;
+        let upgraded: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let pid = upgraded.get("pid").and_then(Value::as_u64);
+        let pid = u32::try_from(pid.with_context(|| text.clone())?)?;
+        ensure!(pid != self.pid(), "the same process: {text}");
+        self.process.succeeded_by(pid)
+    }
+
     /// Replaces the file, without telling vipd.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use crate::{run, wait_for};
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// The process that has taken its place.
+    successor: Option<u32>,
     log: PathBuf,
 }
 
@@ -26,7 +28,11 @@ impl Process {
         let child = command
             .spawn()
             .with_context(|| format!("{command:?} cannot be run"))?;
-        Ok(Process { child, log })
+        Ok(Process {
+            child,
+            successor: None,
+            log,
+        })
     }
 
     /// What it has printed so far.
@@ -44,7 +50,21 @@ impl Process {
     /// Its process number.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or(self.child.id())
+    }
+
+    /// Another process, a child of it, takes its place; it ends.
+    ///
+    /// # Errors
+    ///
+    /// It goes on, or fails.
+    pub(crate) fn succeeded_by(&mut self, successor: u32) -> Result<()> {
+        if self.successor.is_none() {
+            let status = self.wait(Duration::from_secs(20))?;
+            anyhow::ensure!(status.success(), "it ended with {status}");
+        }
+        self.successor = Some(successor);
+        Ok(())
     }
 
     /// Sends a signal by name: `TERM`, `HUP`, `KILL`, `STOP`.
@@ -53,18 +73,19 @@ impl Process {
     ///
     /// It has ended.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         run(Command::new("kill").args([&format!("-{name}"), &id])).map(|_| ())
     }
 
-    /// Waits for its end.
+    /// Waits for its end. How a successor ended nobody tells: that counts as success.
     ///
     /// # Errors
     ///
     /// It goes on.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        wait_for(patience, "the end of a program", || {
-            Ok(self.child.try_wait()?)
+        wait_for(patience, "the end of a program", || match self.successor {
+            Some(id) => Ok((!is_alive(id)).then(ExitStatus::default)),
+            None => Ok(self.child.try_wait()?),
         })
         .with_context(|| format!("it has printed:\n{}", self.output()))
     }
@@ -86,7 +107,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(id) = self.successor.filter(|id| is_alive(*id)) {
+            let _ = run(Command::new("kill").args(["-KILL", &id.to_string()]));
+        }
     }
+}
+
+/// Whether a process runs; one that has ended and whose end nobody has asked for does not.
+#[must_use]
+pub fn is_alive(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status"));
+    status.is_ok_and(|status| !status.contains("State:\tZ"))
 }
 
 /// Processor time that a process has used (all threads), as the scheduler counts it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::cluster::VIP;
+use lab::director::signal;
 use lab::{Lab, binary, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,7 +93,24 @@ fn a_daemon_with_three_capabilities_does_all_that_a_director_does_and_hands_none
         ensure!(of(&script, set).as_deref() == Some(NONE), "{set}: {script}");
     }
 
-    vipd.signal("KILL")?;
+    // Whoever takes over may do the same, and no more.
+    let mut vipctl = host.command(binary("vipctl")?);
+    vipctl.args(["--socket", &path("control.sock"), "upgrade", "--json"]);
+    let upgraded = lab::run(&mut vipctl).with_context(|| vipd.output())?;
+    let upgraded: serde_json::Value = serde_json::from_str(&upgraded)?;
+    let pid = upgraded.get("pid").and_then(serde_json::Value::as_u64);
+    let pid = u32::try_from(pid.context("no pid")?)?;
+    let next = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    for (set, expected) in [
+        ("CapEff", CAPABILITIES),
+        ("CapBnd", CAPABILITIES),
+        ("CapAmb", NONE),
+    ] {
+        ensure!(of(&next, set).as_deref() == Some(expected), "{set}: {next}");
+    }
+    ensure!(host.has_address_on("vrrp.51", VIP)?, "{}", vipd.output());
+
+    signal(pid, "KILL")?;
     let release = [&who[..], &[&*program, "release", "-c", &*file]].concat();
     let mut done = String::new();
     // The socket answers until the kernel has taken the daemon away.

@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::check::CheckSpec;
-use crate::damping::Damping;
+use crate::damping::{Damping, Unrest};
 use crate::verdict::{Health, Transition, Verdict};
 
 /// What is known of a target, outcome by outcome.
@@ -15,7 +17,45 @@ pub(crate) struct Course {
     damping: Option<Box<Damping>>,
 }
 
+/// How a check stands, for another process that goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its verdict.
+    pub health: Health,
+    /// Outcomes in a row that speak against it.
+    streak: u32,
+    awaits_first_pass: bool,
+    unrest: Option<Unrest>,
+}
+
 impl Course {
+    /// How it stands.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        let (streak, awaits_first_pass) = self.verdict.on_the_way();
+        Standing {
+            health: self.health(),
+            streak,
+            awaits_first_pass,
+            unrest: self.damping.as_ref().map(|damping| damping.unrest(now)),
+        }
+    }
+
+    /// Goes on with how it stood, if it begins with the verdict that it had.
+    pub(crate) fn go_on(&mut self, standing: &Standing, now: Instant) {
+        if standing.health != self.health() {
+            return;
+        }
+        let Standing {
+            streak,
+            awaits_first_pass,
+            ..
+        } = *standing;
+        self.verdict.go_on((streak, awaits_first_pass));
+        if let (Some(damping), Some(unrest)) = (&mut self.damping, &standing.unrest) {
+            damping.go_on(unrest, now);
+        }
+    }
+
     pub(crate) fn new(spec: &CheckSpec, initial: Health) -> Course {
         let damping = spec.flap.as_deref().copied().map(Damping::new);
         Course {

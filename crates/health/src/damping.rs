@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::verdict::Health;
 
 /// When a target flaps, and what ends that.
@@ -15,6 +17,14 @@ pub struct Flap {
     pub within: Duration,
     /// ... until it has passed for so long without a failure.
     pub stable: Duration,
+}
+
+/// What damping remembers of a target, for another process that goes on with it. Times are ages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrest {
+    changes: Vec<Duration>,
+    passes_for: Option<Duration>,
+    flapping: bool,
 }
 
 /// The changes of one target that still count.
@@ -69,6 +79,24 @@ impl Damping {
         let count = usize::try_from(self.flap.count).unwrap_or(usize::MAX);
         self.flapping = self.changes.len() >= count;
         !self.flapping || to == Health::Down
+    }
+
+    /// What is remembered.
+    pub(crate) fn unrest(&self, now: Instant) -> Unrest {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        Unrest {
+            changes: self.changes.iter().copied().map(age).collect(),
+            passes_for: self.passes_since.map(age),
+            flapping: self.flapping,
+        }
+    }
+
+    /// Goes on with what was remembered.
+    pub(crate) fn go_on(&mut self, unrest: &Unrest, now: Instant) {
+        let at = |age: Duration| now.checked_sub(age);
+        self.changes = unrest.changes.iter().copied().filter_map(at).collect();
+        self.passes_since = unrest.passes_for.and_then(at);
+        self.flapping = unrest.flapping;
     }
 
     pub(crate) fn flapping(&self) -> bool {

@@ -20,7 +20,8 @@ pub use check::{
     CheckKind, CheckSpec, GrpcSpec, HttpSpec, HttpVersion, Identity, Route, SmtpSpec, Start,
     TlsSpec, address_toward,
 };
-pub use damping::Flap;
+pub use course::Standing;
+pub use damping::{Flap, Unrest};
 pub use failure::{BodyWanted, Failure, Phase};
 pub use histogram::Histogram;
 pub use pattern::Pattern;

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::check::{CheckKind, CheckSpec};
-use crate::course::Course;
+use crate::course::{Course, Standing};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::limits;
@@ -42,6 +42,8 @@ pub struct Runner {
     runtime: Handle,
     shared: Arc<Shared>,
     running: BTreeMap<Arc<CheckSpec>, Task>,
+    /// What checks that begin go on with.
+    known: BTreeMap<CheckSpec, Standing>,
     /// Its thread ends with it.
     thread: Option<oneshot::Sender<()>>,
 }
@@ -73,6 +75,7 @@ struct Shared {
 struct Task {
     /// Its task ends with it.
     handle: AbortHandle,
+    course: Arc<Mutex<Course>>,
     slowed: Option<Duration>,
 }
 
@@ -121,6 +124,7 @@ impl Runner {
             runtime,
             shared,
             running: BTreeMap::new(),
+            known: BTreeMap::new(),
             thread: None,
         }
     }
@@ -146,14 +150,41 @@ impl Runner {
         for (position, (spec, plan)) in new.into_iter().enumerate() {
             let spec = Arc::new(spec);
             let first = begin + first_delay(spec.interval, position, count);
-            let check = run(spec.clone(), plan, first, self.shared.clone());
+            let mut course = Course::new(&spec, plan.begin);
+            if let Some(standing) = self.known.remove(&*spec) {
+                course.go_on(&standing, begin.into_std());
+            }
+            let course = Arc::new(Mutex::new(course));
+            let check = run(
+                spec.clone(),
+                plan,
+                first,
+                course.clone(),
+                self.shared.clone(),
+            );
             let task = self.runtime.spawn(check);
             let task = Task {
                 handle: task.abort_handle(),
+                course,
                 slowed: plan.slowed,
             };
             self.running.insert(spec, task);
         }
+    }
+
+    /// How the checks stand that run, for another process that goes on with them.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<&CheckSpec, Standing> {
+        let now = Instant::now().into_std();
+        let running = self.running.iter();
+        running
+            .map(|(spec, task)| (&**spec, lock(&task.course).standing(now)))
+            .collect()
+    }
+
+    /// What checks go on with that begin from here on, if they begin with that verdict.
+    pub fn go_on_with(&mut self, known: BTreeMap<CheckSpec, Standing>) {
+        self.known = known;
     }
 
     /// How long after their time probes were started.
@@ -182,6 +213,11 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.handle.abort();
     }
+}
+
+/// Whoever panicked with the lock left a course that is whole.
+fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
+    course.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long the check at `position` of `count` new ones waits before its first probe.
@@ -239,7 +275,13 @@ impl Shared {
     }
 }
 
-async fn run(spec: Arc<CheckSpec>, plan: Plan, first: Instant, shared: Arc<Shared>) {
+async fn run(
+    spec: Arc<CheckSpec>,
+    plan: Plan,
+    first: Instant,
+    course: Arc<Mutex<Course>>,
+    shared: Arc<Shared>,
+) {
     if spec.kind == CheckKind::None {
         let up = Health::Up;
         let transition = (plan.begin != up).then_some(Transition {
@@ -268,7 +310,7 @@ async fn run(spec: Arc<CheckSpec>, plan: Plan, first: Instant, shared: Arc<Share
         ready = probe.clone().ok();
         async move { probe?.run().await }
     };
-    keep_probing(&spec, plan, first, &shared, probe).await;
+    keep_probing(&spec, plan, first, &course, &shared, probe).await;
 }
 
 /// Probes at `first` and then again and again. A probe that outlasts its interval is followed
@@ -279,12 +321,12 @@ async fn keep_probing<F>(
     spec: &Arc<CheckSpec>,
     plan: Plan,
     first: Instant,
+    course: &Mutex<Course>,
     shared: &Shared,
     mut probe: impl FnMut() -> F,
 ) where
     F: Future<Output = Result<Passed, Failure>>,
 {
-    let mut course = Course::new(spec, plan.begin);
     let mut due = first;
     let mut free_since = due;
     let mut said = None;
@@ -300,15 +342,20 @@ async fn keep_probing<F>(
         let ended = Instant::now();
         let latency = ended.saturating_duration_since(started);
         shared.durations.record(latency);
-        let transition = match &outcome {
-            Ok(_) => course.record(true, ended.into_std()),
-            Err(failure) if failure.counts() => course.record(false, ended.into_std()),
-            Err(_ours) => None,
+        let (transition, health, flapping, interval) = {
+            let mut course = lock(course);
+            let transition = match &outcome {
+                Ok(_) => course.record(true, ended.into_std()),
+                Err(failure) if failure.counts() => course.record(false, ended.into_std()),
+                Err(_ours) => None,
+            };
+            let interval = course.interval(spec).max(SHORTEST_INTERVAL);
+            (transition, course.health(), course.flapping(), interval)
         };
         let report = Report {
             spec: spec.clone(),
-            health: course.health(),
-            flapping: course.flapping(),
+            health,
+            flapping,
             outcome,
             latency,
             at: SystemTime::now(),
@@ -325,7 +372,6 @@ async fn keep_probing<F>(
         if !received {
             return;
         }
-        let interval = course.interval(spec).max(SHORTEST_INTERVAL);
         let interval = plan.slowed.map_or(interval, |slowed| slowed.max(interval));
         due = next_beat(due, interval, ended);
         free_since = ended;

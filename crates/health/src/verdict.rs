@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::check::Start;
 
 /// What is believed of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Not proven either way; treated as out of the pool.
     Unknown,
@@ -52,6 +55,17 @@ impl Verdict {
             streak: 0,
             awaits_first_pass: initial == Health::Unknown,
         }
+    }
+
+    /// Outcomes in a row that speak against the state, and whether it awaits its first pass.
+    pub(crate) fn on_the_way(&self) -> (u32, bool) {
+        (self.streak, self.awaits_first_pass)
+    }
+
+    /// Goes on where [`Verdict::on_the_way`] was.
+    pub(crate) fn go_on(&mut self, (streak, awaits_first_pass): (u32, bool)) {
+        self.streak = streak;
+        self.awaits_first_pass = awaits_first_pass;
     }
 
     /// What is believed now.

@@ -1,9 +1,11 @@
 //! Counters of the advert path: atomics, so that whoever reads them never holds the path up.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use vrrp::{ChecksumForm, Discard};
 
 /// Adverts of one virtual router.
@@ -18,7 +20,42 @@ pub struct Counters {
     discarded: OnceLock<Box<[AtomicU64]>>,
 }
 
+/// What [`Counters`] have counted, for another process that goes on with them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    sent: u64,
+    received: u64,
+    forms: [u64; 2],
+    discarded: BTreeMap<String, u64>,
+}
+
 impl Counters {
+    /// What they have counted so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let discarded = self.discarded().filter(|(_, count)| *count > 0);
+        let [pseudo_header, message_only] = &self.forms;
+        let forms = [pseudo_header, message_only].map(|form| form.load(Ordering::Relaxed));
+        Counts {
+            sent: self.sent(),
+            received: self.received(),
+            forms,
+            discarded: discarded.map(|(name, n)| (name.to_owned(), n)).collect(),
+        }
+    }
+
+    /// Goes on from there.
+    pub(crate) fn go_on(&self, counts: &Counts) {
+        self.sent.fetch_add(counts.sent, Ordering::Relaxed);
+        self.received.fetch_add(counts.received, Ordering::Relaxed);
+        for (form, count) in self.forms.iter().zip(counts.forms) {
+            form.fetch_add(count, Ordering::Relaxed);
+        }
+        for (reason, count) in &counts.discarded {
+            let position = Discard::NAMES.iter().position(|name| name == reason);
+            self.add_discarded(position, *count);
+        }
+    }
+
     /// Counts an advert that the kernel took.
     pub fn count_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
@@ -40,10 +77,14 @@ impl Counters {
         let position = Discard::NAMES
             .iter()
             .position(|name| *name == discard.name());
+        self.add_discarded(position, 1);
+    }
+
+    fn add_discarded(&self, position: Option<usize>, count: u64) {
         let none = || Discard::NAMES.iter().map(|_| AtomicU64::new(0)).collect();
         let counters = self.discarded.get_or_init(none);
         if let Some(counter) = position.and_then(|position| counters.get(position)) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 

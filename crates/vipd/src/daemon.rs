@@ -1,19 +1,23 @@
 //! `vipd run`: puts the parts together, and takes them apart.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use health::Runner;
 use ipvs::Table;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, LoadError};
 use crate::control::server::Api;
+use crate::director_loop::upgrade::role_of;
 use crate::director_loop::{Director, Ended, Parts, Wake, reload};
 use crate::events::store::{self, Store};
 use crate::events::{Events, Kind};
@@ -22,12 +26,15 @@ use crate::holdings::Holdings;
 use crate::instance::Lock;
 use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
+use crate::net::links::{self, Links};
+use crate::net::neighbours;
 use crate::net::sys::{give_memory_back, share_arena};
-use crate::net::{links, neighbours};
 use crate::notify::Notifier;
 use crate::privileges;
 use crate::reconcile::Reconciler;
 use crate::trial::Record;
+use crate::upgrade::predecessor::{self, Predecessor, Taken, Talk};
+use crate::upgrade::{Hello, State};
 use crate::vrrp_loop::{self, VrrpThread};
 
 /// Checks of tens of thousands of targets do not need more, and scripts inherit it: some programs close
@@ -37,47 +44,53 @@ const OPEN_FILES: u64 = 65_536;
 /// How long threads that wait for a disk may hold up the end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// Runs the daemon until it is told to stop.
-pub fn run(config_path: &Path) -> ExitCode {
-    share_arena();
-    let first = match First::load(config_path) {
-        Ok(first) => first,
-        Err(error) => {
-            error!("the configuration cannot be used:\n{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    give_memory_back();
-    if let Err(why) = privileges::sufficient() {
-        error!("{why}");
-        return ExitCode::FAILURE;
-    }
-    if let Err(error) = privileges::keep() {
-        error!("programs would inherit the daemon's capabilities: {error}");
-        return ExitCode::FAILURE;
-    }
-    raise_open_files();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!("no runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = runtime.block_on(serve(config_path, first));
-    // A file system that hangs holds a thread that reads from it, not the end of the daemon.
-    runtime.shutdown_timeout(SHUTDOWN);
+/// Runs the daemon until it is told to stop; with `before` in the place of that one.
+pub fn run(config_path: &Path, before: Option<Predecessor>) -> ExitCode {
+    let complaints = before.as_ref().map(Predecessor::complaints).transpose();
+    let ended = complaints
+        .map_err(|error| error.to_string())
+        .and_then(|complaints| {
+            let ended = try_to_run(config_path, before);
+            if let (Err(why), Some(to)) = (&ended, &complaints) {
+                predecessor::fail(to, why);
+            }
+            ended
+        });
     match ended {
-        Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        Ok(Ended::WorkerDied) => ExitCode::FAILURE,
+        Ok(Ended::Stopped | Ended::HandedOver) => ExitCode::SUCCESS,
+        Ok(Ended::WorkerDied | Ended::SuccessorDied) => ExitCode::FAILURE,
         Err(why) => {
             error!("{why}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn try_to_run(config_path: &Path, before: Option<Predecessor>) -> Result<Ended, String> {
+    share_arena();
+    let unusable = |error| format!("the configuration cannot be used:\n{error}");
+    let first = match &before {
+        None => First::load(config_path).map_err(unusable)?,
+        Some(before) => First::in_force(before.hello())?,
+    };
+    give_memory_back();
+    privileges::sufficient()?;
+    privileges::keep()
+        .map_err(|error| format!("programs would inherit the daemon's capabilities: {error}"))?;
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let ended = runtime.block_on(async {
+        match before {
+            None => serve(config_path, first).await,
+            Some(before) => take_over(config_path, first, before).await,
+        }
+    });
+    // A file system that hangs holds a thread that reads from it, not the end of the daemon.
+    runtime.shutdown_timeout(SHUTDOWN);
+    ended
 }
 
 /// Raises the soft limit of open files to the hard one: it bounds how many probes are on their way at
@@ -139,6 +152,15 @@ impl First {
         }
     }
 
+    /// What another daemon has in force; whether that is on trial, it tells later.
+    fn in_force(hello: &Hello) -> Result<First, String> {
+        let text = hello.text.clone();
+        let parsed = Config::parse(&text, &hello.path.display().to_string());
+        let config =
+            parsed.map_err(|problems| format!("it refuses the configuration:\n{problems}"))?;
+        Ok(First::of_file(config, text))
+    }
+
     fn of_file(config: Config, text: String) -> First {
         First {
             config,
@@ -148,17 +170,43 @@ impl First {
     }
 }
 
-async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
-    let First {
-        config,
-        text,
-        unconfirmed,
-    } = first;
-    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+/// What there is before anything is done: what the director hears by, and what does no harm beside
+/// another daemon.
+struct Ground {
+    wake: mpsc::UnboundedSender<Wake>,
+    wakes: mpsc::UnboundedReceiver<Wake>,
+    adopted: Table,
+    links: watch::Receiver<Arc<Links>>,
+    monitor: JoinHandle<()>,
+    reconciler: Arc<Reconciler>,
+}
+
+/// What differs between a start and an upgrade.
+struct Place {
+    listeners: Listeners,
+    lock: Lock,
+    events: Arc<Events>,
+    /// What another director knew.
+    before: Option<State>,
+    /// The advert path's end towards that of the other daemon.
+    adverts: Option<OwnedFd>,
+    /// This is the director.
+    begin: watch::Receiver<bool>,
+    /// The other daemon is gone.
+    alone: watch::Receiver<bool>,
+    /// The advert path has taken over.
+    taken: Arc<AtomicBool>,
+}
+
+fn failed(what: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+async fn prepare(config: &Config) -> Result<Ground, String> {
     let (wake, wakes) = mpsc::unbounded_channel();
     signals(&wake).map_err(failed("signals"))?;
     // A director that cannot forward must not become master: it does not start.
-    let adopted = adopt(&config)?;
+    let adopted = adopt(config)?;
     let (links, monitor) = links::watch().await.map_err(failed("rtnetlink"))?;
     for vrrp in &config.vrrp {
         if links.borrow().named(&vrrp.interface).is_none() {
@@ -174,30 +222,133 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         let report = move |report| drop(wake.send(Wake::Kernel(report)));
         Arc::new(Reconciler::start(report).map_err(failed("the IPVS thread"))?)
     };
+    Ok(Ground {
+        wake,
+        wakes,
+        adopted,
+        links,
+        monitor,
+        reconciler,
+    })
+}
+
+impl Ground {
+    fn api(&self, events: &Arc<Events>) -> Api {
+        Api {
+            director: self.wake.clone(),
+            events: Arc::clone(events),
+            reconciler: Arc::clone(&self.reconciler),
+        }
+    }
+}
+
+async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
+    let config = &first.config;
+    let ground = prepare(config).await?;
     let (before, remembered) = store::read(&config.global.state_dir);
     let events = Arc::new(Events::after(before));
-    let api = Api {
-        director: wake.clone(),
-        events: Arc::clone(&events),
-        reconciler: Arc::clone(&reconciler),
-    };
-    let listeners = Listeners::open(&config.global, api).await?;
-    let _lock = tokio::task::spawn_blocking(Lock::daemon)
+    let listeners = Listeners::open(&config.global, ground.api(&events)).await?;
+    let lock = tokio::task::spawn_blocking(Lock::daemon)
         .await
         .unwrap_or_else(|error| Err(error.to_string()))
         .inspect_err(|_| listeners.close())?;
     // From here on no other daemon uses this folder: it would have the socket.
-    let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
-    let notifier = Notifier::start(&config, &events);
     if let Err(why) = remembered {
         let message = format!("{why}; goes on without the events of former runs");
         events.record(Kind::StateUnreadable, &config.global.name, message);
     }
-    let (holdings, holding, announcing) = {
-        let wake = wake.clone();
-        let report = move |report| drop(wake.send(Wake::Holdings(report)));
-        Holdings::start(&config, &links, report)?
+    let now = watch::Sender::new(true).subscribe();
+    let place = Place {
+        listeners,
+        lock,
+        events,
+        before: None,
+        adverts: None,
+        begin: now.clone(),
+        alone: now,
+        taken: Arc::default(),
     };
+    let (director, _) = begin(config_path, first, ground, place)?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    Ok(director.run(sd_notify::watchdog_enabled()).await)
+}
+
+/// Takes the place of another daemon.
+async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Result<Ended, String> {
+    let ground = prepare(&first.config).await?;
+    let Taken {
+        stream,
+        log,
+        adverts,
+        control,
+        http,
+        lock,
+    } = before.take();
+    let taken = Arc::new(AtomicBool::new(false));
+    let mut talk = Talk::new(stream, log, Arc::clone(&taken)).map_err(failed("the daemon"))?;
+    let mut state = talk.prepared().await?;
+    let events = Arc::new(Events::after(std::mem::take(&mut state.events)));
+    let (begun, begin_when) = watch::channel(false);
+    let (left, alone) = watch::channel(false);
+    let (global, api) = (&first.config.global, ground.api(&events));
+    let listeners = Listeners::inherit(global, control, http, api, &begin_when).await?;
+    let place = Place {
+        listeners,
+        lock,
+        events: Arc::clone(&events),
+        before: Some(state),
+        adverts: Some(adverts),
+        begin: begin_when,
+        alone,
+        taken,
+    };
+    let name = first.config.global.name.clone();
+    let (director, guarded) = begin(config_path, first, ground, place)?;
+    if let Err(why) = talk.ready().await {
+        error!("{why}");
+        // Whatever is held is the other daemon's: nothing is given up here.
+        std::process::exit(1);
+    }
+    begun.send_replace(true);
+    tokio::spawn(talk.finish(guarded, left));
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let message = format!("vipd {version}, process {pid}, goes on in the place of the one before");
+    events.record(Kind::Upgraded, name, message);
+    Ok(director.run(sd_notify::watchdog_enabled()).await)
+}
+
+/// Puts the director together. Returns it, and what becomes true when its guard knows what is to be done.
+fn begin(
+    config_path: &Path,
+    first: First,
+    ground: Ground,
+    place: Place,
+) -> Result<(Director, watch::Receiver<bool>), String> {
+    let First {
+        config,
+        text,
+        unconfirmed,
+    } = first;
+    let Ground {
+        wake,
+        wakes,
+        adopted,
+        links,
+        monitor,
+        reconciler,
+    } = ground;
+    let Place {
+        listeners,
+        lock,
+        events,
+        before,
+        adverts,
+        begin,
+        alone,
+        taken,
+    } = place;
+    let event_store = Store::start(Arc::clone(&events), &config.global.state_dir);
+    let notifier = Notifier::start_when(alone, &config, &events);
     let (neighbours, watching) = {
         let wake = wake.clone();
         let report = move |claim| drop(wake.send(Wake::Claim(claim)));
@@ -214,15 +365,20 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         // The advert path asks shortly before its deadline: this does not wait for the director.
         if let vrrp_loop::Report::Probe(addresses) = &report {
             let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
-        } else {
-            let _ = wake.send(Wake::Vrrp(report));
+            return;
         }
+        if matches!(report, vrrp_loop::Report::HandedOver(Ok(()))) {
+            taken.store(true, Ordering::Release);
+        }
+        let _ = wake.send(Wake::Vrrp(report));
     };
     let (pulse, felt) = Pulse::new().map_err(failed("an eventfd"))?;
-    let vrrp = VrrpThread::start(report, pulse).map_err(failed("the advert thread"))?;
-    let guard = {
+    let vrrp = VrrpThread::start(report, pulse, adverts).map_err(failed("the advert thread"))?;
+    let (guard, guarded) = {
         let wake = director_wake.clone();
-        Guard::start(felt, move |report| drop(wake.send(Wake::Guard(report))))
+        Guard::start(felt, begin, move |report| {
+            drop(wake.send(Wake::Guard(report)))
+        })
     };
     let (routers, servers) = (config.vrrp.len(), config.virtual_servers.len());
     let mut workers = vec![
@@ -230,9 +386,19 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         ("neighbours", watching),
         ("the connection sync", syncing),
     ];
-    workers.extend(announcing);
     let (reports, checks) = mpsc::unbounded_channel();
     let runner = Runner::new(reports).map_err(failed("a thread for checks"))?;
+    // The last that can fail: dropped, it would give up what another daemon may hold.
+    let (holdings, holding, announcing) = {
+        let wake = director_wake.clone();
+        let report = move |report| drop(wake.send(Wake::Holdings(report)));
+        let known = before.as_ref().map(|state| {
+            let config = &config;
+            move |name: &str| role_of(state, config, name)
+        });
+        Holdings::start(&config, &links, known, report)?
+    };
+    workers.extend(announcing);
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,
@@ -256,6 +422,8 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         notifier,
         workers,
         adopted,
+        lock,
+        before,
     });
     let version = env!("CARGO_PKG_VERSION");
     info!(
@@ -264,8 +432,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         virtual_servers = servers,
         "vipd is running"
     );
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    Ok(director.run(sd_notify::watchdog_enabled()).await)
+    Ok((director, guarded))
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

@@ -26,6 +26,7 @@ use ipvs::{
 use crate::config::{Active, Config, RealServer, Require, VirtualServer, When};
 use crate::overrides::Overrides;
 
+pub(crate) use self::pool::Carried;
 pub use self::pool::PoolState;
 
 /// The kernel refuses a weight that is negative as an `int`.

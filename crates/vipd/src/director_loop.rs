@@ -15,6 +15,7 @@ pub mod reload;
 mod routers;
 pub(crate) mod schedule;
 mod stop;
+pub mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use crate::events::store::Store;
 use crate::events::{Events, Kind};
 use crate::guard::{self, Guard};
 use crate::holdings::{self, Holdings, Workers};
+use crate::instance::Lock;
 use crate::listeners::Listeners;
 use crate::maintenance;
 use crate::metrics;
@@ -47,7 +49,9 @@ use crate::notify::Notifier;
 use crate::overrides;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
+use crate::systemd;
 use crate::track::{self, Tracker};
+use crate::upgrade::{State, Upgraded};
 use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
 use self::checks::{Alarms, CheckDetail};
@@ -56,6 +60,7 @@ use self::pools::Pools;
 pub use self::pools::RealServerOrder;
 use self::reload::{InForce, Loaded, Reloads};
 use self::routers::Switchover;
+use self::upgrade::{Passed, Prepared};
 
 /// After so many wakes, roles that changed are told of even if more waits.
 const PUBLISH_AFTER: u32 = 64;
@@ -165,6 +170,15 @@ pub enum Wake {
     },
     /// From what keeps a crash guard.
     Guard(guard::Report),
+    /// Another program is to take this one's place.
+    Upgrade {
+        /// Which; `None`: what a start of the service would run.
+        binary: Option<PathBuf>,
+        /// What became of it.
+        reply: oneshot::Sender<Result<Upgraded, String>>,
+    },
+    /// It is prepared, or cannot be.
+    Prepared(Box<Prepared>),
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -228,6 +242,10 @@ pub(crate) struct Parts {
     pub(crate) workers: Vec<(&'static str, JoinHandle<()>)>,
     /// What the kernel held of the configured services at the start.
     pub(crate) adopted: Table,
+    /// That of this network namespace.
+    pub(crate) lock: Lock,
+    /// What another director knew, whose place this one takes.
+    pub(crate) before: Option<State>,
 }
 
 /// The loop's state.
@@ -304,6 +322,9 @@ pub struct Director {
     guard: Option<Guard>,
     wake: mpsc::UnboundedSender<Wake>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
+    lock: Lock,
+    /// A process is being prepared to take over.
+    upgrading: bool,
     wakes: mpsc::UnboundedReceiver<Wake>,
 }
 
@@ -314,6 +335,10 @@ pub enum Ended {
     Stopped,
     /// A worker died: what is left behind is released, and a new daemon should start.
     WorkerDied,
+    /// Another process is the director.
+    HandedOver,
+    /// Another process was the director, and died at once.
+    SuccessorDied,
 }
 
 impl Director {
@@ -322,7 +347,7 @@ impl Director {
         let wake = parts.wake.clone();
         let tracker = Tracker::start(move |report| drop(wake.send(Wake::Track(report))));
         let maintenance = maintenance::read(&parts.config.global.state_dir);
-        if maintenance {
+        if maintenance && parts.before.is_none() {
             let name = &parts.config.global.name;
             let message = "starts in maintenance: `vipctl maintenance off` ends it";
             parts.events.record(Kind::MaintenanceOn, name, message);
@@ -380,6 +405,8 @@ impl Director {
             guard: Some(parts.guard),
             wake: parts.wake,
             workers: parts.workers,
+            lock: parts.lock,
+            upgrading: false,
             wakes: parts.wakes,
         };
         let before = |server: &VirtualServer, real: &RealServer| {
@@ -393,6 +420,9 @@ impl Director {
             director.events.record(Kind::ConfigWentBack, file, message);
         }
         director.read_overrides();
+        if let Some(state) = parts.before {
+            director.go_on_with(state);
+        }
         director.enforce(&before);
         director
     }
@@ -409,6 +439,11 @@ impl Director {
                         self.stop().await;
                         return Ended::Stopped;
                     }
+                    Some(Wake::Prepared(prepared)) => match self.pass_on(*prepared).await {
+                        Passed::On => return Ended::HandedOver,
+                        Passed::Lost => return Ended::SuccessorDied,
+                        Passed::Not => {}
+                    },
                     Some(wake) => {
                         self.wake(wake).await;
                         self.publish_when_quiet();
@@ -432,7 +467,7 @@ impl Director {
                     // systemd hears of us only while the advert path turns.
                     if watchdog.is_some() && self.vrrp.turns() != turns {
                         turns = self.vrrp.turns();
-                        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                        systemd::watchdog();
                     }
                 }
             }
@@ -535,7 +570,9 @@ impl Director {
             }
             Wake::ResetOverrides { scope, reply } => self.begin_reset(scope, reply),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
-            Wake::Stop => {}
+            Wake::Upgrade { binary, reply } => self.begin_upgrade(binary, reply),
+            // Dropped, the one that was prepared ends.
+            Wake::Prepared(_) | Wake::Stop => {}
         }
     }
 

@@ -101,11 +101,21 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard and what feeds it.
-    pub(crate) fn start(felt: OwnedFd, report: impl Fn(Report) + Send + Sync + 'static) -> Guard {
+    /// Starts the guard and what feeds it, when `begin` is true; before, another daemon's guard is there.
+    /// What is returned beside it becomes true when the guard knows what is to be done.
+    pub(crate) fn start(
+        felt: OwnedFd,
+        mut begin: watch::Receiver<bool>,
+        report: impl Fn(Report) + Send + Sync + 'static,
+    ) -> (Guard, watch::Receiver<bool>) {
         let (orders, told) = watch::channel(Order::Keep(Will::default().to_bytes()));
-        let task = tokio::spawn(feed(felt, told, report));
-        Guard { orders, task }
+        let (knows, known) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            if begin.wait_for(|begun| *begun).await.is_ok() {
+                feed(felt, told, knows, report).await;
+            }
+        });
+        (Guard { orders, task }, known)
     }
 
     /// What is to be done if the daemon dies from now on.
@@ -134,6 +144,7 @@ enum Over {
 async fn feed(
     felt: OwnedFd,
     mut told: watch::Receiver<Order>,
+    knows: watch::Sender<bool>,
     report: impl Fn(Report) + Send + Sync + 'static,
 ) {
     let mut lost = false;
@@ -145,7 +156,7 @@ async fn feed(
                 if std::mem::take(&mut lost) {
                     report(Report::Found);
                 }
-                serve(child, stream, &mut told, &report).await
+                serve(child, stream, &mut told, &knows, &report).await
             }
             Err(error) => Over::Lost(format!("it cannot be started: {error}")),
         };
@@ -187,6 +198,7 @@ async fn serve(
     mut child: Child,
     stream: UnixStream,
     told: &mut watch::Receiver<Order>,
+    knows: &watch::Sender<bool>,
     report: &impl Fn(Report),
 ) -> Over {
     let (mut hears, mut says) = stream.into_split();
@@ -219,6 +231,9 @@ async fn serve(
                 if !matches!(written, Ok(Ok(()))) {
                     let _ = child.kill().await;
                     return Over::Lost("it does not read what it is told".to_owned());
+                }
+                if matches!(&order, Order::Keep(will) if *will != Will::default().to_bytes()) {
+                    knows.send_replace(true);
                 }
                 if order == Order::Dismissed {
                     let _ = tokio::time::timeout(PATIENCE, child.wait()).await;

@@ -58,8 +58,55 @@ pub(crate) struct Holdings {
 /// The workers, by name.
 pub(crate) type Workers = Vec<(&'static str, JoinHandle<()>)>;
 
+/// What every worker is told.
+struct Told {
+    addresses: addresses::Wanted,
+    virtual_macs: virtual_mac::Wanted,
+    firewall: Firewall,
+    sysctls: ipvs_sysctl::Wanted,
+    routes: routes::Wanted,
+}
+
+impl Told {
+    /// What follows from the roles.
+    fn of(config: &Config, links: &Links, role: impl Fn(&str) -> Role) -> Told {
+        let addresses = config.vrrp.iter().map(|vrrp| {
+            let Role { hold, announce, .. } = role(&vrrp.name);
+            let addresses = RouterAddresses {
+                addresses: addresses_of(vrrp, links),
+                hold,
+                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
+                announce,
+                garp: vrrp.garp,
+            };
+            (vrrp.name.clone(), addresses)
+        });
+        let holds = |name: &str| role(name).hold;
+        Told {
+            addresses: addresses.collect(),
+            virtual_macs: virtual_macs_of(config, &role),
+            firewall: Firewall::of(config, holds, |name| role(name).arriving),
+            sysctls: ipvs_sysctl::Wanted::of(config),
+            routes: routes::Wanted::of(config, holds),
+        }
+    }
+
+    /// At a start. What a killed daemon left and is configured still is told of from the start: it is
+    /// adopted.
+    fn at_start(config: &Config) -> Told {
+        Told {
+            addresses: addresses::Wanted::new(),
+            virtual_macs: virtual_macs_of(config, |_| Role::default()),
+            firewall: Firewall::default(),
+            sysctls: ipvs_sysctl::Wanted::of(config),
+            routes: routes::Wanted::default(),
+        }
+    }
+}
+
 impl Holdings {
-    /// Starts the workers. Returns those that hold something, and those that only announce it.
+    /// Starts the workers. Returns those that hold something, and those that only announce it. Where
+    /// roles are known already, what follows from them is there and stays.
     ///
     /// # Errors
     ///
@@ -67,37 +114,51 @@ impl Holdings {
     pub(crate) fn start(
         config: &Config,
         links: &watch::Receiver<Arc<Links>>,
+        known: Option<impl Fn(&str) -> Role>,
         report: impl Fn(Report) + Clone + Send + Sync + 'static,
     ) -> Result<(Holdings, Workers, Workers), String> {
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        let told = match known {
+            Some(role) => Told::of(config, &links.borrow(), role),
+            None => Told::at_start(config),
+        };
         let (announcer, announcing) =
             announcer::start(links.clone()).map_err(failed("a packet socket for ARP"))?;
-        // What a killed daemon left and is configured still is told of from the start: it is adopted.
-        let nobody = |_: &str| Role::default();
-        let (addresses, wanted) = watch::channel(Arc::new(addresses::Wanted::new()));
+        let is_known = !told.addresses.is_empty();
+        let (addresses, mut wanted) = watch::channel(Arc::new(told.addresses));
+        if is_known {
+            wanted.mark_changed();
+        }
         let says = report.clone();
         let addressing = addresses::start(links.clone(), wanted, announcer, move |it| {
             says(Report::Addresses(it));
         })
         .map_err(failed("rtnetlink"))?;
-        let (virtual_macs, wanted) = watch::channel(Arc::new(virtual_macs_of(config, nobody)));
+        let (virtual_macs, wanted) = watch::channel(Arc::new(told.virtual_macs));
         let says = report.clone();
         let state_dir: &Path = &config.global.state_dir;
         let macvlans = virtual_mac::start(links.clone(), wanted, state_dir, move |it| {
             says(Report::VirtualMac(it));
         })
         .map_err(failed("rtnetlink"))?;
-        let (firewall, wanted) = watch::channel(Arc::new(Firewall::default()));
+        let (routes, wanted) = watch::channel(Arc::new(told.routes));
+        let says = report.clone();
+        let routing = match routes::start(links.clone(), wanted, move |it| says(Report::Routes(it)))
+        {
+            Ok(routing) => routing,
+            Err(error) => {
+                // Dropped, it would have everything given up: another daemon may hold that.
+                std::mem::forget(virtual_macs);
+                return Err(failed("rtnetlink")(error));
+            }
+        };
+        let (firewall, wanted) = watch::channel(Arc::new(told.firewall));
         let says = report.clone();
         let filtering = firewall::start(wanted, move |it| says(Report::Firewall(it)));
-        let (sysctls, wanted) = watch::channel(Arc::new(ipvs_sysctl::Wanted::of(config)));
-        let says = report.clone();
+        let (sysctls, wanted) = watch::channel(Arc::new(told.sysctls));
         let setting = ipvs_sysctl::start(wanted, links.clone(), state_dir, move |it| {
-            says(Report::Sysctl(it));
+            report(Report::Sysctl(it));
         });
-        let (routes, wanted) = watch::channel(Arc::new(routes::Wanted::default()));
-        let routing = routes::start(links.clone(), wanted, move |it| report(Report::Routes(it)))
-            .map_err(failed("rtnetlink"))?;
         let holdings = Holdings {
             addresses,
             virtual_macs,
@@ -117,26 +178,12 @@ impl Holdings {
 
     /// Tells every worker what follows from the roles.
     pub(crate) fn publish(&self, config: &Config, links: &Links, role: impl Fn(&str) -> Role) {
-        let addresses = config.vrrp.iter().map(|vrrp| {
-            let Role { hold, announce, .. } = role(&vrrp.name);
-            let addresses = RouterAddresses {
-                addresses: addresses_of(vrrp, links),
-                hold,
-                owner: vrrp.parameters.priority == vrrp::PRIORITY_OWNER,
-                announce,
-                garp: vrrp.garp,
-            };
-            (vrrp.name.clone(), addresses)
-        });
-        let holds = |name: &str| role(name).hold;
-        tell(&self.virtual_macs, virtual_macs_of(config, &role));
-        tell(&self.addresses, addresses.collect());
-        tell(
-            &self.firewall,
-            Firewall::of(config, holds, |name| role(name).arriving),
-        );
-        tell(&self.sysctls, ipvs_sysctl::Wanted::of(config));
-        tell(&self.routes, routes::Wanted::of(config, holds));
+        let told = Told::of(config, links, role);
+        tell(&self.virtual_macs, told.virtual_macs);
+        tell(&self.addresses, told.addresses);
+        tell(&self.firewall, told.firewall);
+        tell(&self.sysctls, told.sysctls);
+        tell(&self.routes, told.routes);
     }
 }
 

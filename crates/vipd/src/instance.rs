@@ -8,6 +8,7 @@
 //! release`, that still takes away what a dead daemon held must be done before the next one begins.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread::sleep;
@@ -20,15 +21,32 @@ const DAEMON: &str = "vipd";
 const GUARD: &str = "vipd.guard";
 /// How long what takes away leftovers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Whoever asks which process has a lock waits in a list that nobody takes in.
+const BACKLOG: i32 = 128;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A lock that is held; dropped, it is free.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _listener: Option<UnixListener>,
+    listener: Option<UnixListener>,
 }
 
 impl Lock {
+    /// The daemon's, as the daemon before has it; `None`: it goes on without. A client is told of this
+    /// process from here on.
+    pub(crate) fn inherited(listener: Option<UnixListener>) -> Lock {
+        if let Some(listener) = &listener {
+            let _ = rustix::net::listen(listener, BACKLOG);
+        }
+        Lock { listener }
+    }
+
+    /// For whoever goes on with it.
+    pub(crate) fn pass_on(&self) -> io::Result<Option<OwnedFd>> {
+        let listener = self.listener.as_ref();
+        listener.map(|it| Ok(it.try_clone()?.into())).transpose()
+    }
+
     /// The daemon's. It returns when no guard of a dead one is at work any more.
     ///
     /// # Errors
@@ -37,7 +55,7 @@ impl Lock {
     pub(crate) fn daemon() -> Result<Lock, String> {
         let lock = match take(DAEMON) {
             Ok(listener) => Lock {
-                _listener: Some(listener),
+                listener: Some(listener),
             },
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Lock::contested()?,
             Err(error) => return Err(format!("the lock of this network namespace: {error}")),
@@ -61,7 +79,13 @@ impl Lock {
             "process {pid} of user {user}, who is no vipd, has the lock of this network namespace; \
              goes on without it"
         );
-        Ok(Lock { _listener: None })
+        Ok(Lock { listener: None })
+    }
+
+    /// That of what takes away leftovers, if it is free at this moment.
+    pub(crate) fn guard_if_free() -> Option<Lock> {
+        let listener = Some(take(GUARD).ok()?);
+        Some(Lock { listener })
     }
 
     /// That of what takes away leftovers; waits for another one's end.
@@ -75,7 +99,7 @@ impl Lock {
             match take(GUARD) {
                 Ok(listener) => {
                     return Ok(Lock {
-                        _listener: Some(listener),
+                        listener: Some(listener),
                     });
                 }
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {

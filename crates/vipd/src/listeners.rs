@@ -4,10 +4,13 @@ mod http;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
@@ -24,9 +27,22 @@ const GROUPS: &str = "/etc/group";
 #[derive(Debug)]
 pub struct Listeners {
     api: Api,
-    control: (PathBuf, JoinHandle<()>),
-    http: Option<(SocketAddr, JoinHandle<()>)>,
+    control: (PathBuf, Served),
+    http: Option<(SocketAddr, Served)>,
 }
+
+/// A listener and who serves it.
+#[derive(Debug)]
+struct Served {
+    task: JoinHandle<()>,
+    /// For the daemon that goes on with it.
+    socket: io::Result<OwnedFd>,
+    /// Ends it when what is asked now is answered.
+    finish: watch::Sender<bool>,
+}
+
+/// How long what is being answered may take at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Listeners {
     /// Opens both.
@@ -41,10 +57,83 @@ impl Listeners {
         };
         let control = bind_control(&global.control_socket).await?;
         Ok(Listeners {
-            control: (global.control_socket.clone(), serve_control(control, &api)),
-            http: http.map(|(address, listener)| (address, serve_http(listener, &api))),
+            control: (
+                global.control_socket.clone(),
+                serve_control(control, &api, at_once()),
+            ),
+            http: http.map(|(address, listener)| (address, serve_http(listener, &api, at_once()))),
             api,
         })
+    }
+
+    /// Goes on with the sockets of the daemon before: nobody who connects is refused. Nobody is answered
+    /// until `begin` is true.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; an address for HTTP that no socket came for is opened as at a start.
+    pub async fn inherit(
+        global: &Global,
+        control: OwnedFd,
+        http: Option<OwnedFd>,
+        api: Api,
+        begin: &watch::Receiver<bool>,
+    ) -> Result<Listeners, String> {
+        let failed = |error: io::Error| format!("the sockets of the daemon before: {error}");
+        let control = std::os::unix::net::UnixListener::from(control);
+        control.set_nonblocking(true).map_err(failed)?;
+        let control = UnixListener::from_std(control).map_err(failed)?;
+        let http = match (global.http, http) {
+            (Some(address), Some(socket)) => {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true).map_err(failed)?;
+                Some((address, TcpListener::from_std(listener).map_err(failed)?))
+            }
+            (Some(address), None) => Some((address, bind_http(address).await?)),
+            (None, _) => None,
+        };
+        let path = global.control_socket.clone();
+        Ok(Listeners {
+            control: (path, serve_control(control, &api, begin.clone())),
+            http: http.map(|(address, it)| (address, serve_http(it, &api, begin.clone()))),
+            api,
+        })
+    }
+
+    /// The sockets, for the daemon that goes on with them: control, and HTTP if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Out of file descriptors.
+    pub fn pass_on(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        let copy = |served: &Served| match &served.socket {
+            Ok(socket) => socket.try_clone(),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        let http = self.http.as_ref().map(|(_, served)| copy(served));
+        Ok((copy(&self.control.1)?, http.transpose()?))
+    }
+
+    /// Takes nobody in any more; another daemon does. Ends when those are answered who wait for an answer.
+    pub async fn leave(&mut self) {
+        let served = std::iter::once(&mut self.control.1);
+        let served = served.chain(self.http.as_mut().map(|(_, served)| served));
+        let served: Vec<&mut Served> = served.collect();
+        for one in &served {
+            one.finish.send_replace(true);
+        }
+        let last = tokio::time::Instant::now() + LAST_ANSWERS;
+        for one in served {
+            let _slow = tokio::time::timeout_at(last, &mut one.task).await;
+        }
+    }
+
+    /// Takes nobody in any more, without waiting for anybody.
+    pub fn refuse_new(&self) {
+        let http = self.http.as_ref().map(|(_, served)| served);
+        for served in std::iter::once(&self.control.1).chain(http) {
+            served.finish.send_replace(true);
+        }
     }
 
     /// Moves to the sockets of a new configuration. If one of them cannot be had, nothing changes.
@@ -62,16 +151,17 @@ impl Listeners {
             let listener = bind_control(&global.control_socket).await?;
             let control = (
                 global.control_socket.clone(),
-                serve_control(listener, &self.api),
+                serve_control(listener, &self.api, at_once()),
             );
-            let (old, task) = std::mem::replace(&mut self.control, control);
-            task.abort();
+            let (old, served) = std::mem::replace(&mut self.control, control);
+            served.task.abort();
             remove(&old);
         }
         if http_changed {
-            let http = http.map(|(address, listener)| (address, serve_http(listener, &self.api)));
-            if let Some((_, task)) = std::mem::replace(&mut self.http, http) {
-                task.abort();
+            let http = http
+                .map(|(address, listener)| (address, serve_http(listener, &self.api, at_once())));
+            if let Some((_, served)) = std::mem::replace(&mut self.http, http) {
+                served.task.abort();
             }
         }
         Ok(())
@@ -80,24 +170,26 @@ impl Listeners {
     /// Opens another TCP listener. Where the one that is open has the same port (on another address
     /// of ours), it is in the way, and is put back if the new one cannot be had.
     async fn bind_other_http(&mut self, address: SocketAddr) -> Result<TcpListener, String> {
-        let Some((old, task)) = self.http.take_if(|(old, _)| old.port() == address.port()) else {
+        let Some((old, served)) = self.http.take_if(|(old, _)| old.port() == address.port()) else {
             return bind_http(address).await;
         };
+        let Served { task, socket, .. } = served;
+        drop(socket);
         task.abort();
         let _ = task.await;
         let bound = bind_http(address).await;
         if bound.is_err() {
             let listener = bind_http(old).await?;
-            self.http = Some((old, serve_http(listener, &self.api)));
+            self.http = Some((old, serve_http(listener, &self.api, at_once())));
         }
         bound
     }
 
     /// Stops listening and removes the control socket.
     pub fn close(&self) {
-        self.control.1.abort();
-        if let Some((_, task)) = &self.http {
-            task.abort();
+        self.control.1.task.abort();
+        if let Some((_, served)) = &self.http {
+            served.task.abort();
         }
         remove(&self.control.0);
     }
@@ -172,21 +264,52 @@ fn group() -> io::Result<Option<u32>> {
     }))
 }
 
-fn serve_control(listener: UnixListener, api: &Api) -> JoinHandle<()> {
-    let routes = server::control(api.clone());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            error!(%error, "the control socket is closed");
-        }
-    })
+/// Nothing is waited for.
+fn at_once() -> watch::Receiver<bool> {
+    watch::Sender::new(true).subscribe()
 }
 
-fn serve_http(listener: TcpListener, api: &Api) -> JoinHandle<()> {
+fn serve_control(listener: UnixListener, api: &Api, begin: watch::Receiver<bool>) -> Served {
+    let routes = server::control(api.clone());
+    let socket = listener.as_fd().try_clone_to_owned();
+    let (finish, finishing) = watch::channel(false);
+    let task = tokio::spawn(async move {
+        wait_for(begin).await;
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(wait_for(finishing));
+        if let Err(error) = serving.await {
+            error!(%error, "the control socket is closed");
+        }
+    });
+    Served {
+        task,
+        socket,
+        finish,
+    }
+}
+
+fn serve_http(listener: TcpListener, api: &Api, begin: watch::Receiver<bool>) -> Served {
     if let Ok(address) = listener.local_addr() {
         info!("metrics and read-only status on http://{address}");
     }
     let routes = server::public(api.clone());
-    tokio::spawn(http::serve(listener, routes))
+    let socket = listener.as_fd().try_clone_to_owned();
+    let (finish, finishing) = watch::channel(false);
+    let task = tokio::spawn(async move {
+        wait_for(begin).await;
+        http::serve(listener, routes, finishing).await;
+    });
+    Served {
+        task,
+        socket,
+        finish,
+    }
+}
+
+/// Until it is true; without anybody who could say so, for ever.
+async fn wait_for(mut word: watch::Receiver<bool>) {
+    if word.wait_for(|said| *said).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn remove(path: &Path) {

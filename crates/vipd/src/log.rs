@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal, stderr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::EnvFilter;
@@ -15,11 +15,14 @@ const PREFIX: &str = "VIPD";
 /// rtnetlink's decoder complains of every message of a newer kernel; `links::REFRESH` heals it.
 const LEVELS: &str = "info,netlink_proto=off,netlink_packet_route=off";
 
-/// Begins to log. `VIPD_LOG` sets the level (`warn`, `debug`, `vipd::reconcile=trace`).
-pub fn init() {
+/// Begins to log. `before` is where the log of the daemon goes whose place this one takes; standard error
+/// leads elsewhere at first. `VIPD_LOG` sets the level (`warn`, `debug`, `vipd::reconcile=trace`).
+pub fn init(before: Option<BorrowedFd<'_>>) {
     let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new(LEVELS));
     let stream = std::env::var_os("JOURNAL_STREAM");
-    let journal = stream.is_some_and(|stream| leads_there(&stream));
+    let standard = stderr();
+    let log = before.unwrap_or(standard.as_fd());
+    let journal = stream.is_some_and(|stream| leads_there(&stream, log));
     // Without its socket the journal still takes lines.
     if let Some(layer) = journal.then(tracing_journald::layer).and_then(Result::ok) {
         let layer = layer
@@ -49,10 +52,10 @@ pub fn init() {
     }
 }
 
-/// Whether standard error is the stream of which systemd says that it leads to the journal
+/// Whether the log is the stream of which systemd says that it leads to the journal
 /// (systemd.exec(5): `DEVICE:INODE`). A variable that was inherited names another.
-fn leads_there(stream: &OsStr) -> bool {
-    let Ok(file) = rustix::fs::fstat(stderr().as_fd()) else {
+fn leads_there(stream: &OsStr, log: BorrowedFd<'_>) -> bool {
+    let Ok(file) = rustix::fs::fstat(log) else {
         return false;
     };
     stream == OsStr::new(&format!("{}:{}", file.st_dev, file.st_ino))

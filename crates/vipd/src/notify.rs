@@ -97,6 +97,15 @@ impl Notifier {
     /// Starts to tell what is recorded from here on, and what former runs have left to tell.
     #[must_use]
     pub fn start(config: &Config, events: &Arc<Events>) -> Notifier {
+        Notifier::start_when(watch::Sender::new(true).subscribe(), config, events)
+    }
+
+    /// The same; nobody is told before `begin` is true, for another daemon may still be telling.
+    pub(crate) fn start_when(
+        begin: watch::Receiver<bool>,
+        config: &Config,
+        events: &Arc<Events>,
+    ) -> Notifier {
         let (wanted, changes) = watch::channel(Wanted::of(config));
         let (end, ending) = watch::channel(false);
         let counts = AllCounts::default();
@@ -113,7 +122,7 @@ impl Notifier {
             wanted,
             end,
             counts,
-            task: tokio::spawn(worker.run(changes, ending)),
+            task: tokio::spawn(worker.run(changes, ending, begin)),
         }
     }
 
@@ -181,8 +190,10 @@ impl Worker {
         mut self,
         mut changes: watch::Receiver<Wanted>,
         mut ending: watch::Receiver<bool>,
+        mut begin: watch::Receiver<bool>,
     ) {
         self.configure();
+        let _ = begin.wait_for(|begun| *begun).await;
         self.read_spool().await;
         let mut end: Option<Instant> = None;
         loop {

@@ -64,7 +64,18 @@ pub fn keep() -> io::Result<()> {
 /// Does what is asked, which is to start a program, and has it inherit the capabilities for the network.
 /// It must not wait: another program that this thread starts meanwhile would inherit them, too.
 pub fn lend<T>(start: impl FnOnce() -> T) -> T {
-    for capability in LENT {
+    lend_these(LENT.into_iter(), start)
+}
+
+/// The same with everything this process may do, for the daemon that takes its place.
+pub fn hand_on<T>(start: impl FnOnce() -> T) -> T {
+    let all = capabilities(None).map(|sets| sets.permitted);
+    let all = all.unwrap_or(CapabilitySet::empty());
+    lend_these(all.iter(), start)
+}
+
+fn lend_these<T>(these: impl Iterator<Item = CapabilitySet>, start: impl FnOnce() -> T) -> T {
+    for capability in these {
         // Refused to root, whose inheritable set is empty and whose programs need no ambient one.
         let _needless = configure_capability_in_ambient_set(capability, true);
     }

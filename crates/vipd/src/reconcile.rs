@@ -67,6 +67,8 @@ pub struct Report {
     pub backup_started: bool,
     /// What else is worth a warning.
     pub notes: Vec<String>,
+    /// The kernel's timeouts before the first were set; they come back when none are wanted.
+    pub timeouts_before: Option<Timeouts>,
     /// What the kernel refused, with object and reason, or why it could not be asked.
     pub refused: Vec<String>,
     /// The services for checks through real servers that the kernel holds as desired.
@@ -120,6 +122,7 @@ enum Request {
     Want(Wanted),
     Refresh(tokio::sync::oneshot::Sender<()>),
     Order(orders::Order),
+    TimeoutsBefore(Timeouts),
     Stop(Box<dyn FnOnce() + Send>),
 }
 
@@ -148,6 +151,11 @@ impl Reconciler {
     /// Says what the kernel should hold from now on; returns at once.
     pub fn want(&self, wanted: Wanted) {
         let _ = self.requests.send(Request::Want(wanted));
+    }
+
+    /// Says what the kernel's timeouts were before another process of ours set the first.
+    pub fn timeouts_were(&self, before: Timeouts) {
+        let _ = self.requests.send(Request::TimeoutsBefore(before));
     }
 
     /// Reads the kernel's counters anew, unless that was done within the last second. The report

@@ -16,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -28,9 +29,10 @@ pub use file::Content;
 const WEIGHT_MAX: i64 = 253;
 
 /// What is known of everything that can be tracked. Something that is missing here is not known yet.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// The interfaces.
+    #[serde(skip)]
     pub links: Arc<Links>,
     /// Scripts, by name.
     pub scripts: BTreeMap<String, Outcome>,
@@ -39,13 +41,14 @@ pub struct Facts {
     /// How many processes of a name run.
     pub processes: BTreeMap<String, u32>,
     /// Whether a virtual server has quorum, by its name.
+    #[serde(skip)]
     pub quorums: BTreeMap<String, bool>,
     /// Whether a reference address of a virtual router answers, by the router's name.
     pub reachable: BTreeMap<String, bool>,
 }
 
 /// What is believed of a script.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Whether it counts as well: `rise` and `fall` are in it.
     pub ok: bool,
@@ -314,6 +317,8 @@ type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 pub struct Tracker {
     report: Reporter,
     scripts: Tasks<String, TrackScript>,
+    /// What is believed of scripts that are not watched yet.
+    believed: BTreeMap<String, Outcome>,
     files: Tasks<PathBuf, ()>,
     reachable: Tasks<String, Reachable>,
     processes: watch::Sender<BTreeSet<String>>,
@@ -337,10 +342,16 @@ impl Tracker {
         Tracker {
             report,
             scripts: Tasks::default(),
+            believed: BTreeMap::new(),
             files: Tasks::default(),
             reachable: Tasks::default(),
             processes,
         }
+    }
+
+    /// What another process believed of scripts: it takes `rise` or `fall` runs to change that.
+    pub fn believe(&mut self, scripts: BTreeMap<String, Outcome>) {
+        self.believed = scripts;
     }
 
     /// Watches exactly this from now on. What stays the same goes on undisturbed; a script that is
@@ -348,8 +359,13 @@ impl Tracker {
     /// first run: until then what was believed of it may stand. A report of something that is gone
     /// may still be on its way.
     pub fn set(&mut self, wanted: &Wanted) {
-        self.scripts.set(wanted.scripts.clone(), |_, script| {
-            script::keep_running(script, Arc::clone(&self.report))
+        let believed = std::mem::take(&mut self.believed);
+        self.scripts.set(wanted.scripts.clone(), |name, script| {
+            script::keep_running(
+                script,
+                believed.get(&name).cloned(),
+                Arc::clone(&self.report),
+            )
         });
         let files = wanted.files.iter().map(|path| (path.clone(), ()));
         self.files.set(files.collect(), |path, ()| {

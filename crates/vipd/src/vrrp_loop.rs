@@ -7,6 +7,7 @@
 
 mod advert_path;
 mod farewell;
+mod handover;
 mod outbox;
 mod seat;
 mod station;
@@ -26,6 +27,7 @@ use vrrp::{Discard, Family, Fault, Notice, StateName};
 
 use self::advert_path::AdvertPath;
 pub use self::farewell::{Parting, further_parting, last_words, partings, say_stop};
+use self::handover::Parked;
 use self::outbox::Outbox;
 use crate::config::{Config, Heartbeat, VirtualAddress, Vrrp};
 use crate::counters::{Counters, LATENESS_BOUNDS};
@@ -48,6 +50,9 @@ pub enum Command {
         /// Who.
         by: Mac,
     },
+    /// Hand everything over to the advert path of another process, which reads at the other end of that
+    /// socket; what comes of it is [`Report::HandedOver`].
+    HandOver(OwnedFd),
     /// Give everything up, tell the peers, and end.
     Stop {
         /// Masters keep their addresses until the successor is heard. A later `Stop` without it
@@ -191,6 +196,9 @@ pub enum Report {
         /// What, in words.
         what: String,
     },
+    /// Everything was handed over, or taken over; or why not: then a thread that was to hand over goes
+    /// on, and one that was to take over has ended.
+    HandedOver(Result<(), String>),
     /// Everything was given up; the thread has ended.
     Stopped,
 }
@@ -238,7 +246,8 @@ pub struct VrrpThread {
 
 impl VrrpThread {
     /// Starts the thread. Reports are handed to `report`, on another thread; by `pulse` it shows that
-    /// it turns.
+    /// it turns. With `parked` it does nothing until it has taken over from the advert path of another
+    /// process at the other end of that socket.
     ///
     /// # Errors
     ///
@@ -246,12 +255,17 @@ impl VrrpThread {
     pub fn start(
         report: impl Fn(Report) + Send + 'static,
         mut pulse: Pulse,
+        parked: Option<OwnedFd>,
     ) -> io::Result<VrrpThread> {
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (commands, receiver) = mpsc::channel();
         let turns = Arc::new(AtomicU64::new(0));
         let lateness = Arc::new(Histogram::new(&LATENESS_BOUNDS));
-        let mut advert_path = AdvertPath::new(Outbox::start(report)?, Arc::clone(&lateness));
+        let mut advert_path = AdvertPath::new(
+            Outbox::start(report)?,
+            Arc::clone(&lateness),
+            parked.map(Parked::new),
+        );
         let (fd, counter) = (Arc::clone(&wake), Arc::clone(&turns));
         let thread = std::thread::Builder::new()
             .name("vrrp".to_owned())

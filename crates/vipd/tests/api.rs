@@ -42,6 +42,7 @@ use vipd::status::{
     MasterStatus, ReloadStatus, ShortageStatus, Status, SyncPeerStatus, SyncStatus, TrackStatus,
     TrafficStatus,
 };
+use vipd::upgrade::Upgraded;
 
 use self::fixture::healthy;
 
@@ -320,6 +321,38 @@ async fn answers_are_as_the_document_says() {
             "post",
             "/v1/reload",
             "/v1/reload",
+            Some(json!({})),
+            503,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/upgrade",
+            "/v1/upgrade",
+            Some(json!({})),
+            200,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/upgrade",
+            "/v1/upgrade",
+            Some(json!({"binary": "/usr/sbin/none"})),
+            409,
+        ),
+        (
+            api(),
+            "post",
+            "/v1/upgrade",
+            "/v1/upgrade",
+            Some(json!({"binary": "none"})),
+            400,
+        ),
+        (
+            dead(),
+            "post",
+            "/v1/upgrade",
+            "/v1/upgrade",
             Some(json!({})),
             503,
         ),
@@ -660,6 +693,19 @@ fn api() -> Api {
                         None => Ok("done".to_owned()),
                     };
                     drop(reply.map(|reply| reply.send(done)));
+                }
+                Wake::Upgrade { binary, reply } => {
+                    let upgraded = Upgraded {
+                        message: "upgraded".to_owned(),
+                        version: "0.1.0".to_owned(),
+                        pid: 4711,
+                    };
+                    let why = "not upgraded, everything is as before".to_owned();
+                    let _ = reply.send(if binary.is_none() {
+                        Ok(upgraded)
+                    } else {
+                        Err(why)
+                    });
                 }
                 Wake::Confirm { back, reply } => {
                     let done = if back {

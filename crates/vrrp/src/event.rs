@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::packet::Advertisement;
 use crate::parameters::Parameters;
 
@@ -57,7 +59,7 @@ pub enum Event {
 }
 
 /// The way an advert came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Path {
     /// The link of the virtual router.
     Link,
@@ -69,7 +71,7 @@ pub enum Path {
 }
 
 /// Why a virtual router cannot take part, however good its priority.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Fault {
     /// There is no such interface.
     InterfaceMissing,

@@ -30,6 +30,6 @@ pub use parameters::{
     ChecksumForm, Family, PRIORITY_OWNER, PRIORITY_STOP, Parameters, Peer, TakeoverProbe, Unicast,
     Version,
 };
-pub use router::{Listening, Speaking, State, VirtualRouter};
-pub use routers::{Heartbeat, Received, RouterKey, Routers};
+pub use router::{Listening, Snapshot, Speaking, State, VirtualRouter};
+pub use routers::{Handover, Heartbeat, Received, RouterKey, Routers};
 pub use timers::{master_down_interval, skew_time};

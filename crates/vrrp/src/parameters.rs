@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::authentication::Authentication;
 
 /// Priority of the address owner (RFC 3768 §5.3.4): it owns the addresses as its own.
@@ -57,7 +59,7 @@ impl Version {
 }
 
 /// Address family of a virtual router; the VRIDs of the two are separate spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::authentication::{Authentication, Mismatch};
 use crate::datagram::Datagram;
 use crate::discard::Discard;
@@ -35,7 +37,7 @@ pub(crate) enum Arrival {
 
 /// When the last signed advert of each sender on each path was signed: nothing older is heard. An
 /// advert that breaks any rule leaves no trace here.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replay {
     /// The one heard last is the last.
     heard: Vec<(Path, IpAddr, Stamp)>,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::{Event, Fault};
 use crate::packet::Advertisement;
@@ -12,7 +14,10 @@ use crate::timers::{master_down_interval, next_advert, skew_time};
 
 mod hearing;
 mod leaving;
+mod snapshot;
 mod waiting;
+
+pub use snapshot::Snapshot;
 
 /// The longest delay that counts; it keeps any configured value within what a clock holds.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,7 +64,7 @@ pub struct Listening {
 }
 
 /// What a backup waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wait {
     /// The silence of the master: master-down time.
     Silence,

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::Action;
 use crate::datagram::Datagram;
 use crate::discard::Discard;
 use crate::event::{Event, Fault, Path};
 use crate::parameters::{ChecksumForm, Family};
 use crate::receive::{Arrival, Replay, check};
-use crate::router::VirtualRouter;
+use crate::router::{Snapshot, VirtualRouter};
 
 mod group;
 
@@ -59,6 +61,13 @@ pub enum Received {
         /// Which rule.
         discard: Discard,
     },
+}
+
+/// What another process needs to go on with a virtual router of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    router: Snapshot,
+    replay: Replay,
 }
 
 /// A set of virtual routers. A router stands under the family and VRID of its parameters.
@@ -111,6 +120,27 @@ impl Routers {
     #[must_use]
     pub fn get(&self, key: &RouterKey) -> Option<&VirtualRouter> {
         self.routers.get(key).map(|member| &member.router)
+    }
+
+    /// What another process needs to go on with the virtual router of that key. `zero` is an instant
+    /// that both know.
+    #[must_use]
+    pub fn hand_over(&self, key: &RouterKey, zero: Instant) -> Option<Handover> {
+        let member = self.routers.get(key)?;
+        Some(Handover {
+            router: member.router.snapshot(zero),
+            replay: member.replay.clone(),
+        })
+    }
+
+    /// Goes on with what another process had of the virtual router of that key, as if it had been
+    /// here. To be followed by [`Routers::settle`] when all are there.
+    pub fn resume(&mut self, key: &RouterKey, zero: Instant, handover: Handover) {
+        if let Some(member) = self.routers.get_mut(key) {
+            member.router.resume(zero, handover.router);
+            member.replay = handover.replay;
+            self.note_deadline(*key);
+        }
     }
 
     /// All, in the order of their keys.

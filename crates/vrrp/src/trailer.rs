@@ -26,6 +26,8 @@ use std::time::Duration;
 use hmac::{Hmac as Mac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use serde::{Deserialize, Serialize};
+
 use crate::authentication::{Hmac, Key};
 use crate::discard::Discard;
 use crate::packet::{Message, around_checksum};
@@ -41,7 +43,7 @@ const DIGEST: usize = 16;
 /// When an advert was signed: 32 bits of seconds, 16 bits of fraction and 16 bits of a counter, so
 /// that two of the same instant differ. It is compared as one serial number (RFC 1982), which goes
 /// on after 2106.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp(u64);
 
 impl Stamp {

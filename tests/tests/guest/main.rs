@@ -13,6 +13,7 @@ mod reload;
 mod sync;
 mod takeover;
 mod top;
+mod upgrade;
 mod verdicts;
 mod via_vip;
 mod ways;

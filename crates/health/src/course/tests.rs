@@ -201,3 +201,22 @@ fn flap(count: u32) -> Option<Box<Flap>> {
         stable: 2 * MINUTE,
     }))
 }
+
+#[test]
+fn another_process_goes_on_in_the_middle_of_a_row_of_failures() {
+    let spec = CheckSpec { fall: 3, ..spec() };
+    let now = Instant::now();
+    let mut old = Course::new(&spec, Health::Up);
+    assert_eq!(old.record(false, now), None);
+    assert_eq!(old.record(false, now), None);
+    let mut new = Course::new(&spec, Health::Up);
+    new.go_on(&old.standing(now), now);
+    assert!(new.record(false, now).is_some());
+    // With another verdict than it had, it begins anew.
+    let mut other = Course::new(&spec, Health::Unknown);
+    other.go_on(&old.standing(now), now);
+    assert_eq!(
+        other.standing(now),
+        Course::new(&spec, Health::Unknown).standing(now)
+    );
+}

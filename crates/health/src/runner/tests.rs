@@ -167,14 +167,16 @@ async fn a_probe_that_waits_for_its_turn_is_late_and_not_failed() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(Passed::default())
     };
-    let probing = || {
-        let begin = Health::Unknown.into();
-        keep_probing(&spec, begin, Instant::now(), shared, take_a_second)
+    let plan: Plan = Health::Unknown.into();
+    let courses = [(); 2].map(|()| Mutex::new(Course::new(&spec, plan.begin)));
+    let probing = |course| {
+        let now = Instant::now();
+        keep_probing(&spec, plan, now, course, shared, take_a_second)
     };
     let begin = Instant::now();
     tokio::select! {
-        () = probing() => panic!("the check ended"),
-        () = probing() => panic!("the check ended"),
+        () = probing(&courses[0]) => panic!("the check ended"),
+        () = probing(&courses[1]) => panic!("the check ended"),
         () = async {
             for seconds in 1..=4 {
                 let report = received.recv().await.unwrap();
@@ -250,7 +252,9 @@ async fn check_plan(spec: CheckSpec, plan: Plan, script: &[Does], expected: &[&s
     let begin = Instant::now();
     let (reports, mut received) = unbounded_channel();
     let runner = Runner::with(Handle::current(), reports, 10);
-    let probing = keep_probing(&spec, plan, Instant::now(), &runner.shared, probe);
+    let course = Mutex::new(Course::new(&spec, plan.begin));
+    let now = Instant::now();
+    let probing = keep_probing(&spec, plan, now, &course, &runner.shared, probe);
     let reading = async {
         let mut seen = Vec::new();
         while seen.len() < expected.len() {

@@ -17,6 +17,7 @@ use vipd::overrides::Change;
 use vipd::reloadctl;
 use vipd::status::{Look, Status, indented, render};
 use vipd::top;
+use vipd::upgrade::Upgraded;
 
 /// A narrower terminal is treated as if it were that wide.
 const WIDTH_MIN: usize = 60;
@@ -61,6 +62,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         }
         Command::Reload { confirm } => runtime.block_on(reloadctl::reload(socket, *confirm))?,
         Command::Confirm { back } => runtime.block_on(reloadctl::confirm(socket, *back))?,
+        Command::Upgrade { binary, json } => {
+            let upgraded = runtime.block_on(client::upgrade(socket, binary.as_deref()))?;
+            if *json {
+                indented(&upgraded)
+            } else {
+                client::understand::<Upgraded>(&upgraded)?.message
+            }
+        }
         Command::Config { what } => {
             return runtime.block_on(reloadctl::config(socket, what)).map(told);
         }

@@ -11,6 +11,7 @@ use vipd::cli::vipd::{Arguments, Command, RealServer};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
 use vipd::guard::watcher;
 use vipd::realserver::{self, Action, Host, Outcome, Who};
+use vipd::upgrade::predecessor::Predecessor;
 use vipd::{daemon, log, privileges, release};
 
 fn main() -> ExitCode {
@@ -23,9 +24,17 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Run(file) => {
-            log::init();
-            daemon::run(&file.config)
+        Command::Run { config, take_over } => {
+            let before = take_over.then(Predecessor::open).transpose();
+            let before = match before {
+                Ok(before) => before,
+                Err(why) => {
+                    complain(&why);
+                    return ExitCode::FAILURE;
+                }
+            };
+            log::init(before.as_ref().map(Predecessor::log));
+            daemon::run(&config.config, before)
         }
         Command::Check {
             config,

@@ -57,6 +57,16 @@ pub enum Command {
         #[arg(long)]
         back: bool,
     },
+    /// Has another process of vipd take the daemon's place, as after the program was replaced: adverts,
+    /// addresses and connections go on, and the file is not read again. Where it fails, nothing has changed.
+    Upgrade {
+        /// The program; without it the one that the daemon was started from, as it is by now.
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows the configuration in force, or how a file differs from it.
     Config {
         /// What of it.

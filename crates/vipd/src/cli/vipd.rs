@@ -20,7 +20,14 @@ pub struct Arguments {
 pub enum Command {
     /// Runs the daemon in the foreground. SIGHUP reloads the file, SIGTERM and SIGINT stop. Exit code
     /// 0: stopped as asked, 1: could not start, or a part of it died.
-    Run(ConfigFile),
+    Run {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// It takes the place of the daemon that runs it.
+        #[arg(long, hide = true)]
+        take_over: bool,
+    },
     /// Checks a configuration and prints every problem, and warnings of what is hardly meant. Exit code
     /// 0: good (also with warnings), 1: problems, 2: unreadable.
     Check {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::checks::{Checked, Wanted};
 use super::real_servers::Order;
+use super::server::config::Upgrade;
 use super::server::ipvs::{Restore, Zero};
 use super::server::{Done, Maintenance, WAIT_MAX};
 use crate::debug::Bundle;
@@ -22,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const IPVS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long checks may take: the longest timeout is an hour, and a large pool takes turns.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How long an upgrade may take: longer than all that the daemon bounds of it.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a handover may take: two master-down intervals of the slowest usual adverts.
 const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -101,6 +104,19 @@ pub async fn maintenance(socket: &Path, on: bool) -> Result<String, String> {
     let url = url(&["v1", "maintenance"])?;
     let answer = request(socket, Method::POST, url, Some(body), TIMEOUT).await?;
     understand::<Done>(&answer).map(|done| done.message)
+}
+
+/// Has another program take the daemon's place; returns how it went, as JSON.
+///
+/// # Errors
+///
+/// As [`status`], or why nothing has changed.
+pub async fn upgrade(socket: &Path, binary: Option<&Path>) -> Result<String, String> {
+    let binary = binary.map(std::path::absolute).transpose();
+    let binary = binary.map_err(|error| error.to_string())?;
+    let body = serde_json::to_string(&Upgrade { binary }).map_err(|error| error.to_string())?;
+    let url = url(&["v1", "upgrade"])?;
+    request(socket, Method::POST, url, Some(body), UPGRADE_TIMEOUT).await
 }
 
 /// Gives an order for a real server; returns what follows.
@@ -207,7 +223,12 @@ pub(crate) fn url(segments: &[&str]) -> Result<Url, String> {
     Ok(url)
 }
 
-pub(crate) fn understand<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+/// What an answer says.
+///
+/// # Errors
+///
+/// It is of another version.
+pub fn understand<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| {
         format!("the daemon's answer is not what this vipctl expects (another version?): {error}")
     })

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use health::Health;
 use ipvs::{Destination, DestinationKey};
+use serde::{Deserialize, Serialize};
 
 use super::slow_start::Ramp;
 use super::{HealthTable, asked_weight, believed};
 use crate::config::{OnFailure, RealServer, VirtualServer};
+use crate::director_status::real_server_name;
 use crate::overrides::{Out, Override, Overrides};
 
 /// How long a sorry server that is not needed any more stays with weight 0, for the requests that
@@ -49,6 +51,21 @@ pub struct PoolState {
     ramps: BTreeMap<DestinationKey, Ramp>,
     /// When the sorry server goes that is not needed any more.
     sorry_until: Option<Instant>,
+}
+
+/// How a pool stands, for another process that goes on with it: real servers by their names, times as
+/// ages. What stands behind the service follows from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    weight: u64,
+    quorum: bool,
+    sorry: bool,
+    kept: Vec<String>,
+    good: Vec<String>,
+    serving: Vec<String>,
+    unseen: Vec<String>,
+    ramps: BTreeMap<String, (u32, Duration, Duration)>,
+    sorry_for: Option<Duration>,
 }
 
 /// A real server, and what is known and ordered of it.
@@ -93,6 +110,59 @@ impl PoolState {
     #[must_use]
     pub fn slowly(&self, real: DestinationKey) -> bool {
         self.ramps.contains_key(&real)
+    }
+
+    /// How it stands, for another process.
+    pub(crate) fn carried(&self, now: Instant) -> Carried {
+        let names = |keys: &Keys| keys.iter().copied().map(real_server_name).collect();
+        let ramps = self.ramps.iter().map(|(key, ramp)| {
+            let (weight, since, over) = ramp.parts();
+            let age = now.saturating_duration_since(since);
+            (real_server_name(*key), (weight, age, over))
+        });
+        let until = self.sorry_until;
+        Carried {
+            weight: self.weight,
+            quorum: self.quorum,
+            sorry: self.sorry,
+            kept: names(&self.kept),
+            good: names(&self.good),
+            serving: names(&self.serving),
+            unseen: names(&self.unseen),
+            ramps: ramps.collect(),
+            sorry_for: until.map(|until| until.saturating_duration_since(now)),
+        }
+    }
+
+    /// How it stood in another process; it is judged anew from there.
+    pub(crate) fn gone_on(server: &VirtualServer, carried: &Carried, now: Instant) -> PoolState {
+        let reals = server.real_servers.iter().map(|real| real.key);
+        let known: BTreeMap<String, DestinationKey> =
+            reals.map(|key| (real_server_name(key), key)).collect();
+        let keys = |names: &[String]| -> Keys {
+            let found = names.iter().filter_map(|name| known.get(name));
+            found.copied().collect()
+        };
+        let ramps = carried
+            .ramps
+            .iter()
+            .filter_map(|(name, (weight, age, over))| {
+                let ramp = Ramp::new(*weight, now.checked_sub(*age)?, *over);
+                Some((*known.get(name)?, ramp))
+            });
+        PoolState {
+            destinations: BTreeMap::new(),
+            weight: carried.weight,
+            quorum: carried.quorum,
+            sorry: carried.sorry,
+            kept: keys(&carried.kept),
+            next_step: None,
+            good: keys(&carried.good),
+            serving: keys(&carried.serving),
+            unseen: keys(&carried.unseen),
+            ramps: ramps.collect(),
+            sorry_until: carried.sorry_for.map(|left| now + left),
+        }
     }
 
     pub(super) fn judge(

@@ -26,6 +26,11 @@ impl Ramp {
         }
     }
 
+    /// The whole weight, when it came, and the time that it takes.
+    pub(super) fn parts(&self) -> (u32, Instant, Duration) {
+        (self.weight, self.since, self.over)
+    }
+
     /// When it came.
     pub(super) fn since(&self) -> Instant {
         self.since

@@ -64,6 +64,11 @@ pub(super) async fn reached(at: Option<Instant>) {
 }
 
 impl Pools {
+    /// Whether an order is on its way to the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writing.is_some()
+    }
+
     /// Whether each virtual server has quorum, by its name.
     pub(super) fn quorums(&self) -> BTreeMap<String, bool> {
         let states = self.states.iter();

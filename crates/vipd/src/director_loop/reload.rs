@@ -20,6 +20,7 @@ use crate::events::Kind;
 use crate::maintenance;
 use crate::plan::{self, Plan};
 use crate::trial::Record;
+use crate::upgrade::state::TrialState;
 
 /// Changes that the log tells one by one.
 const LOGGED: usize = 30;
@@ -96,6 +97,30 @@ impl Reloads {
                 .try_into()
                 .unwrap_or(u64::MAX),
         )
+    }
+
+    /// Whether something is being read or waits for it.
+    pub(super) fn is_busy(&self) -> bool {
+        let confirming = self.trial.as_ref().is_some_and(|trial| trial.confirming);
+        confirming || self.running.is_some() || !self.waiting.is_empty()
+    }
+
+    /// The trial, for another process.
+    pub(super) fn trial_state(&self, now: Instant) -> Option<TrialState> {
+        self.trial.as_ref().map(|trial| TrialState {
+            former: (*trial.text).to_owned(),
+            left: trial.until.saturating_duration_since(now),
+        })
+    }
+
+    /// Goes on with the trial of another process.
+    pub(super) fn resume_trial(&mut self, former: Arc<Config>, text: Arc<str>, until: Instant) {
+        self.trial = Some(Trial {
+            former,
+            text,
+            until,
+            confirming: false,
+        });
     }
 
     /// Why a reload cannot begin: it would be unclear what goes back to what.

@@ -100,7 +100,9 @@ impl Director {
                 self.events.record((&notice).into(), router, message);
             }
             // Goes straight to the link.
-            vrrp_loop::Report::Probe(_) | vrrp_loop::Report::Stopped => {}
+            vrrp_loop::Report::Probe(_)
+            | vrrp_loop::Report::HandedOver(_)
+            | vrrp_loop::Report::Stopped => {}
         }
     }
 

@@ -48,6 +48,8 @@ impl Director {
                     | Wake::Maintenance { .. }
                     | Wake::MaintenanceWritten { .. }
                     | Wake::RealServer { .. }
+                    | Wake::Upgrade { .. }
+                    | Wake::Prepared(_)
                     | Wake::OverridesWritten(_) => {}
                     // Asked twice: somebody is in a hurry.
                     Wake::Stop => self.vrrp.send(Command::Stop {
@@ -121,6 +123,8 @@ impl Director {
                     | Wake::Maintenance { .. }
                     | Wake::MaintenanceWritten { .. }
                     | Wake::RealServer { .. }
+                    | Wake::Upgrade { .. }
+                    | Wake::Prepared(_)
                     | Wake::OverridesWritten(_)
             );
             if !order {

@@ -114,11 +114,15 @@ pub enum Kind {
     GuardFound,
     /// The daemon had hung, and its guard has taken everything away.
     GuardActed,
+    /// Another process of vipd has taken the place of the one before.
+    Upgraded,
+    /// One could not; that before goes on.
+    UpgradeFailed,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 54] = [
+    pub const ALL: [Kind; 56] = [
         Kind::VrrpMaster,
         Kind::VrrpBackup,
         Kind::VrrpFault,
@@ -173,6 +177,8 @@ impl Kind {
         Kind::GuardLost,
         Kind::GuardFound,
         Kind::GuardActed,
+        Kind::Upgraded,
+        Kind::UpgradeFailed,
     ];
 
     /// Its name.
@@ -233,6 +239,8 @@ impl Kind {
             Kind::GuardLost => "guard.lost",
             Kind::GuardFound => "guard.found",
             Kind::GuardActed => "guard.acted",
+            Kind::Upgraded => "upgrade.done",
+            Kind::UpgradeFailed => "upgrade.failed",
         }
     }
 
@@ -290,7 +298,9 @@ impl Kind {
             | Kind::ConfigConfirmed
             | Kind::ConfigWentBack
             | Kind::Switchover
-            | Kind::GuardActed => None,
+            | Kind::GuardActed
+            | Kind::Upgraded
+            | Kind::UpgradeFailed => None,
         }
     }
 
@@ -353,6 +363,8 @@ impl Kind {
             Kind::GuardLost => "a crash in this moment would leave the virtual addresses here",
             Kind::GuardFound => "a crash leaves nothing behind again",
             Kind::GuardActed => "peers were told; what is still to be held here is put back",
+            Kind::Upgraded => "everything goes on as before, with another version perhaps",
+            Kind::UpgradeFailed => "nothing: the daemon that ran goes on",
         }
     }
 
@@ -382,6 +394,7 @@ impl Kind {
             | Kind::StateWritten
             | Kind::NotifyRecovered
             | Kind::GuardFound
+            | Kind::Upgraded
             | Kind::Switchover => Level::INFO,
             Kind::VrrpFault
             | Kind::SyncGroupFault
@@ -411,6 +424,7 @@ impl Kind {
             | Kind::IpvsRefused
             | Kind::ConnectionsFailed
             | Kind::GuardActed
+            | Kind::UpgradeFailed
             | Kind::ConfigRefused => Level::ERROR,
         }
     }

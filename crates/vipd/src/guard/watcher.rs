@@ -78,8 +78,9 @@ struct Watcher {
     /// How long nothing was heard of the advert path.
     silence: Duration,
     acted: bool,
-    /// While it is held, no new daemon begins.
-    _lock: Option<instance::Lock>,
+    /// While it is held, no new daemon begins. After an upgrade the guard of the daemon before has it
+    /// for a moment.
+    lock: Option<instance::Lock>,
 }
 
 /// How the daemon ended.
@@ -100,7 +101,7 @@ impl Watcher {
             tools: Tools::new()?,
             silence: Duration::ZERO,
             acted: false,
-            _lock: instance::Lock::guard().ok(),
+            lock: instance::Lock::guard_if_free(),
         })
     }
 
@@ -115,6 +116,9 @@ impl Watcher {
         let mut at = Instant::now();
         loop {
             let (said, beat, dead) = self.poll();
+            if self.lock.is_none() {
+                self.lock = instance::Lock::guard_if_free();
+            }
             let now = Instant::now();
             // What is longer than two ticks was not the daemon's silence alone.
             let passed = now.saturating_duration_since(at).min(TICK * 2);
@@ -157,7 +161,8 @@ impl Watcher {
             tv_sec: 0,
             tv_nsec: TICK.subsec_nanos().into(),
         };
-        if poll(&mut fds, measured.then_some(&tick)).is_err() {
+        let looks = measured || self.lock.is_none();
+        if poll(&mut fds, looks.then_some(&tick)).is_err() {
             return (false, false, false);
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());

@@ -9,7 +9,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -23,12 +24,16 @@ const LIFETIME: Duration = Duration::from_secs(90);
 /// How long nothing is accepted when nothing can be (no descriptors).
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers for ever.
-pub(super) async fn serve(listener: TcpListener, routes: Router) {
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+/// Answers until it is to finish: then nothing is accepted any more, and what was asked is answered.
+pub(super) async fn serve(listener: TcpListener, routes: Router, finishing: watch::Receiver<bool>) {
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     let mut said = false;
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = super::wait_for(finishing.clone()) => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // What waits is still there at the next try: once is enough in the log.
@@ -46,17 +51,31 @@ pub(super) async fn serve(listener: TcpListener, routes: Router) {
         {
             oldest.abort();
         }
-        let answering = tokio::spawn(answer(stream, routes.clone()));
-        open.push_back(answering.abort_handle());
+        open.push_back(tokio::spawn(answer(
+            stream,
+            routes.clone(),
+            finishing.clone(),
+        )));
+    }
+    for connection in open {
+        let _ = connection.await;
     }
 }
 
-async fn answer(stream: TcpStream, routes: Router) {
+async fn answer(stream: TcpStream, routes: Router, finishing: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    match timeout(LIFETIME, connection).await {
+    let mut connection = std::pin::pin!(connection);
+    let served = timeout(LIFETIME, async {
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = super::wait_for(finishing.clone()) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    });
+    match served.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("an HTTP connection: {error}"),
         Err(_) => debug!("an HTTP connection: closed after {LIFETIME:?}"),

@@ -40,6 +40,16 @@ pub(super) struct Pass<'a> {
 }
 
 impl Settings {
+    /// The timeouts found before the first were set.
+    pub(super) fn before(&self) -> Option<Timeouts> {
+        self.found
+    }
+
+    /// Another process of ours found them before it set the first.
+    pub(super) fn found_before(&mut self, found: Timeouts) {
+        self.found = Some(found);
+    }
+
     /// Whether there is nothing to keep, so that the kernel need not be asked.
     pub(super) fn is_idle(&self, wanted: &Wanted) -> bool {
         wanted.timeouts.is_none()

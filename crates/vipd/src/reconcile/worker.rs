@@ -97,6 +97,7 @@ impl Worker {
                                 waiting.push(done);
                             }
                             Request::Order(order) => orders.push(order),
+                            Request::TimeoutsBefore(found) => self.settings.found_before(found),
                             Request::Stop(done) => stop = Some(done),
                         }
                     }
@@ -168,6 +169,7 @@ impl Worker {
         self.changed_since_dump |= report.has_changes();
         report.in_sync = self.backoff.is_empty();
         report.refused = self.backoff.reasons();
+        report.timeouts_before = self.settings.before();
         report.ways = self.ways();
         report.reads = self.reads;
         report.dump = self

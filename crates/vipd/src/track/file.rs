@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const READ_MAX: u64 = 64;
 
 /// What stands in a tracked file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Content {
     /// A number.
     Number(i64),

@@ -13,8 +13,11 @@ use crate::config::TrackScript;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Runs a script over and over, never twice at once: a run that outlasts the interval delays the next.
-pub(super) async fn keep_running(script: TrackScript, report: Reporter) {
+pub(super) async fn keep_running(script: TrackScript, believed: Option<Outcome>, report: Reporter) {
     let mut belief = Belief::new(&script);
+    if let Some(outcome) = believed {
+        belief.go_on(outcome);
+    }
     let mut beat = interval(script.interval.max(SHORTEST_INTERVAL));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,6 +75,13 @@ impl Belief {
             verdict: None,
             told: None,
         }
+    }
+
+    /// Goes on with what another process believed.
+    fn go_on(&mut self, outcome: Outcome) {
+        let health = if outcome.ok { Health::Up } else { Health::Down };
+        self.verdict = Some(Verdict::new(health, self.rise, self.fall));
+        self.told = Some(outcome);
     }
 
     /// Takes a run in. Returns what is believed if that is new, or if it fails for another reason.

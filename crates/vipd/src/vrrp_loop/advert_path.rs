@@ -17,6 +17,7 @@ use vrrp::{
 };
 
 use super::farewell::destinations;
+use super::handover::{Leaving, Parked};
 use super::outbox::Outbox;
 use super::seat::{Seat, Way, group, virtual_mac};
 use super::station::{Place, Station};
@@ -49,17 +50,17 @@ const CLOCK_STEP: Duration = Duration::from_secs(4);
 type Frame = (RouterKey, bool, Arc<[u8]>);
 
 pub(super) struct AdvertPath {
-    routers: Routers,
-    seats: BTreeMap<RouterKey, Box<Seat>>,
+    pub(super) routers: Routers,
+    pub(super) seats: BTreeMap<RouterKey, Box<Seat>>,
     stations: Vec<Station>,
     /// The station that a macvlan's one stands for.
     below: BTreeMap<u32, u32>,
     facts: Facts,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     lateness: Arc<Histogram>,
     /// The time and number of the last advert: a signed one carries them, and peers take none that
     /// is older than the one before.
-    stamp: (Duration, u16),
+    pub(super) stamp: (Duration, u16),
     /// The routers of which something may have to be reported; `true`: their faults, too.
     touched: BTreeMap<RouterKey, bool>,
     /// When a kind of trouble was last reported: by station, VRID and name.
@@ -70,10 +71,18 @@ pub(super) struct AdvertPath {
     forgot_at: Instant,
     /// Until when successors are waited for.
     stop_at: Option<Instant>,
+    /// Another process is to go on.
+    pub(super) leaving: Option<Leaving>,
+    /// Another process still does what this one is to do.
+    pub(super) parked: Option<Parked>,
 }
 
 impl AdvertPath {
-    pub(super) fn new(outbox: Outbox, lateness: Arc<Histogram>) -> AdvertPath {
+    pub(super) fn new(
+        outbox: Outbox,
+        lateness: Arc<Histogram>,
+        parked: Option<Parked>,
+    ) -> AdvertPath {
         AdvertPath {
             routers: Routers::default(),
             seats: BTreeMap::new(),
@@ -88,6 +97,8 @@ impl AdvertPath {
             served_at: Instant::now(),
             forgot_at: Instant::now(),
             stop_at: None,
+            leaving: None,
+            parked,
         }
     }
 
@@ -126,6 +137,9 @@ impl AdvertPath {
             for number in readable {
                 self.receive(number, &mut buffer);
             }
+            if self.take_over() {
+                return;
+            }
             self.time_out();
             for command in commands.try_iter() {
                 self.obey(command);
@@ -134,6 +148,14 @@ impl AdvertPath {
             self.forget_incompatible();
             self.send_reports();
             pulse.beat();
+            if self.may_leave() {
+                let left = self.leave();
+                let gone = left.is_ok();
+                self.outbox.send(Report::HandedOver(left));
+                if gone {
+                    return;
+                }
+            }
             if self.stop_at.is_some_and(|at| self.may_stop(at)) {
                 return self.end();
             }
@@ -166,6 +188,7 @@ impl AdvertPath {
                     self.tell(now, &key, Event::Answered { by });
                 }
             }
+            Command::HandOver(to) => self.leaving = Some(Leaving::new(to)),
             Command::Stop { make_before_break } => self.begin_stop(now, make_before_break),
         }
     }
@@ -191,6 +214,9 @@ impl AdvertPath {
                 fds.push(PollFd::new(socket, PollFlags::IN));
                 numbers.push(number);
             }
+        }
+        if let Some(parked) = &self.parked {
+            fds.push(PollFd::new(&parked.from, PollFlags::IN));
         }
         // An interrupted or failed wait is a short one; the loop looks at everything anyway.
         let _ = poll(&mut fds, Some(&timeout));
@@ -218,6 +244,8 @@ impl AdvertPath {
             };
             match socket.receive(buffer) {
                 Ok(None) => return,
+                // Who still does this one's work hears it, too.
+                Ok(Some(_)) if self.parked.is_some() => {}
                 Ok(Some(received)) => {
                     let station = station_number(number);
                     let station = self.below.get(&station).copied().unwrap_or(station);
@@ -318,7 +346,7 @@ impl AdvertPath {
         }
     }
 
-    fn interface(&self, station: u32) -> Option<String> {
+    pub(super) fn interface(&self, station: u32) -> Option<String> {
         self.station(station)?.interface().map(str::to_owned)
     }
 
@@ -334,7 +362,7 @@ impl AdvertPath {
         new
     }
 
-    fn time_out(&mut self) {
+    pub(super) fn time_out(&mut self) {
         let Some(due) = self.routers.poll_timeout() else {
             return;
         };
@@ -354,7 +382,7 @@ impl AdvertPath {
         }
     }
 
-    fn tell(&mut self, now: Instant, key: &RouterKey, event: Event) {
+    pub(super) fn tell(&mut self, now: Instant, key: &RouterKey, event: Event) {
         let faults_may = matches!(event, Event::FaultRaised(_) | Event::FaultCleared(_));
         let actions = self.routers.handle(now, key, event);
         self.touch(*key, faults_may);
@@ -370,12 +398,12 @@ impl AdvertPath {
         self.perform(actions);
     }
 
-    fn touch(&mut self, key: RouterKey, faults_may: bool) {
+    pub(super) fn touch(&mut self, key: RouterKey, faults_may: bool) {
         *self.touched.entry(key).or_default() |= faults_may;
     }
 
     /// Does what the routers want done. Adverts leave before anything else is even looked at.
-    fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
+    pub(super) fn perform(&mut self, actions: Vec<(RouterKey, Action)>) {
         self.send_adverts(&actions);
         for (key, action) in actions {
             if matches!(action, Action::SendAdvertisement(_)) {
@@ -583,6 +611,10 @@ impl AdvertPath {
         for key in self.seats.keys().copied().collect::<Vec<_>>() {
             self.judge(key, now);
         }
+        if let Some(parked) = &mut self.parked {
+            parked.configured = true;
+            return;
+        }
         for key in added {
             self.tell(now, &key, Event::Startup);
         }
@@ -743,7 +775,7 @@ impl AdvertPath {
 
     /// Brings what a router knows of the world in step with its facts: it follows from what is true
     /// now, not from what happened. [`AdvertPath::use_stations`] comes first.
-    fn judge(&mut self, key: RouterKey, now: Instant) {
+    pub(super) fn judge(&mut self, key: RouterKey, now: Instant) {
         let Some(seat) = self.seats.get_mut(&key) else {
             return;
         };
@@ -796,7 +828,10 @@ impl AdvertPath {
         }
     }
 
-    fn send_reports(&mut self) {
+    pub(super) fn send_reports(&mut self) {
+        if self.parked.is_some() {
+            return;
+        }
         for (key, faults_may) in std::mem::take(&mut self.touched) {
             let (Some(seat), Some(router)) = (self.seats.get_mut(&key), self.routers.get(&key))
             else {

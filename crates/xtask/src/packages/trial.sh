@@ -162,8 +162,7 @@ step "does the same" wait_for holds
 old=$(pid)
 [ "$old" = 0 ] || kill -KILL "$old"
 step "after SIGKILL it is started again" wait_for bash -c "[ \"\$(systemctl show -P MainPID vipd)\" != $old ] && [ \"\$(systemctl is-active vipd)\" = active ]"
-step "vipd release had removed what it held" bash -c 'journalctl -q -u vipd | grep -q "removed 10.99.0.10"'
-step "and told the peers" bash -c 'journalctl -q -u vipd | grep -q "told the peers"'
+step "its guard had told the peers and removed what it held" bash -c 'journalctl -q -u vipd | grep -q "is dead: sent .* of priority 0 and removed"'
 step "it is master again" wait_for holds
 
 mkdir -p /etc/systemd/system/vipd.service.d
@@ -181,9 +180,19 @@ step "and all is well again" bash -c 'systemctl reload vipd'
 step "with its address" wait_for holds
 
 old=$(pid)
+restarts=$(systemctl show -P NRestarts vipd)
+ip -o monitor address >/tmp/monitor &
+monitor=$!
 step "dpkg upgrades it" dpkg -i /trial/2.deb
 step "it runs after the upgrade" wait_for active
 step "a new process" not is "$(pid)" "$old"
+step "which took over from the one before" bash -c "journalctl -q _PID=$(pid) | grep -q 'goes on in the place of the one before'"
+step "with three capabilities and no more" is "$(status CapEff)" 0000000000003400
+step "the address never left" not grep -q 'Deleted.*10.99.0.10/' /tmp/monitor
+sleep 11
+step "the watchdog is fed" active
+step "and systemd had nothing to restart" bash -c "[ \$(systemctl show -P NRestarts vipd) = $restarts ]"
+kill $monitor
 step "the configuration is as it was left" cmp /etc/vipd/vipd.toml /tmp/good.toml
 step "it is master after the upgrade" wait_for holds
 

@@ -4,6 +4,7 @@
 //!
 //! No secret leaves: texts are shown with `<hidden>` in their places, and a plan has no values of them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
@@ -21,10 +22,13 @@ use crate::director_loop::reload::{InForce, Request};
 use crate::overrides::{Scope, View};
 use crate::plan::{self, Plan};
 use crate::status::rfc3339;
+use crate::upgrade::Upgraded;
 use crate::{control::real_servers, trial};
 
 /// How long reading, checking and putting in force may take: a disk and a table of tens of thousands.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(55);
+/// How long an upgrade may take: reading, telling, handing over, each with its own bound.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(70);
 /// Room for a text of 8 MiB as JSON.
 const TEXT_MAX: usize = 20 << 20;
 /// Past this a difference is not looked for in the shortest form.
@@ -85,6 +89,15 @@ pub struct Confirm {
     pub back: bool,
 }
 
+/// The body of `POST /v1/upgrade`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The program that is to take over, an absolute path; `null`: the one that a start would run.
+    #[serde(default)]
+    pub binary: Option<PathBuf>,
+}
+
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 pub(super) fn routes() -> Router<Api> {
@@ -96,6 +109,7 @@ pub(super) fn routes() -> Router<Api> {
         )
         .route("/v1/reload", post(reload))
         .route("/v1/confirm", post(confirm))
+        .route("/v1/upgrade", post(upgrade))
         .route("/v1/overrides", get(overrides))
         .route("/v1/overrides/reset", post(reset))
 }
@@ -177,6 +191,16 @@ async fn confirm(State(api): State<Api>, wanted: Body<Confirm>) -> Result<Json<D
     let Json(Confirm { back }) = wanted.map_err(|why| Refusal::bad_request(&why.body_text()))?;
     api.order(RELOAD_TIMEOUT, |reply| Wake::Confirm { back, reply })
         .await
+}
+
+async fn upgrade(State(api): State<Api>, wanted: Body<Upgrade>) -> Result<Json<Upgraded>, Refusal> {
+    let Json(Upgrade { binary }) = wanted.map_err(|why| Refusal::bad_request(&why.body_text()))?;
+    if binary.as_ref().is_some_and(|binary| !binary.is_absolute()) {
+        return Err(Refusal::bad_request("binary is not an absolute path"));
+    }
+    let upgraded = api.ask(UPGRADE_TIMEOUT, |reply| Wake::Upgrade { binary, reply });
+    let refused = |why| Refusal::new(StatusCode::CONFLICT, "refused", why);
+    upgraded.await?.map(Json).map_err(refused)
 }
 
 async fn overrides(State(api): State<Api>) -> Result<Json<View>, Refusal> {
