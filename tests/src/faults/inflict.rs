@@ -23,7 +23,12 @@ impl Arena {
     pub(super) fn inflict(&mut self, fault: Fault, target: Target) -> Result<bool> {
         match fault {
             Fault::Killed => self.kill(target, "KILL")?,
-            Fault::Segfault => self.kill(target, "SEGV")?,
+            Fault::Segfault => {
+                // The first one that is only sent, by nobody's fault, the runtime lets pass.
+                signal(self.director(target).pid(), "SEGV")?;
+                sleep(Duration::from_millis(200));
+                self.kill(target, "SEGV")?;
+            }
             Fault::KilledWithGuard => {
                 self.director_mut(target).kill()?;
                 self.restart(target)?;
