@@ -1,0 +1,1 @@
+//! Adverts: dropped, lost, of others.
