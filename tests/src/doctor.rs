@@ -34,14 +34,23 @@ pub fn examine(director: &Director) -> Result<Report> {
 pub fn examine_file(host: &Host, config: &str) -> Result<Report> {
     let file = host.folder().join(format!("{}-doctor.toml", host.name()));
     let socket = host.folder().join(format!("{}.sock", host.name()));
-    let text = format!("[global]\ncontrol_socket = {socket:?}\n{config}");
+    let line = format!("[global]\ncontrol_socket = {socket:?}\n");
+    let text = match config.contains("[global]\n") {
+        true => config.replacen("[global]\n", &line, 1),
+        false => format!("{line}{config}"),
+    };
     fs::write(&file, text)?;
     let mut vipd = host.command(binary("vipd")?);
     Report::of(vipd.args(["doctor", "--json", "-c"]).arg(&file))
 }
 
 impl Report {
-    fn of(command: &mut Command) -> Result<Report> {
+    /// What a command printed that has doctor look, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`examine`].
+    pub fn of(command: &mut Command) -> Result<Report> {
         let output = command.output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = || {

@@ -237,12 +237,18 @@ fn root_causes(findings: &mut Vec<Finding>) {
     use catalogue as c;
     let explains: &[(Kind, &[Kind])] = &[
         (c::FIREWALL_IN, &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS]),
-        (c::FIREWALL_OUT, &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS, c::ADVERTS_LOST]),
+        (
+            c::FIREWALL_OUT,
+            &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS, c::ADVERTS_LOST],
+        ),
         (
             c::ANNOUNCED_DIFFERENTLY,
             &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS, c::ADVERTS_LOST],
         ),
-        (c::FOREIGN_VRID, &[c::TWO_MASTERS, c::ANNOUNCED_DIFFERENTLY]),
+        (
+            c::FOREIGN_VRID,
+            &[c::TWO_MASTERS, c::ANNOUNCED_DIFFERENTLY, c::ARP_NOBODY],
+        ),
         (
             c::OTHER_DAEMON,
             &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS, c::ANNOUNCED_DIFFERENTLY],
@@ -250,6 +256,7 @@ fn root_causes(findings: &mut Vec<Finding>) {
         (c::ADVERTS_LOST, &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS]),
         (c::TWO_MASTERS, &[c::ARP_TWO_DIRECTORS]),
         (c::FAULT, &[c::ARP_NOBODY]),
+        (c::DOES_NOT_ANSWER, &[c::ARP_NOBODY]),
         (c::UNREACHABLE, &[c::VIP_MISSING, c::TUNNEL_MISSING, c::NO_RETURN_PATH]),
         (c::NO_IPVS, &[c::NO_SCHEDULER, c::REFUSED]),
         (c::NO_SCHEDULER, &[c::REFUSED]),

@@ -69,6 +69,9 @@ fn of_router(
             "{} answers for {vip}; no real server and no director that is known has this MAC",
             mac_text(*mac)
         )];
+        if let Some(address) = facts.host.neighbours.get(mac) {
+            evidence.push(format!("it was last seen with the address {address}"));
+        }
         if held {
             evidence.push(format!("this director holds {vip}"));
         }
@@ -158,6 +161,10 @@ fn who(config: &Config, facts: &Facts, mac: Mac) -> Who {
     let has = |address: &IpAddr| facts.macs(*address).any(|known| known == mac);
     if let Some(peer) = plan::configured_peers(config).into_iter().find(has) {
         return Who::Director(Some(peer));
+    }
+    let known = facts.host.neighbours.get(&mac);
+    if let Some(peer) = facts.peers.iter().find(|peer| Some(&peer.address) == known) {
+        return Who::Director(Some(peer.address));
     }
     // Of the virtual routers themselves (RFC 9568 §7.3).
     if matches!(mac, [0, 0, 0x5e, 0, 1 | 2, _]) {

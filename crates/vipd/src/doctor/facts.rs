@@ -94,6 +94,8 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) async fn gather(path: &Path, config: &Config, daemon: &Daemon) -> Facts {
         let mut facts = Facts::default();
+        // The HTTP client wants a TLS provider even where it never speaks TLS.
+        let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let links = limited("the interfaces", routes::links()).await;
         facts.links = facts.note(links);
         let before = daemon.status().await;
@@ -106,16 +108,17 @@ impl Facts {
         let window = plan.window;
         let pid = daemon.pid().await;
         let (file, wanted) = (path.to_owned(), config.clone());
-        let (wire, host, ipvs, firewall, warnings) = tokio::join!(
+        let (wire, host, ipvs, warnings) = tokio::join!(
             beside("the network", window + LIMIT, move || wire::listen(&plan)),
             beside("this host", window + LIMIT, move || Ok(host::look(&wanted, pid, window))),
             beside("IPVS", window + LIMIT, move || ipvs::look(window / 2)),
-            limited("the firewall", firewall::look()),
             beside("the file", LIMIT, move || Ok(super::warnings(&file))),
         );
         facts.wire = facts.note(wire);
         facts.host = facts.note(host);
         facts.ipvs = facts.note(ipvs);
+        // Their counters have had that time to count.
+        let firewall = limited("the firewall", firewall::look()).await;
         facts.firewall = facts.note(firewall);
         facts.warnings = facts.note(warnings);
         facts.status = daemon.status().await;
@@ -163,6 +166,15 @@ impl Facts {
             for master in router.master.iter().chain(&router.rival) {
                 all.extend(master.address.parse::<IpAddr>());
             }
+        }
+        let sync = self.status.iter().filter_map(|it| it.ipvs.sync.as_ref());
+        for peer in sync.flat_map(|sync| &sync.peers) {
+            all.extend(peer.address.parse::<IpAddr>());
+        }
+        // Whoever answers for a virtual address may be one that is not heard.
+        let vips = config.vrrp.iter().flat_map(|vrrp| &vrrp.addresses);
+        for mac in vips.flat_map(|vip| self.macs(vip.ip())) {
+            all.extend(self.host.neighbours.get(&mac));
         }
         all.retain(|address| !self.holds(*address));
         all

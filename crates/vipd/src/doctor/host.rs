@@ -214,7 +214,11 @@ fn descriptors(facts: &Facts) -> Option<Finding> {
         used.pid, used.open, used.limit
     )];
     let words = "raise the limit, now and for its unit (`LimitNOFILE=` by `systemctl edit vipd`)";
-    let more = used.limit.saturating_mul(4).max(65_536);
+    let more = if used.hard > used.limit {
+        used.hard
+    } else {
+        used.limit.saturating_mul(4).max(65_536)
+    };
     let command = format!("prlimit --pid {} --nofile={more}:{more}", used.pid);
     let remedy = Remedy::words(words).command(&command);
     Some(Finding::new(c::DESCRIPTORS, "vipd", evidence, remedy))
@@ -284,6 +288,7 @@ mod tests {
             pid: 7,
             open,
             limit: 1024,
+            hard: 4096,
         };
         facts.host.tracked = Some((899, 1000));
         facts.host.descriptors = Some(descriptors(800));
@@ -293,7 +298,7 @@ mod tests {
         let found = findings(&config(""), &facts);
         assert_eq!(codes(&found), ["VIP-CT-001", "VIP-LIM-001"]);
         assert_eq!(command(&found[0]), "sysctl -w net.netfilter.nf_conntrack_max=2000");
-        assert_eq!(command(&found[1]), "prlimit --pid 7 --nofile=65536:65536");
+        assert_eq!(command(&found[1]), "prlimit --pid 7 --nofile=4096:4096");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{Config, VirtualAddress};
+use crate::net::sys::Mac;
 
 /// Settings of each interface.
 const OF_INTERFACES: [&str; 4] = ["arp_ignore", "rp_filter", "send_redirects", "forwarding"];
@@ -30,6 +32,8 @@ const FILE_MAX: u64 = 256 << 10;
 pub(in crate::doctor) struct Host {
     /// Settings, by the name that sysctl has for them.
     pub sysctls: BTreeMap<String, String>,
+    /// Which address the kernel has learned of a MAC.
+    pub neighbours: BTreeMap<Mac, IpAddr>,
     /// The MTU of each interface.
     pub mtus: BTreeMap<String, u32>,
     /// Entries of the connection tracking, and how many there may be.
@@ -55,6 +59,8 @@ pub(in crate::doctor) struct Descriptors {
     pub open: u64,
     /// How many it may.
     pub limit: u64,
+    /// How many it may be allowed without further rights.
+    pub hard: u64,
 }
 
 /// A keepalived.
@@ -92,6 +98,7 @@ pub(super) fn look(config: &Config, daemon: Option<u32>, window: Duration) -> Ho
     let mut host = Host {
         sysctls: sysctls(config),
         mtus: mtus(),
+        neighbours: neighbours(&fs::read_to_string("/proc/net/arp").unwrap_or_default()),
         tracked: number("/proc/sys/net/netfilter/nf_conntrack_count")
             .zip(number("/proc/sys/net/netfilter/nf_conntrack_max")),
         descriptors: daemon.and_then(descriptors),
@@ -132,6 +139,18 @@ fn sysctls(config: &Config) -> BTreeMap<String, String> {
     found
 }
 
+/// IP address, hardware type, flags, MAC, ...
+fn neighbours(table: &str) -> BTreeMap<Mac, IpAddr> {
+    let entry = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let bytes = words.get(3)?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let mac: Vec<u8> = bytes.collect::<Result<_, _>>().ok()?;
+        let mac = Mac::try_from(mac).ok().filter(|mac| *mac != [0; 6])?;
+        Some((mac, words.first()?.parse().ok()?))
+    };
+    table.lines().filter_map(entry).collect()
+}
+
 fn mtus() -> BTreeMap<String, u32> {
     let links = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mtu = |link: fs::DirEntry| {
@@ -165,11 +184,13 @@ fn descriptors(pid: u32) -> Option<Descriptors> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let limit = line.split_whitespace().next()?.parse().ok()?;
+    let mut words = line.split_whitespace();
+    let limit = words.next()?.parse().ok()?;
     Some(Descriptors {
         pid,
         open: u64::try_from(open).ok()?,
         limit,
+        hard: words.next()?.parse().ok()?,
     })
 }
 
@@ -280,6 +301,14 @@ mod tests {
         for no in ["Address=10.0.0.11/24", "#Address=10.0.0.1/24", "110.0.0.1", "fd00::12"] {
             assert!(!names(no, &addresses), "{no}");
         }
+    }
+
+    #[test]
+    fn a_neighbour_is_known_by_its_mac() {
+        let table = "IP address HW type Flags HW address Mask Device\n\
+            10.0.0.9 0x1 0x2 02:00:00:00:00:0a * eth0\n10.0.0.8 0x1 0x0 00:00:00:00:00:00 * eth0\n";
+        let known = neighbours(table);
+        assert_eq!(known, BTreeMap::from([([2, 0, 0, 0, 0, 10], "10.0.0.9".parse().unwrap())]));
     }
 
     #[test]

@@ -29,8 +29,6 @@ pub(super) async fn look(config: &Config, addresses: &BTreeSet<IpAddr>) -> Vec<P
     let Some(port) = config.global.http.map(|http| http.port()) else {
         return Vec::new();
     };
-    // The HTTP client wants a TLS provider even where it never speaks TLS.
-    let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ask = addresses.iter().map(|address| ask(*address, port));
     join_all(ask).await.into_iter().flatten().collect()
 }
