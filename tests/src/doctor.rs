@@ -146,7 +146,10 @@ impl Report {
         let (table, after) = table.split_at(end);
         let others: Vec<&str> = table.lines().filter(|it| !it.starts_with(&line)).collect();
         let others = others.join("\n");
-        Ok(format!("{before}{name}{line}{}\n{others}\n{after}", text("value")))
+        Ok(format!(
+            "{before}{name}{line}{}\n{others}\n{after}",
+            text("value")
+        ))
     }
 
     fn findings(&self) -> impl Iterator<Item = &Value> {

@@ -99,7 +99,12 @@ pub struct Key {
 }
 
 impl Finding {
-    fn new(kind: Kind, object: impl Into<String>, evidence: Vec<String>, remedy: Remedy) -> Finding {
+    fn new(
+        kind: Kind,
+        object: impl Into<String>,
+        evidence: Vec<String>,
+        remedy: Remedy,
+    ) -> Finding {
         Finding {
             code: kind.code.to_owned(),
             severity: kind.severity,
@@ -251,13 +256,20 @@ fn root_causes(findings: &mut Vec<Finding>) {
         ),
         (
             c::OTHER_DAEMON,
-            &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS, c::ANNOUNCED_DIFFERENTLY],
+            &[
+                c::TWO_MASTERS,
+                c::ARP_TWO_DIRECTORS,
+                c::ANNOUNCED_DIFFERENTLY,
+            ],
         ),
         (c::ADVERTS_LOST, &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS]),
         (c::TWO_MASTERS, &[c::ARP_TWO_DIRECTORS]),
         (c::FAULT, &[c::ARP_NOBODY]),
         (c::DOES_NOT_ANSWER, &[c::ARP_NOBODY]),
-        (c::UNREACHABLE, &[c::VIP_MISSING, c::TUNNEL_MISSING, c::NO_RETURN_PATH]),
+        (
+            c::UNREACHABLE,
+            &[c::VIP_MISSING, c::TUNNEL_MISSING, c::NO_RETURN_PATH],
+        ),
         (c::NO_IPVS, &[c::NO_SCHEDULER, c::REFUSED]),
         (c::NO_SCHEDULER, &[c::REFUSED]),
     ];

@@ -17,7 +17,8 @@ fn every_code_has_its_section_and_every_section_its_code() {
     assert_eq!(sections.len(), codes.len(), "two sections of one code");
     let form = |code: &&&str| {
         let words: Vec<&str> = code.split('-').collect();
-        !matches!(words.as_slice(), ["VIP", _, number] if number.len() == 3) && **code != "CFG-INVALID"
+        !matches!(words.as_slice(), ["VIP", _, number] if number.len() == 3)
+            && **code != "CFG-INVALID"
     };
     assert_eq!(codes.iter().find(form), None);
 }

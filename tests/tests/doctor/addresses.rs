@@ -14,7 +14,9 @@ fn a_real_server_that_answers_for_the_address_is_named_and_silenced() -> Result<
     cluster.lb1.ip(&format!("addr add {VIP}/24 dev eth0"))?;
     let look = || examine_file(&cluster.lb1, &config(150, 1));
     look()?.has(&with_ipvs(&[]))?;
-    cluster.rs1.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
+    cluster
+        .rs1
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
     let found = look()?;
     found.has(&with_ipvs(&["VIP-ARP-001"]))?;
     let evidence = found.evidence("VIP-ARP-001")?;

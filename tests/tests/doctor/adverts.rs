@@ -95,7 +95,8 @@ fn adverts_that_cannot_leave_are_found_with_the_rule() -> Result<()> {
 #[test]
 fn rules_of_iptables_are_seen_as_well() -> Result<()> {
     let (pair, lb1) = alone("")?;
-    pair.lb1.run("iptables -A INPUT -d 224.0.0.18 -p 112 -j DROP")?;
+    pair.lb1
+        .run("iptables -A INPUT -d 224.0.0.18 -p 112 -j DROP")?;
     // It has counted nothing, and who knows whether it will.
     examine(&lb1)?.has(&[])?;
     let lb2 = Director::start(&pair.lb2, &fast(100, "takeover_probe = \"off\""))?;
@@ -118,7 +119,8 @@ fn clients_that_a_rule_turns_away_are_found() -> Result<()> {
     );
     let pair = Pair::new()?;
     pair.lb1.ip(&format!("addr add {VIP}/24 dev eth0"))?;
-    pair.lb2.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=1")?;
+    pair.lb2
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=1")?;
     pair.lb2.ip(&format!("addr add {VIP}/32 dev lo"))?;
     let look = || examine_file(&pair.lb1, &fast(150, &server));
     let known = super::with_ipvs(&[]);
@@ -228,7 +230,14 @@ fn a_switch_that_eats_adverts_is_found_by_what_the_peer_says() -> Result<()> {
 fn eat(pair: &Pair, port: &str) -> Result<()> {
     let switch = format!("{}switch", pair.lab.prefix());
     run(std::process::Command::new("bridge").args([
-        "-n", &switch, "link", "set", "dev", port, "mcast_flood", "off",
+        "-n",
+        &switch,
+        "link",
+        "set",
+        "dev",
+        port,
+        "mcast_flood",
+        "off",
     ]))
     .map(|_| ())
 }

@@ -45,9 +45,12 @@ fn packets_that_the_reverse_path_filter_drops_are_found_while_they_come() -> Res
     pair.lb2.ip("addr add 10.99.0.1/32 dev lo")?;
     // The filter drops its questions for the way, too.
     let mac = pair.lb1.mac()?;
-    pair.lb2.ip(&format!("neigh add 10.77.0.11 lladdr {mac} dev eth0"))?;
+    pair.lb2
+        .ip(&format!("neigh add 10.77.0.11 lladdr {mac} dev eth0"))?;
     let ping = ["-i", "0.2", "-I", "10.99.0.1", "10.77.0.11"];
-    let ping = pair.lb2.spawn("ping", std::path::Path::new("ping"), &ping)?;
+    let ping = pair
+        .lb2
+        .spawn("ping", std::path::Path::new("ping"), &ping)?;
     let found = examine(&lb1)?;
     found.has(&["VIP-NET-001"])?;
     found.mend("VIP-NET-001", &pair.lb1)?;
@@ -60,7 +63,8 @@ fn packets_that_the_reverse_path_filter_drops_are_found_while_they_come() -> Res
 fn a_director_that_may_not_answer_arp_is_found_by_itself_and_its_peer() -> Result<()> {
     let pair = Pair::new()?;
     let (lb1, lb2) = pair.start_fast("")?;
-    pair.lb1.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=8")?;
+    pair.lb1
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=8")?;
     let found = examine(&lb1)?;
     found.has(&["VIP-NET-003"])?;
     examine(&lb2)?.has(&["VIP-ARP-004"])?;
@@ -90,10 +94,13 @@ fn a_file_of_networkd_that_has_the_address_is_named_with_its_line() -> Result<()
     );
     let vipd = binary("vipd")?;
     let (vipd, file) = (vipd.display(), file.display());
-    let look = || Report::of(pair.lb1.command("sh").args([
-        "-c",
-        &format!("{there} {vipd} doctor --json -c {file}"),
-    ]));
+    let look = || {
+        Report::of(
+            pair.lb1
+                .command("sh")
+                .args(["-c", &format!("{there} {vipd} doctor --json -c {file}")]),
+        )
+    };
     let found = look()?;
     found.has(&["VIP-NET-002"])?;
     let evidence = found.evidence("VIP-NET-002")?;
@@ -116,7 +123,8 @@ fn a_daemon_that_runs_out_of_descriptors_gets_more() -> Result<()> {
     let open = std::fs::read_dir(format!("/proc/{}/fd", lb1.pid()))?.count();
     let limit = format!("{}:", open + 4);
     let pid = lb1.pid().to_string();
-    pair.lb1.run(&format!("prlimit --pid {pid} --nofile={limit}"))?;
+    pair.lb1
+        .run(&format!("prlimit --pid {pid} --nofile={limit}"))?;
     let text = fast(150, "");
     let found = examine_file(&pair.lb1, &text)?;
     found.has(&["VIP-LIM-001"])?;
@@ -159,7 +167,10 @@ fn directors_with_different_addresses_are_found_with_the_key() -> Result<()> {
     let found = examine(&lb2)?;
     ensure!(found.codes().contains("VIP-PEER-001"), "{found:?}");
     lb2.reload(&found.mended("VIP-PEER-001", &second)?)?;
-    lb2.wait_for_status("/vrrp/0/virtual_addresses", &serde_json::json!(["10.77.0.10/24"]))?;
+    lb2.wait_for_status(
+        "/vrrp/0/virtual_addresses",
+        &serde_json::json!(["10.77.0.10/24"]),
+    )?;
     examine(&lb2)?.has(&[])?;
     drop(lb1);
     Ok(())
@@ -170,7 +181,10 @@ fn a_warning_of_the_configuration_has_its_code_and_a_broken_one_is_told() -> Res
     let (pair, lb1) = alone("")?;
     let outside = router(150).replace("10.77.0.10/24", "10.99.0.10/24");
     let codes = examine_file(&pair.lb1, &outside)?;
-    ensure!(codes.codes().contains("CFG-VIP-OUTSIDE-SUBNETS"), "{codes:?}");
+    ensure!(
+        codes.codes().contains("CFG-VIP-OUTSIDE-SUBNETS"),
+        "{codes:?}"
+    );
     examine_file(&pair.lb1, &router(0))?.has(&["CFG-INVALID"])?;
     let mapped = "[[virtual_server]]\nname = \"http\"\naddress = \"10.77.0.10:80\"\nforwarding = \"dr\"\n\
         [[virtual_server.real_server]]\naddress = \"10.77.0.21:8080\"\n";

@@ -43,7 +43,9 @@ fn a_real_server_without_the_virtual_address_gets_it_by_the_remedy() -> Result<(
     look(&cluster)?.has(&with_ipvs(&[]))?;
     // Whoever takes no echoes at all tells nothing.
     cluster.rs1.ip(&format!("addr del {VIP}/32 dev lo"))?;
-    cluster.rs1.run("sysctl -q -w net.ipv4.icmp_echo_ignore_all=1")?;
+    cluster
+        .rs1
+        .run("sysctl -q -w net.ipv4.icmp_echo_ignore_all=1")?;
     look(&cluster)?.has(&with_ipvs(&[]))?;
     Ok(())
 }
@@ -64,8 +66,8 @@ fn the_same_of_ipv6() -> Result<()> {
 }
 
 #[test]
-fn direct_routing_to_a_real_server_behind_a_gateway_is_found_with_the_key_that_mends_it() -> Result<()>
-{
+fn direct_routing_to_a_real_server_behind_a_gateway_is_found_with_the_key_that_mends_it()
+-> Result<()> {
     let cluster = cluster()?;
     cluster.lb1.ip("route add 10.99.0.0/24 via 10.77.0.12")?;
     let text = config(150, 1).replace("10.77.0.22", "10.99.0.22");
@@ -83,12 +85,17 @@ fn a_tunnel_that_is_narrower_than_the_clients_network_is_widened() -> Result<()>
     let cluster = Cluster::new()?;
     cluster.lb1.ip(&format!("addr add {VIP}/24 dev eth0"))?;
     for (host, number) in [(&cluster.lb1, 11), (&cluster.rs1, 21)] {
-        cluster.lab.add_interface(host, "eth1", &format!("10.88.0.{number}/24"))?;
+        cluster
+            .lab
+            .add_interface(host, "eth1", &format!("10.88.0.{number}/24"))?;
         // Wide enough to be made wider.
         host.ip("link set eth1 mtu 1400")?;
     }
     let text = config(150, 1)
-        .replace("forwarding = \"dr\"", "forwarding = \"tun\"\ntunnel = { type = \"gre\" }")
+        .replace(
+            "forwarding = \"dr\"",
+            "forwarding = \"tun\"\ntunnel = { type = \"gre\" }",
+        )
         .replace("10.77.0.21", "10.88.0.21");
     let (text, _) = text.rsplit_once("[[virtual_server.real_server]]").unwrap();
     let found = examine_file(&cluster.lb1, text)?;

@@ -53,7 +53,9 @@ fn direct_routing_is_healthy_and_a_real_server_without_the_address_is_found() ->
     cluster.rs2.ip(&format!("addr del {VIP}/32 dev lo"))?;
     let found = at_last(&lb1, &["VIP-DR-002"])?;
     found.mend("VIP-DR-002", &cluster.rs2)?;
-    cluster.rs1.run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
+    cluster
+        .rs1
+        .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
     let found = at_last(&lb1, &["VIP-ARP-001"])?;
     found.mend("VIP-ARP-001", &cluster.rs1)?;
     at_last(&lb1, &[])?;
@@ -65,7 +67,10 @@ fn two_networks() -> Result<(Lab, Host, Host, [Host; 2])> {
     let lab = Lab::new()?;
     let client = lab.host("client", "10.77.0.100/24")?;
     let lb1 = lab.host("lb1", "10.77.0.11/24")?;
-    let real = [lab.host("rs1", "10.77.0.31/24")?, lab.host("rs2", "10.77.0.32/24")?];
+    let real = [
+        lab.host("rs1", "10.77.0.31/24")?,
+        lab.host("rs2", "10.77.0.32/24")?,
+    ];
     lab.add_interface(&lb1, "eth1", "10.88.0.11/24")?;
     for (host, number) in real.iter().zip([21, 22]) {
         lab.add_interface(host, "eth1", &format!("10.88.0.{number}/24"))?;
@@ -130,7 +135,9 @@ fn a_tunnel_is_healthy_and_one_that_is_missing_is_made_by_the_remedy() -> Result
     let lb1 = Director::start(&cluster.lb1, &config("tun"))?;
     ready(&lb1)?;
     at_last(&lb1, &[])?;
-    cluster.rs1.sh("ip link set tunl0 down; ip addr flush dev tunl0")?;
+    cluster
+        .rs1
+        .sh("ip link set tunl0 down; ip addr flush dev tunl0")?;
     let found = at_last(&lb1, &["VIP-TUN-001"])?;
     let (on, _) = found.command("VIP-TUN-001")?;
     ensure!(on.as_deref() == Some("10.77.0.21"), "{on:?}");

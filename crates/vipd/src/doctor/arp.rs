@@ -39,13 +39,7 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
 }
 
 /// Of an address that a virtual router holds.
-fn of_router(
-    config: &Config,
-    facts: &Facts,
-    vrrp: &Vrrp,
-    vip: IpAddr,
-    found: &mut Vec<Finding>,
-) {
+fn of_router(config: &Config, facts: &Facts, vrrp: &Vrrp, vip: IpAddr, found: &mut Vec<Finding>) {
     let asked = facts.wire.answers.keys().any(|(_, asked)| *asked == vip);
     let macs: BTreeSet<Mac> = facts.macs(vip).collect();
     let mut directors = Vec::new();
@@ -82,7 +76,12 @@ fn of_router(
         let remedy = Remedy::words(words)
             .on(mac_text(*mac))
             .command(&format!("ip addr del {vip}/{} dev eth0", prefix(vrrp, vip)));
-        found.push(Finding::new(c::ARP_UNKNOWN_HOST, vip.to_string(), evidence, remedy));
+        found.push(Finding::new(
+            c::ARP_UNKNOWN_HOST,
+            vip.to_string(),
+            evidence,
+            remedy,
+        ));
     }
     if directors.len() + usize::from(held) > 1 {
         found.push(two_directors(facts, vrrp, vip, held, &directors));
@@ -205,7 +204,10 @@ mod tests {
 
     fn asked(facts: &mut Facts, address: &str, macs: &[Mac]) {
         let key = ("eth0".to_owned(), address.parse().unwrap());
-        facts.wire.answers.insert(key, macs.iter().copied().collect());
+        facts
+            .wire
+            .answers
+            .insert(key, macs.iter().copied().collect());
     }
 
     #[test]
@@ -217,7 +219,11 @@ mod tests {
         assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
         let mut facts = self::facts();
         asked(&mut facts, VIP, &[PEER]);
-        assert_eq!(codes(&findings(&config, &facts)), [""; 0], "a peer that is not heard yet");
+        assert_eq!(
+            codes(&findings(&config, &facts)),
+            [""; 0],
+            "a peer that is not heard yet"
+        );
         facts.wire.adverts.push(advert("10.77.0.12", PEER));
         assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
     }
@@ -231,7 +237,10 @@ mod tests {
         let found = findings(&config, &facts);
         assert_eq!(codes(&found), ["VIP-ARP-001"]);
         assert_eq!(found[0].remedy.on.as_deref(), Some(RS));
-        assert!(found[0].evidence[0].contains("02:00:00:00:00:15"), "{found:?}");
+        assert!(
+            found[0].evidence[0].contains("02:00:00:00:00:15"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -244,17 +253,27 @@ mod tests {
         asked(&mut facts, VIP, &[STRANGER]);
         assert_eq!(codes(&findings(&config, &facts)), ["VIP-ARP-003"]);
         asked(&mut facts, VIP, &[[0, 0, 0x5e, 0, 1, 51]]);
-        assert_eq!(codes(&findings(&config, &facts)), ["VIP-ARP-002"], "a virtual MAC");
+        assert_eq!(
+            codes(&findings(&config, &facts)),
+            ["VIP-ARP-002"],
+            "a virtual MAC"
+        );
     }
 
     #[test]
     fn an_address_that_nobody_holds_is_found_where_it_could_be_asked_for() {
         let config = config("");
         let mut facts = facts();
-        assert_eq!(codes(&findings(&config, &facts)), [""; 0], "nobody was asked");
+        assert_eq!(
+            codes(&findings(&config, &facts)),
+            [""; 0],
+            "nobody was asked"
+        );
         asked(&mut facts, VIP, &[]);
         assert_eq!(codes(&findings(&config, &facts)), ["VIP-ARP-004"]);
-        facts.links = [link(2, "eth0", OURS, &["10.77.0.10/24"])].into_iter().collect();
+        facts.links = [link(2, "eth0", OURS, &["10.77.0.10/24"])]
+            .into_iter()
+            .collect();
         assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
     }
 }

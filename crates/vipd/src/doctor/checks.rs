@@ -19,7 +19,12 @@ pub(super) fn findings(_config: &Config, facts: &Facts) -> Vec<Finding> {
                      and what this director lost: a cable, a route, a rule of its firewall; meanwhile the \
                      peer may serve";
         let remedy = Remedy::words(words).command("vipctl maintenance on");
-        found.push(Finding::new(c::ALL_CHECKS_FAIL, &status.name, evidence, remedy));
+        found.push(Finding::new(
+            c::ALL_CHECKS_FAIL,
+            &status.name,
+            evidence,
+            remedy,
+        ));
     }
     for server in &status.virtual_servers {
         for real in &server.real_servers {

@@ -110,7 +110,9 @@ impl Facts {
         let (file, wanted) = (path.to_owned(), config.clone());
         let (wire, host, ipvs, warnings) = tokio::join!(
             beside("the network", window + LIMIT, move || wire::listen(&plan)),
-            beside("this host", window + LIMIT, move || Ok(host::look(&wanted, pid, window))),
+            beside("this host", window + LIMIT, move || Ok(host::look(
+                &wanted, pid, window
+            ))),
             beside("IPVS", window + LIMIT, move || ipvs::look(window / 2)),
             beside("the file", LIMIT, move || Ok(super::warnings(&file))),
         );
@@ -143,9 +145,7 @@ impl Facts {
 
     /// Whether an address is on an interface of this host that is up.
     pub(super) fn holds(&self, address: IpAddr) -> bool {
-        self.links
-            .iter()
-            .any(|link| link.up && link.has(address))
+        self.links.iter().any(|link| link.up && link.has(address))
     }
 
     /// The MACs of an address, as it was asked for.
@@ -189,10 +189,12 @@ pub(super) fn serving<'c>(
     let all = config.virtual_servers.iter();
     let all = all.flat_map(|server| server.real_servers.iter().map(move |real| (server, real)));
     all.filter(move |(server, real)| {
-        let status = status.and_then(|it| it.virtual_servers.iter().find(|s| s.name == server.name));
+        let status =
+            status.and_then(|it| it.virtual_servers.iter().find(|s| s.name == server.name));
         let address = real.key.0;
         let state = status.and_then(|server| {
-            let named = |name: &str| name == address.to_string() || name == address.ip().to_string();
+            let named =
+                |name: &str| name == address.to_string() || name == address.ip().to_string();
             server.real_servers.iter().find(|it| named(&it.address))
         });
         state.is_none_or(|state| state.state != "disabled")

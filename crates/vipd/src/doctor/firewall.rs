@@ -152,7 +152,9 @@ fn adverts_out(facts: &Facts, vrrp: &Vrrp) -> Option<Finding> {
 /// The first that drops such a packet.
 fn dropped<'f>(facts: &'f Facts, hooks: &[&str], packet: &Packet) -> Option<Dropped<'f>> {
     let chains = &facts.firewall.chains;
-    let on_the_way = chains.iter().filter(|chain| hooks.contains(&chain.hook.as_str()));
+    let on_the_way = chains
+        .iter()
+        .filter(|chain| hooks.contains(&chain.hook.as_str()));
     // Where a chain is jumped to from is not followed: an accept there counts for all, and a drop of
     // exactly such packets, too.
     let jumped_to = || chains.iter().filter(|chain| chain.hook.is_empty());
@@ -205,9 +207,15 @@ fn names(rule: &Rule, packet: &Packet) -> bool {
 
 fn met(rule: &Rule, packet: &Packet) -> Met {
     let each = rule.matches.iter();
-    let least = each.map(|(field, values)| holds(field, values, packet)).min();
+    let least = each
+        .map(|(field, values)| holds(field, values, packet))
+        .min();
     let least = least.unwrap_or(Met::Yes);
-    if rule.more { least.min(Met::Maybe) } else { least }
+    if rule.more {
+        least.min(Met::Maybe)
+    } else {
+        least
+    }
 }
 
 fn is_protocol(field: &str) -> bool {
@@ -239,7 +247,9 @@ fn holds(field: &str, values: &[String], packet: &Packet) -> Met {
                 sure(same && values.iter().any(|value| has_port(value, port)))
             }
             // Packets without ports, such as adverts.
-            (Some(("tcp" | "udp" | "sctp" | "th" | "icmp" | "icmpv6" | "igmp", _)), None) => Met::No,
+            (Some(("tcp" | "udp" | "sctp" | "th" | "icmp" | "icmpv6" | "igmp", _)), None) => {
+                Met::No
+            }
             (Some((protocol @ ("tcp" | "udp" | "sctp" | "icmp" | "icmpv6"), _)), _)
                 if !packet.protocol.contains(&protocol) =>
             {
@@ -252,7 +262,10 @@ fn holds(field: &str, values: &[String], packet: &Packet) -> Met {
 
 fn covers(value: &str, address: IpAddr) -> bool {
     let single = value.parse::<IpAddr>().is_ok_and(|it| it == address);
-    single || value.parse::<IpNet>().is_ok_and(|net| net.contains(&address))
+    single
+        || value
+            .parse::<IpNet>()
+            .is_ok_and(|net| net.contains(&address))
 }
 
 fn has_port(value: &str, port: u16) -> bool {
@@ -305,7 +318,8 @@ mod tests {
     use super::*;
 
     fn rule(verdict: Verdict, matches: &[(&str, &str)], packets: Option<u64>) -> Rule {
-        let owned = |(field, value): &(&str, &str)| ((*field).to_owned(), vec![(*value).to_owned()]);
+        let owned =
+            |(field, value): &(&str, &str)| ((*field).to_owned(), vec![(*value).to_owned()]);
         Rule {
             verdict,
             matches: matches.iter().map(owned).collect(),
@@ -340,9 +354,17 @@ mod tests {
         let drop = || vec![rule(Verdict::Drop, &[("ip protocol", "vrrp")], None)];
         assert_eq!(found(&with("input", false, drop())), ["VIP-FW-001"]);
         assert_eq!(found(&with("egress", false, drop())), ["VIP-FW-002"]);
-        assert_eq!(found(&with("output", false, drop())), [""; 0], "no frame goes there");
+        assert_eq!(
+            found(&with("output", false, drop())),
+            [""; 0],
+            "no frame goes there"
+        );
         assert_eq!(found(&with("forward", false, drop())), [""; 0]);
-        let group = vec![rule(Verdict::Drop, &[("ip daddr", "224.0.0.0/24")], Some(3))];
+        let group = vec![rule(
+            Verdict::Drop,
+            &[("ip daddr", "224.0.0.0/24")],
+            Some(3),
+        )];
         assert_eq!(found(&with("prerouting", false, group)), ["VIP-FW-001"]);
         let unused = vec![rule(Verdict::Drop, &[("ip protocol", "112")], Some(0))];
         assert_eq!(found(&with("input", false, unused)), [""; 0]);
@@ -378,8 +400,15 @@ mod tests {
         let port = rule(Verdict::Accept, &[("tcp dport", "22-79")], None);
         let lo = rule(Verdict::Accept, &[("meta iifname", "lo")], None);
         let known = rule(Verdict::Accept, &[("ip saddr", "10.0.0.0/8")], None);
-        assert_eq!(found(&with("input", true, vec![port, lo])), ["VIP-FW-001", "VIP-FW-003"]);
-        assert_eq!(found(&with("input", true, vec![known])), [""; 0], "clients may be there");
+        assert_eq!(
+            found(&with("input", true, vec![port, lo])),
+            ["VIP-FW-001", "VIP-FW-003"]
+        );
+        assert_eq!(
+            found(&with("input", true, vec![known])),
+            [""; 0],
+            "clients may be there"
+        );
     }
 
     #[test]

@@ -55,7 +55,9 @@ fn not_forwarding(config: &Config, facts: &Facts) -> Vec<Finding> {
         let off = sysctl(facts, setting) == Some("0");
         let words = "switch it on, now and at every boot (a file in /etc/sysctl.d)";
         let remedy = Remedy::words(words).command(&format!("sysctl -w {setting}=1"));
-        let evidence = vec![format!("{setting} is 0, and packets of a virtual server are translated")];
+        let evidence = vec![format!(
+            "{setting} is 0, and packets of a virtual server are translated"
+        )];
         off.then(|| Finding::new(c::NOT_FORWARDING, setting, evidence, remedy))
     };
     config
@@ -71,11 +73,15 @@ fn redirects(config: &Config, facts: &Facts) -> Option<Finding> {
         let host = real.key.0.ip();
         let nat = real.destination.forwarding == Forwarding::Nat && !real.masquerade;
         let way = facts.ways.get(&host).filter(|way| way.gateway.is_none())?;
-        let link = facts.links.iter().find(|link| link.index == way.interface)?;
+        let link = facts
+            .links
+            .iter()
+            .find(|link| link.index == way.interface)?;
         let vips = plan::vips(server);
         let mut addresses = config.vrrp.iter().flat_map(|vrrp| &vrrp.addresses);
-        let here =
-            |it: &VirtualAddress| vips.contains(&it.ip()) && it.interface == link.name && host.is_ipv4();
+        let here = |it: &VirtualAddress| {
+            vips.contains(&it.ip()) && it.interface == link.name && host.is_ipv4()
+        };
         (nat && addresses.any(here)).then(|| (host, link.name.clone()))
     })?;
     let [all, own] = of_interface(facts, &interface, "send_redirects");
@@ -83,7 +89,9 @@ fn redirects(config: &Config, facts: &Facts) -> Option<Finding> {
         return None;
     }
     let evidence = vec![
-        format!("{real} is a real server of NAT on {interface}, on which its clients' virtual address is"),
+        format!(
+            "{real} is a real server of NAT on {interface}, on which its clients' virtual address is"
+        ),
         format!("send_redirects is {all} for all interfaces, and {own} for {interface}"),
     ];
     let words = "switch both off, now and at every boot (a file in /etc/sysctl.d)";
@@ -101,9 +109,14 @@ fn reverse_path(facts: &Facts) -> Option<Finding> {
         let [all, own] = of_interface(facts, name, "rp_filter");
         all.max(own) == 1
     };
-    let up = facts.links.iter().filter(|link| link.up && link.name != "lo");
+    let up = facts
+        .links
+        .iter()
+        .filter(|link| link.up && link.name != "lo");
     let names: Vec<&str> = up.map(|link| link.name.as_str()).filter(strict).collect();
-    let settings = names.iter().map(|name| format!("net.ipv4.conf.{name}.rp_filter=2"));
+    let settings = names
+        .iter()
+        .map(|name| format!("net.ipv4.conf.{name}.rp_filter=2"));
     let settings: Vec<String> = settings.collect();
     let evidence = vec![
         format!(
@@ -146,7 +159,9 @@ fn does_not_answer(config: &Config, facts: &Facts) -> Vec<Finding> {
         if all.max(own) < NO_ANSWERS || found.iter().any(|it| it.object == *name) {
             continue;
         }
-        let evidence = vec![format!("arp_ignore is {all} for all interfaces, and {own} for {name}")];
+        let evidence = vec![format!(
+            "arp_ignore is {all} for all interfaces, and {own} for {name}"
+        )];
         let words = "let it answer, now and at every boot (a file in /etc/sysctl.d)";
         let remedy = Remedy::words(words).command(&format!(
             "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{name}.arp_ignore=0"
@@ -167,7 +182,12 @@ fn tracked(facts: &Facts) -> Option<Finding> {
     let double = max.saturating_mul(2);
     let command = format!("sysctl -w net.netfilter.nf_conntrack_max={double}");
     let remedy = Remedy::words(words).command(&command);
-    Some(Finding::new(c::CONNECTIONS_TRACKED, "nf_conntrack", evidence, remedy))
+    Some(Finding::new(
+        c::CONNECTIONS_TRACKED,
+        "nf_conntrack",
+        evidence,
+        remedy,
+    ))
 }
 
 fn fought_over(config: &Config, facts: &Facts) -> Vec<Finding> {
@@ -186,7 +206,9 @@ fn fought_over(config: &Config, facts: &Facts) -> Vec<Finding> {
         let differs = sysctl(facts, &name).filter(|value| settled && value != wanted);
         let mut evidence: Vec<String> = line.map(shown).into_iter().collect();
         if let Some(value) = differs {
-            evidence.push(format!("it is {value}, and vipd keeps setting it to {wanted}"));
+            evidence.push(format!(
+                "it is {value}, and vipd keeps setting it to {wanted}"
+            ));
         }
         if evidence.is_empty() {
             continue;
@@ -262,7 +284,11 @@ mod tests {
         let found = findings(&nat(), &facts);
         assert_eq!(codes(&found), ["VIP-NAT-002", "VIP-NAT-003"]);
         assert_eq!(command(&found[0]), "sysctl -w net.ipv4.ip_forward=1");
-        assert_eq!(codes(&findings(&config(""), &facts)), [""; 0], "direct routing needs neither");
+        assert_eq!(
+            codes(&findings(&config(""), &facts)),
+            [""; 0],
+            "direct routing needs neither"
+        );
         set(&mut facts, "net.ipv4.ip_forward", "1");
         set(&mut facts, "net.ipv4.conf.eth0.send_redirects", "0");
         assert_eq!(codes(&findings(&nat(), &facts)), [""; 0]);
@@ -272,11 +298,18 @@ mod tests {
     fn a_reverse_path_filter_that_drops_is_loosened_where_it_is_strict() {
         let mut facts = facts();
         facts.host.reverse_path = 5;
-        assert_eq!(codes(&findings(&config(""), &facts)), [""; 0], "it is not strict");
+        assert_eq!(
+            codes(&findings(&config(""), &facts)),
+            [""; 0],
+            "it is not strict"
+        );
         set(&mut facts, "net.ipv4.conf.all.rp_filter", "1");
         let found = findings(&config(""), &facts);
         assert_eq!(codes(&found), ["VIP-NET-001"]);
-        assert_eq!(command(&found[0]), "sysctl -w net.ipv4.conf.eth0.rp_filter=2");
+        assert_eq!(
+            command(&found[0]),
+            "sysctl -w net.ipv4.conf.eth0.rp_filter=2"
+        );
         set(&mut facts, "net.ipv4.conf.eth0.rp_filter", "2");
         assert_eq!(codes(&findings(&config(""), &facts)), [""; 0]);
     }
@@ -297,7 +330,10 @@ mod tests {
         facts.host.descriptors = Some(descriptors(820));
         let found = findings(&config(""), &facts);
         assert_eq!(codes(&found), ["VIP-CT-001", "VIP-LIM-001"]);
-        assert_eq!(command(&found[0]), "sysctl -w net.netfilter.nf_conntrack_max=2000");
+        assert_eq!(
+            command(&found[0]),
+            "sysctl -w net.netfilter.nf_conntrack_max=2000"
+        );
         assert_eq!(command(&found[1]), "prlimit --pid 7 --nofile=4096:4096");
     }
 

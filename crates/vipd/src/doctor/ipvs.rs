@@ -33,14 +33,20 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
                 "{} asks for {name}, and the kernel has no module ip_vs_{name}",
                 server.name
             )];
-            let words = "write one that the kernel has, or install the kernel's package with all modules";
+            let words =
+                "write one that the kernel has, or install the kernel's package with all modules";
             let remedy = Remedy::words(words).key(
                 "virtual_server",
                 Some(&server.name),
                 "scheduler",
                 "\"wlc\"",
             );
-            found.push(Finding::new(c::NO_SCHEDULER, &server.name, evidence, remedy));
+            found.push(Finding::new(
+                c::NO_SCHEDULER,
+                &server.name,
+                evidence,
+                remedy,
+            ));
         }
     }
     if ipvs.buckets > 0 && ipvs.connections > ipvs.buckets * PER_BUCKET {
@@ -60,8 +66,10 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
     let refused = facts.status.iter().flat_map(|status| &status.ipvs.refused);
     let refused: Vec<String> = refused.cloned().collect();
     if !refused.is_empty() {
-        let remedy = Remedy::words("the kernel's words above say what it does not take: mend the keys that \
-                                    they are about, and reload");
+        let remedy = Remedy::words(
+            "the kernel's words above say what it does not take: mend the keys that \
+                                    they are about, and reload",
+        );
         found.push(Finding::new(c::REFUSED, "ip_vs", refused, remedy));
     }
     found

@@ -47,17 +47,25 @@ fn differs(config: &Config, own: &Status, peer: &Peer) -> Option<Finding> {
             theirs,
             ours,
         } = difference;
-        evidence.push(format!("{table} {name}: {key} is {ours} here, and {theirs} there"));
+        evidence.push(format!(
+            "{table} {name}: {key} is {ours} here, and {theirs} there"
+        ));
     }
     if evidence.is_empty() {
         return None;
     }
-    let words = "let both have the same; `vipd check --peer FILE` shows each place in the two files";
+    let words =
+        "let both have the same; `vipd check --peer FILE` shows each place in the two files";
     let mut remedy = Remedy::words(words);
     if let Some(first) = differences.first() {
         remedy = remedy.key(first.table, Some(&first.name), first.key, &first.theirs);
     }
-    Some(Finding::new(c::PEER_DIFFERS, peer.address.to_string(), evidence, remedy))
+    Some(Finding::new(
+        c::PEER_DIFFERS,
+        peer.address.to_string(),
+        evidence,
+        remedy,
+    ))
 }
 
 fn routers(config: &Config, peer: &Peer, found: &mut Vec<Difference>) {
@@ -74,7 +82,11 @@ fn routers(config: &Config, peer: &Peer, found: &mut Vec<Difference>) {
             let quoted: Vec<String> = addresses.iter().map(|it| format!("{it:?}")).collect();
             format!("[{}]", quoted.join(", "))
         };
-        let mine = vrrp.addresses.iter().map(|it| it.address.to_string()).collect();
+        let mine = vrrp
+            .addresses
+            .iter()
+            .map(|it| it.address.to_string())
+            .collect();
         let others = theirs.virtual_addresses.iter().cloned().collect();
         if mine != others {
             found.push(Difference {
@@ -112,14 +124,23 @@ fn servers(own: &Status, peer: &Status, found: &mut Vec<Difference>) -> Vec<Stri
             }
         }
         let real = |it: &VirtualServerStatus| -> BTreeSet<String> {
-            it.real_servers.iter().map(|real| real.address.clone()).collect()
+            it.real_servers
+                .iter()
+                .map(|real| real.address.clone())
+                .collect()
         };
         let (mine_has, theirs_has) = (real(mine), real(theirs));
         for address in mine_has.difference(&theirs_has) {
-            lacking.push(format!("virtual_server {}: it has no real server {address}", mine.name));
+            lacking.push(format!(
+                "virtual_server {}: it has no real server {address}",
+                mine.name
+            ));
         }
         for address in theirs_has.difference(&mine_has) {
-            lacking.push(format!("virtual_server {}: only it has {address}", mine.name));
+            lacking.push(format!(
+                "virtual_server {}: only it has {address}",
+                mine.name
+            ));
         }
     }
     for theirs in &peer.virtual_servers {
@@ -131,7 +152,10 @@ fn servers(own: &Status, peer: &Status, found: &mut Vec<Difference>) -> Vec<Stri
 }
 
 fn clocks(config: &Config, facts: &Facts) -> Vec<Finding> {
-    let asked = facts.peers.iter().filter_map(|peer| Some((peer.address, peer.clock?, APART)));
+    let asked = facts
+        .peers
+        .iter()
+        .filter_map(|peer| Some((peer.address, peer.clock?, APART)));
     let signed = config.vrrp.iter().filter_map(|vrrp| {
         let Authentication::Hmac(hmac) = &vrrp.parameters.authentication else {
             return None;

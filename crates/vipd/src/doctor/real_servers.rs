@@ -60,7 +60,11 @@ fn unreachable(facts: &Facts, host: IpAddr, way: &Way) -> Option<Finding> {
     if !macs.is_empty() || way.gateway.is_some() {
         return None;
     }
-    let protocol = if host.is_ipv4() { "ARP" } else { "neighbour discovery" };
+    let protocol = if host.is_ipv4() {
+        "ARP"
+    } else {
+        "neighbour discovery"
+    };
     let evidence = vec![format!(
         "nobody answered {protocol} for {host} on {interface} within {:?}",
         facts.wire.window
@@ -68,7 +72,12 @@ fn unreachable(facts: &Facts, host: IpAddr, way: &Way) -> Option<Finding> {
     let words = "see whether the host is on, on that network, and has that address; if it is to stay away, \
                  take it out (`vipctl disable`)";
     let remedy = Remedy::words(words).on(host);
-    Some(Finding::new(c::UNREACHABLE, host.to_string(), evidence, remedy))
+    Some(Finding::new(
+        c::UNREACHABLE,
+        host.to_string(),
+        evidence,
+        remedy,
+    ))
 }
 
 fn not_on_link(server: &VirtualServer, host: IpAddr, way: &Way) -> Option<Finding> {
@@ -79,9 +88,18 @@ fn not_on_link(server: &VirtualServer, host: IpAddr, way: &Way) -> Option<Findin
     )];
     let words = "forward through a tunnel, and make it a real server for that \
                  (`vipd realserver --forwarding tun` there); or move it into a network of this director";
-    let remedy =
-        Remedy::words(words).key("virtual_server", Some(&server.name), "forwarding", "\"tun\"");
-    Some(Finding::new(c::NOT_ON_LINK, host.to_string(), evidence, remedy))
+    let remedy = Remedy::words(words).key(
+        "virtual_server",
+        Some(&server.name),
+        "forwarding",
+        "\"tun\"",
+    );
+    Some(Finding::new(
+        c::NOT_ON_LINK,
+        host.to_string(),
+        evidence,
+        remedy,
+    ))
 }
 
 /// What was seen of a virtual address that a real server does not take packets for: by the tries, or by
@@ -90,9 +108,14 @@ fn missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<(
     let host = real.key.0.ip();
     let vips = plan::vips(server);
     let mut tries = facts.wire.tries.iter();
-    let failed = tries.find(|it| it.server == host && vips.contains(&it.vip) && it.own && !it.virtual_one);
+    let failed =
+        tries.find(|it| it.server == host && vips.contains(&it.vip) && it.own && !it.virtual_one);
     if let Some(failed) = failed {
-        let way = if failed.tunnel { "through a tunnel" } else { "by its MAC" };
+        let way = if failed.tunnel {
+            "through a tunnel"
+        } else {
+            "by its MAC"
+        };
         let said = format!(
             "{host} answers an echo to its own address, and none to {} that is sent to it {way}",
             failed.vip
@@ -100,13 +123,23 @@ fn missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<(
         return Some((failed.vip, said));
     }
     let tried = facts.wire.tries.iter();
-    if tried.clone().any(|it| it.server == host && vips.contains(&it.vip) && it.virtual_one) {
+    if tried
+        .clone()
+        .any(|it| it.server == host && vips.contains(&it.vip) && it.virtual_one)
+    {
         return None;
     }
     let status = facts.status.as_ref()?;
-    let known = status.virtual_servers.iter().find(|it| it.name == server.name)?;
+    let known = status
+        .virtual_servers
+        .iter()
+        .find(|it| it.name == server.name)?;
     let named = |name: &str| name == real.key.0.to_string() || name == host.to_string();
-    let checks = &known.real_servers.iter().find(|it| named(&it.address))?.checks;
+    let checks = &known
+        .real_servers
+        .iter()
+        .find(|it| named(&it.address))?
+        .checks;
     if checks.len() != real.checks.len() {
         return None;
     }
@@ -115,7 +148,8 @@ fn missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<(
     let (spec, check) =
         both().find(|(spec, check)| spec.route.through.is_some() && check.state == "down")?;
     let why = check.last_error.as_deref().unwrap_or("no answer");
-    let said = format!("its check via the virtual address fails ({why}), and the direct one passes");
+    let said =
+        format!("its check via the virtual address fails ({why}), and the direct one passes");
     passes.then(|| (spec.target.ip(), said))
 }
 
@@ -131,7 +165,12 @@ fn vip_missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Opti
          and keeps it over a boot"
     );
     let remedy = Remedy::words(words).on(host).command(&command);
-    Some(Finding::new(c::VIP_MISSING, host.to_string(), vec![said], remedy))
+    Some(Finding::new(
+        c::VIP_MISSING,
+        host.to_string(),
+        vec![said],
+        remedy,
+    ))
 }
 
 fn tunnel_missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<Finding> {
@@ -149,7 +188,12 @@ fn tunnel_missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> O
     let remedy = Remedy::words(words)
         .on(host)
         .run(vec!["sh".to_owned(), "-c".to_owned(), script]);
-    Some(Finding::new(c::TUNNEL_MISSING, host.to_string(), vec![said], remedy))
+    Some(Finding::new(
+        c::TUNNEL_MISSING,
+        host.to_string(),
+        vec![said],
+        remedy,
+    ))
 }
 
 fn tunnel_mtu(
@@ -160,7 +204,10 @@ fn tunnel_mtu(
     way: &Way,
     tunnel: Tunnel,
 ) -> Option<Finding> {
-    let link = facts.links.iter().find(|link| link.index == way.interface)?;
+    let link = facts
+        .links
+        .iter()
+        .find(|link| link.index == way.interface)?;
     let vips = plan::vips(server);
     let addresses = config.vrrp.iter().flat_map(|vrrp| &vrrp.addresses);
     let mut clients = addresses.filter(|address| vips.contains(&address.ip()));
@@ -212,16 +259,21 @@ fn no_return_path(
     let net = nets.map(|it| it.address).find(|net| net.contains(&host));
     let floating = config.vrrp.iter().flat_map(|vrrp| &vrrp.addresses);
     let vips = plan::vips(server);
-    let floating = floating.map(|it| it.ip()).find(|ip| {
-        net.is_some_and(|net| net.contains(ip)) && !vips.contains(ip)
-    });
+    let floating = floating
+        .map(|it| it.ip())
+        .find(|ip| net.is_some_and(|net| net.contains(ip)) && !vips.contains(ip));
     let gateway = floating.or(way.source)?;
     let words = "make the director its gateway (best a virtual address in its network, which moves with the \
                  master); or write forwarding = \"fullnat\", which needs no route there but hides the client";
     let remedy = Remedy::words(words)
         .on(host)
         .command(&format!("ip route replace default via {gateway}"));
-    Some(Finding::new(c::NO_RETURN_PATH, host.to_string(), evidence, remedy))
+    Some(Finding::new(
+        c::NO_RETURN_PATH,
+        host.to_string(),
+        evidence,
+        remedy,
+    ))
 }
 
 #[cfg(test)]
@@ -250,7 +302,10 @@ mod tests {
         };
         facts.ways.insert(RS.parse().unwrap(), way);
         let key = ("eth0".to_owned(), RS.parse().unwrap());
-        facts.wire.answers.insert(key, BTreeSet::from([[2, 0, 0, 0, 0, 21]]));
+        facts
+            .wire
+            .answers
+            .insert(key, BTreeSet::from([[2, 0, 0, 0, 0, 21]]));
         facts.host.mtus.insert("eth0".to_owned(), 1500);
         facts
     }
@@ -296,14 +351,20 @@ mod tests {
 
     #[test]
     fn a_virtual_address_is_missing_only_where_the_own_one_answers() {
-        for (forwarding, tunnel, code) in [("dr", false, "VIP-DR-002"), ("tun", true, "VIP-TUN-001")] {
+        for (forwarding, tunnel, code) in
+            [("dr", false, "VIP-DR-002"), ("tun", true, "VIP-TUN-001")]
+        {
             let mut facts = facts();
             facts.wire.tries = vec![tried(tunnel, true, false)];
             let found = findings(&config(forwarding), &facts);
             assert_eq!(codes(&found), [code]);
             assert_eq!(found[0].remedy.on.as_deref(), Some(RS));
             facts.wire.tries = vec![tried(tunnel, false, false)];
-            assert_eq!(codes(&findings(&config(forwarding), &facts)), [""; 0], "no ICMP");
+            assert_eq!(
+                codes(&findings(&config(forwarding), &facts)),
+                [""; 0],
+                "no ICMP"
+            );
             facts.wire.tries = vec![tried(tunnel, true, true)];
             assert_eq!(codes(&findings(&config(forwarding), &facts)), [""; 0]);
         }

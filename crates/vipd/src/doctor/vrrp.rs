@@ -48,7 +48,11 @@ pub(super) fn incoming<'f>(
 ) -> impl Iterator<Item = &'f Advert> {
     let foreign = |advert: &&&Advert| !advert.outgoing && !facts.holds(advert.source);
     let adverts = adverts.iter();
-    adverts.filter(foreign).copied().collect::<Vec<_>>().into_iter()
+    adverts
+        .filter(foreign)
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn listed(addresses: &[IpAddr]) -> String {
@@ -67,7 +71,9 @@ fn foreign_vrid(
     vrrp: &Vrrp,
     foreign: &[&Advert],
 ) -> Option<Finding> {
-    let advert = foreign.iter().find(|advert| is_of_another_cluster(vrrp, advert))?;
+    let advert = foreign
+        .iter()
+        .find(|advert| is_of_another_cluster(vrrp, advert))?;
     let evidence = vec![format!(
         "{} announces VRID {} on {} for {}; {} has {}",
         advert.source,
@@ -82,8 +88,10 @@ fn foreign_vrid(
         .chain(config.vrrp.iter().map(|it| it.parameters.vrid))
         .collect();
     let free = (1..=255).find(|vrid| !taken.contains(vrid)).unwrap_or(1);
-    let remedy = Remedy::words("give one of the two clusters another VRID, on all of its directors")
-        .key("vrrp", Some(&vrrp.name), "vrid", free);
+    let remedy = Remedy::words(
+        "give one of the two clusters another VRID, on all of its directors",
+    )
+    .key("vrrp", Some(&vrrp.name), "vrid", free);
     Some(Finding::new(c::FOREIGN_VRID, &vrrp.name, evidence, remedy))
 }
 
@@ -94,24 +102,41 @@ fn announced_differently(
 ) -> Option<Finding> {
     let parameters = &vrrp.parameters;
     let own = parameters.version.number();
-    let key = |remedy: Remedy, key: &str, value: String| remedy.key("vrrp", Some(&vrrp.name), key, value);
+    let key =
+        |remedy: Remedy, key: &str, value: String| remedy.key("vrrp", Some(&vrrp.name), key, value);
     let same = |advert: &&&Advert| !is_of_another_cluster(vrrp, advert);
     let words = Remedy::words("let both directors have the same: here, or on the other one");
     for advert in foreign.iter().filter(same) {
         let source = advert.source;
         if advert.version != own {
-            let said = format!("{source} sends version {}, and {} has {own}", advert.version, vrrp.name);
+            let said = format!(
+                "{source} sends version {}, and {} has {own}",
+                advert.version, vrrp.name
+            );
             let remedy = key(words, "version", advert.version.to_string());
-            return Some(Finding::new(c::ANNOUNCED_DIFFERENTLY, &vrrp.name, vec![said], remedy));
+            return Some(Finding::new(
+                c::ANNOUNCED_DIFFERENTLY,
+                &vrrp.name,
+                vec![said],
+                remedy,
+            ));
         }
         if parameters.version == Version::V2 && advert.interval != parameters.advert_interval {
             let (theirs, ours) = (
                 shown_duration(advert.interval),
                 shown_duration(parameters.advert_interval),
             );
-            let said = format!("{source} sends every {theirs}, and {} every {ours}", vrrp.name);
+            let said = format!(
+                "{source} sends every {theirs}, and {} every {ours}",
+                vrrp.name
+            );
             let remedy = key(words, "advert_interval", format!("{theirs:?}"));
-            return Some(Finding::new(c::ANNOUNCED_DIFFERENTLY, &vrrp.name, vec![said], remedy));
+            return Some(Finding::new(
+                c::ANNOUNCED_DIFFERENTLY,
+                &vrrp.name,
+                vec![said],
+                remedy,
+            ));
         }
     }
     let other = status?.incompatible.as_ref()?;
@@ -121,7 +146,12 @@ fn announced_differently(
         other.since,
         crate::status::difference(&other.reason)
     );
-    Some(Finding::new(c::ANNOUNCED_DIFFERENTLY, &vrrp.name, vec![said], words))
+    Some(Finding::new(
+        c::ANNOUNCED_DIFFERENTLY,
+        &vrrp.name,
+        vec![said],
+        words,
+    ))
 }
 
 fn two_masters(
@@ -175,7 +205,9 @@ fn other_daemons(facts: &Facts, vrrp: &Vrrp) -> Option<Finding> {
         "keepalived (process {}) runs with virtual_router_id {vrid} in {}",
         daemon.pid, daemon.config
     )];
-    let remedy = Remedy::words("keep one of the two: stop keepalived, and see that it does not start at boot");
+    let remedy = Remedy::words(
+        "keep one of the two: stop keepalived, and see that it does not start at boot",
+    );
     let remedy = if daemon.unit {
         remedy.command("systemctl disable --now keepalived.service")
     } else {
@@ -203,8 +235,14 @@ fn adverts_lost(facts: &Facts, vrrp: &Vrrp, adverts: &[&Advert]) -> Option<Findi
         .iter()
         .find_map(|peer| Some((peer, peer.status.vrrp.iter().find(deaf)?)))?;
     let evidence = vec![
-        format!("this director sent {ours} adverts in {:?}", facts.wire.window),
-        format!("{} says that it is master of {} and hears no other", peer.address, router.name),
+        format!(
+            "this director sent {ours} adverts in {:?}",
+            facts.wire.window
+        ),
+        format!(
+            "{} says that it is master of {} and hears no other",
+            peer.address, router.name
+        ),
     ];
     let source = adverts.iter().find(|it| it.outgoing).map(|it| it.source);
     let remedy = Remedy::words(
@@ -216,7 +254,10 @@ fn adverts_lost(facts: &Facts, vrrp: &Vrrp, adverts: &[&Advert]) -> Option<Findi
             "vrrp",
             Some(&vrrp.name),
             "unicast",
-            format!("{{ source = \"{source}\", peers = [\"{}\"] }}", peer.address),
+            format!(
+                "{{ source = \"{source}\", peers = [\"{}\"] }}",
+                peer.address
+            ),
         ),
         Some(_) | None => remedy,
     };
@@ -224,7 +265,11 @@ fn adverts_lost(facts: &Facts, vrrp: &Vrrp, adverts: &[&Advert]) -> Option<Findi
 }
 
 pub(super) fn family(status: &VrrpStatus) -> Family {
-    if status.family == "ipv6" { Family::V6 } else { Family::V4 }
+    if status.family == "ipv6" {
+        Family::V6
+    } else {
+        Family::V4
+    }
 }
 
 fn fault(facts: &Facts, vrrp: &Vrrp, status: Option<&VrrpStatus>) -> Option<Finding> {
@@ -245,7 +290,12 @@ fn fault(facts: &Facts, vrrp: &Vrrp, status: Option<&VrrpStatus>) -> Option<Find
         .command(&format!("ip link set {name} up")),
         None => Remedy::words("mend what is named above; the virtual router recovers by itself"),
     };
-    Some(Finding::new(c::FAULT, &vrrp.name, status.faults.clone(), remedy))
+    Some(Finding::new(
+        c::FAULT,
+        &vrrp.name,
+        status.faults.clone(),
+        remedy,
+    ))
 }
 
 #[cfg(test)]
@@ -330,7 +380,10 @@ mod tests {
         }];
         let found = findings(&config, &facts);
         assert_eq!(codes(&found), ["VIP-VRRP-004"]);
-        assert_eq!(found[0].remedy.command.as_ref().unwrap().join(" "), "kill 7");
+        assert_eq!(
+            found[0].remedy.command.as_ref().unwrap().join(" "),
+            "kill 7"
+        );
         facts.host.keepalived[0].vrids = BTreeSet::from([52]);
         assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
     }

@@ -76,7 +76,9 @@ pub(super) async fn look() -> Result<Firewall, String> {
     let tables = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
     if tables.lines().any(|table| table == "filter") {
         let saved = programs::output("iptables-legacy-save", &["-c", "-t", "filter"]).await?;
-        firewall.chains.extend(from_iptables(&saved.unwrap_or_default()));
+        firewall
+            .chains
+            .extend(from_iptables(&saved.unwrap_or_default()));
     }
     Ok(firewall)
 }
@@ -109,7 +111,12 @@ fn nft_rule(chain: &str, rule: &Value) -> Rule {
     let handle = rule.get("handle").and_then(Value::as_u64).unwrap_or(0);
     let mut found = Rule::default();
     let mut words = Vec::new();
-    for expression in rule.get("expr").and_then(Value::as_array).into_iter().flatten() {
+    for expression in rule
+        .get("expr")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let Some((kind, value)) = expression.as_object().and_then(|it| it.iter().next()) else {
             continue;
         };
@@ -148,7 +155,8 @@ fn nft_match(value: &Value) -> Option<(String, Vec<String>)> {
     let field = match left.get("payload") {
         Some(payload) => format!("{} {}", text(payload, "protocol"), text(payload, "field")),
         None => {
-            let key = |kind: &str| Some(format!("{kind} {}", left.get(kind)?.get("key")?.as_str()?));
+            let key =
+                |kind: &str| Some(format!("{kind} {}", left.get(kind)?.get("key")?.as_str()?));
             key("meta").or_else(|| key("ct"))?
         }
     };
@@ -163,14 +171,20 @@ fn values(right: &Value) -> Vec<String> {
         let length = prefix.get("len").and_then(Value::as_u64).unwrap_or(0);
         return vec![format!("{}/{length}", text(prefix, "addr"))];
     }
-    if let Some([from, to]) = right.get("range").and_then(Value::as_array).map(Vec::as_slice) {
+    if let Some([from, to]) = right
+        .get("range")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+    {
         return vec![format!("{}-{}", plain(from), plain(to))];
     }
     vec![plain(right)]
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
@@ -178,7 +192,12 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 }
 
 fn path(value: &Value, name: &str) -> String {
-    format!("{} {} {}", text(value, "family"), text(value, "table"), text(value, name))
+    format!(
+        "{} {} {}",
+        text(value, "family"),
+        text(value, "table"),
+        text(value, name)
+    )
 }
 
 /// The filter table as `iptables-save -c` prints it.
@@ -191,20 +210,29 @@ fn from_iptables(saved: &str) -> Vec<Chain> {
             let policy = words.next().unwrap_or("-");
             chains.push(Chain {
                 name: format!("iptables {name}"),
-                hook: if policy == "-" { String::new() } else { name.to_lowercase() },
+                hook: if policy == "-" {
+                    String::new()
+                } else {
+                    name.to_lowercase()
+                },
                 drops: policy == "DROP",
                 rules: Vec::new(),
             });
             continue;
         }
-        let counted = line.strip_prefix('[').and_then(|rest| rest.split_once("] -A "));
+        let counted = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("] -A "));
         let Some((counters, rule)) = counted else {
             continue;
         };
         let Some((name, words)) = rule.split_once(' ') else {
             continue;
         };
-        let packets = counters.split(':').next().and_then(|count| count.parse().ok());
+        let packets = counters
+            .split(':')
+            .next()
+            .and_then(|count| count.parse().ok());
         let of = format!("iptables {name}");
         if let Some(chain) = chains.iter_mut().find(|chain| chain.name == of) {
             chain.rules.push(iptables_rule(name, words, packets));
@@ -233,9 +261,15 @@ fn iptables_rule(chain: &str, text: &str, packets: Option<u64>) -> Rule {
                 found.matches.push(("ip daddr".to_owned(), vec![address]));
             }
             "-s" => found.matches.push(("ip saddr".to_owned(), vec![next()])),
-            "-i" => found.matches.push(("meta iifname".to_owned(), vec![next()])),
-            "-o" => found.matches.push(("meta oifname".to_owned(), vec![next()])),
-            "--dport" => found.matches.push(("th dport".to_owned(), vec![next().replace(':', "-")])),
+            "-i" => found
+                .matches
+                .push(("meta iifname".to_owned(), vec![next()])),
+            "-o" => found
+                .matches
+                .push(("meta oifname".to_owned(), vec![next()])),
+            "--dport" => found
+                .matches
+                .push(("th dport".to_owned(), vec![next().replace(':', "-")])),
             "--state" | "--ctstate" => {
                 let states = next().to_lowercase();
                 let states = states.split(',').map(str::to_owned).collect();
@@ -287,7 +321,10 @@ mod tests {
         };
         assert_eq!(first.verdict, Verdict::Drop);
         assert_eq!(first.packets, Some(3));
-        assert_eq!(first.remove.join(" "), "nft delete rule inet filter input handle 7");
+        assert_eq!(
+            first.remove.join(" "),
+            "nft delete rule inet filter input handle 7"
+        );
         let protocol = ("ip protocol".to_owned(), vec!["vrrp".to_owned()]);
         let ports = vec!["80".to_owned(), "8000-8010".to_owned()];
         assert_eq!(first.matches, [protocol, ("tcp dport".to_owned(), ports)]);
@@ -304,9 +341,18 @@ mod tests {
         let [drop, accept] = chains[0].rules.as_slice() else {
             panic!("{chains:?}");
         };
-        assert_eq!((drop.verdict, drop.packets, drop.more), (Verdict::Drop, Some(12), false));
-        assert_eq!(drop.remove.join(" "), "iptables -D INPUT -d 224.0.0.18/32 -p vrrp -j DROP");
+        assert_eq!(
+            (drop.verdict, drop.packets, drop.more),
+            (Verdict::Drop, Some(12), false)
+        );
+        assert_eq!(
+            drop.remove.join(" "),
+            "iptables -D INPUT -d 224.0.0.18/32 -p vrrp -j DROP"
+        );
         assert_eq!(accept.verdict, Verdict::Accept);
-        assert_eq!(accept.matches[1], ("th dport".to_owned(), vec!["80".to_owned()]));
+        assert_eq!(
+            accept.matches[1],
+            ("th dport".to_owned(), vec!["80".to_owned()])
+        );
     }
 }

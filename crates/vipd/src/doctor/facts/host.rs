@@ -23,7 +23,12 @@ const NETWORK: [&str; 7] = [
     "/etc/netplan",
 ];
 /// Where files are that set sysctls.
-const SYSCTLS: [&str; 4] = ["/etc", "/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d"];
+const SYSCTLS: [&str; 4] = [
+    "/etc",
+    "/etc/sysctl.d",
+    "/run/sysctl.d",
+    "/usr/local/lib/sysctl.d",
+];
 /// No such file is longer.
 const FILE_MAX: u64 = 256 << 10;
 
@@ -127,7 +132,9 @@ fn sysctls(config: &Config) -> BTreeMap<String, String> {
             found.insert(name, value);
         }
     }
-    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten();
+    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf")
+        .into_iter()
+        .flatten();
     for interface in interfaces.flatten() {
         let interface = interface.file_name().to_string_lossy().into_owned();
         for name in OF_INTERFACES {
@@ -143,7 +150,10 @@ fn sysctls(config: &Config) -> BTreeMap<String, String> {
 fn neighbours(table: &str) -> BTreeMap<Mac, IpAddr> {
     let entry = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let bytes = words.get(3)?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes = words
+            .get(3)?
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16));
         let mac: Vec<u8> = bytes.collect::<Result<_, _>>().ok()?;
         let mac = Mac::try_from(mac).ok().filter(|mac| *mac != [0; 6])?;
         Some((mac, words.first()?.parse().ok()?))
@@ -152,10 +162,16 @@ fn neighbours(table: &str) -> BTreeMap<Mac, IpAddr> {
 }
 
 fn mtus() -> BTreeMap<String, u32> {
-    let links = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let links = fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mtu = |link: fs::DirEntry| {
         let text = fs::read_to_string(link.path().join("mtu")).ok()?;
-        Some((link.file_name().to_string_lossy().into_owned(), text.trim().parse().ok()?))
+        Some((
+            link.file_name().to_string_lossy().into_owned(),
+            text.trim().parse().ok()?,
+        ))
     };
     links.filter_map(mtu).collect()
 }
@@ -174,16 +190,23 @@ fn number(path: &str) -> Option<u64> {
 fn dropped_by_reverse_path() -> u64 {
     let text = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, numbers) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let (names, numbers) = (
+        lines.next().unwrap_or_default(),
+        lines.next().unwrap_or_default(),
+    );
     let mut both = names.split(' ').zip(numbers.split(' '));
     let found = both.find(|(name, _)| *name == "IPReversePathFilter");
-    found.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    found
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }
 
 fn descriptors(pid: u32) -> Option<Descriptors> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     let mut words = line.split_whitespace();
     let limit = words.next()?.parse().ok()?;
     Some(Descriptors {
@@ -236,7 +259,9 @@ fn config_of<'w>(mut words: impl Iterator<Item = &'w str>) -> String {
     while let Some(word) = words.next() {
         let file = match word {
             "-f" | "--use-file" => words.next(),
-            _ => word.strip_prefix("--use-file=").or_else(|| word.strip_prefix("-f")),
+            _ => word
+                .strip_prefix("--use-file=")
+                .or_else(|| word.strip_prefix("-f")),
         };
         if let Some(file) = file.filter(|file| !file.is_empty()) {
             return file.to_owned();
@@ -259,7 +284,8 @@ fn names(text: &str, addresses: &BTreeSet<String>) -> bool {
         return false;
     }
     let part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
-    text.split(|c| !part(c)).any(|word| addresses.contains(word))
+    text.split(|c| !part(c))
+        .any(|word| addresses.contains(word))
 }
 
 fn lines(folders: &[&str], wanted: impl Fn(&str, &str) -> bool) -> Vec<Line> {
@@ -295,10 +321,19 @@ mod tests {
     #[test]
     fn an_address_is_named_as_a_whole_and_not_in_a_comment() {
         let addresses = BTreeSet::from(["10.0.0.1".to_owned(), "fd00::1".to_owned()]);
-        for yes in ["Address=10.0.0.1/24", "address 10.0.0.1", "- \"fd00::1/64\""] {
+        for yes in [
+            "Address=10.0.0.1/24",
+            "address 10.0.0.1",
+            "- \"fd00::1/64\"",
+        ] {
             assert!(names(yes, &addresses), "{yes}");
         }
-        for no in ["Address=10.0.0.11/24", "#Address=10.0.0.1/24", "110.0.0.1", "fd00::12"] {
+        for no in [
+            "Address=10.0.0.11/24",
+            "#Address=10.0.0.1/24",
+            "110.0.0.1",
+            "fd00::12",
+        ] {
             assert!(!names(no, &addresses), "{no}");
         }
     }
@@ -308,7 +343,10 @@ mod tests {
         let table = "IP address HW type Flags HW address Mask Device\n\
             10.0.0.9 0x1 0x2 02:00:00:00:00:0a * eth0\n10.0.0.8 0x1 0x0 00:00:00:00:00:00 * eth0\n";
         let known = neighbours(table);
-        assert_eq!(known, BTreeMap::from([([2, 0, 0, 0, 0, 10], "10.0.0.9".parse().unwrap())]));
+        assert_eq!(
+            known,
+            BTreeMap::from([([2, 0, 0, 0, 0, 10], "10.0.0.9".parse().unwrap())])
+        );
     }
 
     #[test]
@@ -317,7 +355,10 @@ mod tests {
         assert_eq!(config_of(words.into_iter()), "/tmp/k.conf");
         let words = ["keepalived", "--use-file=/tmp/k.conf"];
         assert_eq!(config_of(words.into_iter()), "/tmp/k.conf");
-        assert_eq!(config_of(["keepalived"].into_iter()), "/etc/keepalived/keepalived.conf");
+        assert_eq!(
+            config_of(["keepalived"].into_iter()),
+            "/etc/keepalived/keepalived.conf"
+        );
         let text = "vrrp_instance a {\n  virtual_router_id 51\n}\n virtual_router_id\t7 # x\n";
         assert_eq!(vrids(text), BTreeSet::from([7, 51]));
     }

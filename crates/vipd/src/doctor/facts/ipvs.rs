@@ -81,10 +81,7 @@ fn half_open(table: &str) -> Vec<(SocketAddr, SocketAddr)> {
 }
 
 /// What became of the connections that were half-open `before`, and how many others there are.
-fn servers(
-    table: &str,
-    before: &[(SocketAddr, SocketAddr)],
-) -> BTreeMap<SocketAddr, Connections> {
+fn servers(table: &str, before: &[(SocketAddr, SocketAddr)]) -> BTreeMap<SocketAddr, Connections> {
     let mut servers: BTreeMap<SocketAddr, Connections> = BTreeMap::new();
     for line in table.lines().filter_map(ConnectionLine::parse) {
         let server = servers.entry(line.destination).or_default();
@@ -112,7 +109,9 @@ fn has_module(name: &str) -> bool {
     let folder = Path::new("/lib/modules").join(system.trim());
     let listed = |file: &str| {
         let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        let mut files = text.lines().filter_map(|line| line.split([':', ' ']).next());
+        let mut files = text
+            .lines()
+            .filter_map(|line| line.split([':', ' ']).next());
         files.any(|path| {
             let file = path.rsplit('/').next().unwrap_or_default();
             file.split('.').next() == Some(name)
@@ -131,7 +130,11 @@ mod tests {
         let line = |client: &str, state: &str| {
             format!("TCP {client} 0A4D0128 0050 0A4D0016 1F90 {state} 42\n")
         };
-        let before = [line("0A4E0064 C350", "SYN_RECV"), line("0A4E0064 C351", "SYN_RECV")].concat();
+        let before = [
+            line("0A4E0064 C350", "SYN_RECV"),
+            line("0A4E0064 C351", "SYN_RECV"),
+        ]
+        .concat();
         let after = [
             line("0A4E0064 C350", "SYN_RECV"),
             line("0A4E0064 C351", "ESTABLISHED"),

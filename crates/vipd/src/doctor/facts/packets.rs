@@ -89,13 +89,21 @@ pub(super) fn understand(packet: &[u8]) -> Option<Packet> {
             let total = usize::from(u16::from_be_bytes(*packet.get(2..)?.first_chunk()?));
             let source: &[u8; 4] = packet.get(12..)?.first_chunk()?;
             let payload = packet.get(header..total)?;
-            (*packet.get(9)?, IpAddr::V4(Ipv4Addr::from(*source)), payload)
+            (
+                *packet.get(9)?,
+                IpAddr::V4(Ipv4Addr::from(*source)),
+                payload,
+            )
         }
         6 => {
             let length = usize::from(u16::from_be_bytes(*packet.get(4..)?.first_chunk()?));
             let source: &[u8; 16] = packet.get(8..)?.first_chunk()?;
             let payload = packet.get(40..)?.get(..length)?;
-            (*packet.get(6)?, IpAddr::V6(Ipv6Addr::from(*source)), payload)
+            (
+                *packet.get(6)?,
+                IpAddr::V6(Ipv6Addr::from(*source)),
+                payload,
+            )
         }
         _ => return None,
     };
@@ -105,7 +113,11 @@ pub(super) fn understand(packet: &[u8]) -> Option<Packet> {
             let [kind, 0, _, _, a, b, c, d] = *payload.first_chunk()? else {
                 return None;
             };
-            let reply = if protocol == ICMP { ECHO_REPLY } else { ECHO_REPLY_V6 };
+            let reply = if protocol == ICMP {
+                ECHO_REPLY
+            } else {
+                ECHO_REPLY_V6
+            };
             (kind == reply).then(|| Packet::Reply {
                 source,
                 identifier: u16::from_be_bytes([a, b]),
@@ -117,7 +129,8 @@ pub(super) fn understand(packet: &[u8]) -> Option<Packet> {
 }
 
 fn advert(source: IpAddr, payload: &[u8]) -> Option<Said> {
-    let ([kind, vrid, priority, count, high, low, _, _], rest) = payload.split_first_chunk::<8>()?;
+    let ([kind, vrid, priority, count, high, low, _, _], rest) =
+        payload.split_first_chunk::<8>()?;
     let (version, count) = (kind >> 4, usize::from(*count));
     if kind & 0xf != 1 {
         return None;
@@ -134,8 +147,11 @@ fn advert(source: IpAddr, payload: &[u8]) -> Option<Said> {
     };
     // Version 2 over IPv4 ends with eight bytes of a password.
     let rest = if version == 2 { rest.get(8..)? } else { rest };
-    let signed_at = (rest.len() == TRAILER && rest.first() == Some(&1))
-        .then(|| rest.get(4..)?.first_chunk().map(|it| u32::from_be_bytes(*it)));
+    let signed_at = (rest.len() == TRAILER && rest.first() == Some(&1)).then(|| {
+        rest.get(4..)?
+            .first_chunk()
+            .map(|it| u32::from_be_bytes(*it))
+    });
     Some(Said {
         source,
         version,
@@ -228,7 +244,9 @@ mod tests {
         let (here, there) = ("fd00::1".parse().unwrap(), "fd00::9".parse().unwrap());
         let mut packet = echo(there, here, 7, 3);
         packet[40] = ECHO_REPLY_V6;
-        assert!(matches!(understand(&packet), Some(Packet::Reply { source, .. }) if source == there));
+        assert!(
+            matches!(understand(&packet), Some(Packet::Reply { source, .. }) if source == there)
+        );
     }
 
     #[test]
@@ -252,7 +270,10 @@ mod tests {
         let Some(Packet::Advert(said)) = understand(&third) else {
             panic!("not understood");
         };
-        assert_eq!((said.version, said.interval), (3, Duration::from_millis(100)));
+        assert_eq!(
+            (said.version, said.interval),
+            (3, Duration::from_millis(100))
+        );
         for length in 0..third.len() {
             assert_eq!(understand(&third[..length]), None, "{length} bytes");
         }

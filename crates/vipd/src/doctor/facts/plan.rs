@@ -74,10 +74,15 @@ impl Plan {
             ..Plan::default()
         };
         for vrrp in &config.vrrp {
-            plan.listen.extend(links.named(&vrrp.interface).map(|it| it.index));
+            plan.listen
+                .extend(links.named(&vrrp.interface).map(|it| it.index));
             for address in &vrrp.addresses {
                 let own = Some(&address.interface) != vrrp.virtual_mac.as_ref();
-                let name = if own { &address.interface } else { &vrrp.interface };
+                let name = if own {
+                    &address.interface
+                } else {
+                    &vrrp.interface
+                };
                 plan.ask_on(links.named(name), address.ip());
             }
         }

@@ -24,7 +24,9 @@ pub(in crate::doctor) struct Way {
 pub(super) async fn links() -> Result<Links, String> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
     let task = tokio::spawn(connection);
-    let links = links::dump(&handle).await.map_err(|error| error.to_string());
+    let links = links::dump(&handle)
+        .await
+        .map_err(|error| error.to_string());
     task.abort();
     links
 }

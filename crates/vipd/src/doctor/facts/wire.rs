@@ -94,7 +94,8 @@ pub(super) fn listen(plan: &Plan) -> Result<Wire, String> {
         ..Wire::default()
     };
     for (port, address) in &plan.ask {
-        wire.answers.insert((port.name.clone(), *address), BTreeSet::new());
+        wire.answers
+            .insert((port.name.clone(), *address), BTreeSet::new());
     }
     for attempt in &plan.attempts {
         wire.tries.push(Try {
@@ -118,7 +119,11 @@ pub(super) fn listen(plan: &Plan) -> Result<Wire, String> {
             next += ROUND;
         }
         let rest = (begin + plan.window).min(next);
-        ear.take(plan, &mut wire, rest.saturating_duration_since(Instant::now()));
+        ear.take(
+            plan,
+            &mut wire,
+            rest.saturating_duration_since(Instant::now()),
+        );
     }
     Ok(wire)
 }
@@ -226,7 +231,11 @@ impl Ear {
                 let Some(mac) = macs.and_then(|macs| macs.first()) else {
                     return Ok(0);
                 };
-                let kind = if target.is_ipv4() { IPV4 } else { neighbours::IPV6 };
+                let kind = if target.is_ipv4() {
+                    IPV4
+                } else {
+                    neighbours::IPV6
+                };
                 let to = sys::link_layer_address(port.index, kind, *mac);
                 self.all.send_to(&packet(), &to)
             }
@@ -244,7 +253,8 @@ impl Ear {
         let mut buffer = [0; PACKET_SIZE];
         loop {
             let rest = end.saturating_duration_since(Instant::now());
-            let mut fds = [&self.arp, &self.ndp, &self.all].map(|it| PollFd::new(it, PollFlags::IN));
+            let mut fds =
+                [&self.arp, &self.ndp, &self.all].map(|it| PollFd::new(it, PollFlags::IN));
             let wait = Timespec::try_from(rest).ok();
             // An interrupted wait is a short one.
             let _ready = poll(&mut fds, wait.as_ref());
@@ -282,7 +292,8 @@ impl Ear {
 
 impl Wire {
     fn answered(&mut self, plan: &Plan, index: u32, heard: Option<Heard>) {
-        let Some(heard) = heard.filter(|heard| heard.answer && !plan.own.contains(&heard.mac)) else {
+        let Some(heard) = heard.filter(|heard| heard.answer && !plan.own.contains(&heard.mac))
+        else {
             return;
         };
         let Some(name) = plan.names.get(&index) else {
@@ -333,12 +344,15 @@ impl Wire {
         let Some(so_far) = self.tries.get_mut(usize::from(sequence / 2)) else {
             return;
         };
-        let own = sequence % 2 == 0;
+        let own = sequence.is_multiple_of(2);
         let (server, expected) = (so_far.server, if own { so_far.server } else { so_far.vip });
         // Whoever else has the virtual address answers, too, if the real server passes the echo on.
-        let mut answers = self.answers.iter().filter(|((_, asked), _)| *asked == server);
-        let right = so_far.tunnel
-            || answers.any(|(_, macs)| mac.is_some_and(|mac| macs.contains(&mac)));
+        let mut answers = self
+            .answers
+            .iter()
+            .filter(|((_, asked), _)| *asked == server);
+        let right =
+            so_far.tunnel || answers.any(|(_, macs)| mac.is_some_and(|mac| macs.contains(&mac)));
         if source == expected && right {
             if own {
                 so_far.own = true;
