@@ -233,6 +233,8 @@ fn holds(field: &str, values: &[String], packet: &Packet) -> Met {
         "ip daddr" | "ip6 daddr" => sure(values.iter().any(|value| covers(value, packet.to))),
         "meta iifname" | "meta iif" => match &packet.incoming {
             Some(name) => among(&[name]),
+            // Nothing of the network comes in there.
+            None if values.iter().all(|value| value == "lo") => Met::No,
             None => Met::Maybe,
         },
         "meta oifname" | "meta oif" => match &packet.outgoing {
