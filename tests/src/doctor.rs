@@ -60,7 +60,11 @@ impl Report {
         let report = Report(serde_json::from_str(&text).with_context(said)?);
         let wanted = i32::from(!report.codes().is_empty());
         ensure!(output.status.code() == Some(wanted), "{}", said());
-        let took = report.0["took_ms"].as_u64().unwrap_or(u64::MAX);
+        let took = report
+            .0
+            .get("took_ms")
+            .and_then(Value::as_u64)
+            .unwrap_or(u64::MAX);
         ensure!(took < 10_000, "it took {took} ms");
         Ok(report)
     }
@@ -133,8 +137,11 @@ impl Report {
     ///
     /// There is no key, or no such table.
     pub fn mended(&self, code: &str, config: &str) -> Result<String> {
-        let key = &self.finding(code)?["remedy"]["key"];
-        let text = |what: &str| key[what].as_str().unwrap_or_default().to_owned();
+        let finding = self.finding(code)?;
+        let text = |what: &str| {
+            let value = finding.pointer(&format!("/remedy/key/{what}"));
+            value.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let (name, line) = (
             format!("[[{}]]\nname = {:?}\n", text("table"), text("name")),
             format!("{} = ", text("key")),
@@ -153,6 +160,7 @@ impl Report {
     }
 
     fn findings(&self) -> impl Iterator<Item = &Value> {
-        self.0["findings"].as_array().into_iter().flatten()
+        let list = self.0.get("findings").and_then(Value::as_array);
+        list.into_iter().flatten()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In two steps: `facts` looks at this host and at its network, which changes nothing; then every group
 //! of findings is a function of the configuration and of those facts. What one fault causes is not told
-//! beside it (see [`root_causes`]).
+//! beside it (see `root_causes`).
 
 mod arp;
 pub mod catalogue;
