@@ -165,7 +165,7 @@ fn directors_with_different_addresses_are_found_with_the_key() -> Result<()> {
     let (lb1, lb2) = pair.start_with(&first, &second)?;
     pair.wait_for_holders(&["lb1"])?;
     let found = examine(&lb2)?;
-    ensure!(found.codes().contains("VIP-PEER-001"), "{found:?}");
+    found.has(&["VIP-PEER-001"])?;
     lb2.reload(&found.mended("VIP-PEER-001", &second)?)?;
     lb2.wait_for_status(
         "/vrrp/0/virtual_addresses",

@@ -38,7 +38,10 @@ fn a_healthy_pair_has_no_finding_on_master_and_backup_with_and_without_the_daemo
     let pair = Pair::new()?;
     let (lb1, lb2) = pair.start_fast("")?;
     for director in [&lb1, &lb2] {
-        examine(director)?.has(&[])?;
+        let report = examine(director)?;
+        report.has(&[])?;
+        let took = report.took_ms();
+        anyhow::ensure!(took.is_some_and(|took| took < 10_000), "{took:?}");
         examine_file(&director.host, &fast(150, ""))?.has(&[])?;
         let page = director.vipctl(&["doctor"])?;
         anyhow::ensure!(page.starts_with("nothing found, after "), "{page}");

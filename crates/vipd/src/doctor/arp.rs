@@ -86,7 +86,9 @@ fn of_router(config: &Config, facts: &Facts, vrrp: &Vrrp, vip: IpAddr, found: &m
     if directors.len() + usize::from(held) > 1 {
         found.push(two_directors(facts, vrrp, vip, held, &directors));
     }
-    if asked && !held && directors.is_empty() && strangers.is_empty() {
+    // A master that does not have it in its list is configured differently, which is told.
+    let lacking = super::vrrp::announced_lists(vrrp, facts).any(|(_, list)| !list.contains(&vip));
+    if asked && !held && !lacking && directors.is_empty() && strangers.is_empty() {
         let evidence = vec![
             format!("nobody answered for {vip} within {:?}", facts.wire.window),
             format!("it is on no interface of this host that is up"),

@@ -1,13 +1,14 @@
 //! The other directors, as far as they tell: whether they are configured alike, and their clocks.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ::vrrp::{Authentication, Family};
 
 use super::catalogue as c;
 use super::facts::Facts;
 use super::facts::peers::Peer;
-use super::vrrp::family;
+use super::vrrp::{announced_lists, family};
 use super::{Finding, Remedy};
 use crate::config::Config;
 use crate::status::{Status, VirtualServerStatus};
@@ -22,7 +23,38 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
             found.extend(differs(config, status, peer));
         }
     }
+    found.extend(lists(config, facts, &found));
     found.extend(clocks(config, facts));
+    found
+}
+
+/// Lists of addresses, by the adverts alone: of directors that say no more of themselves.
+fn lists(config: &Config, facts: &Facts, told: &[Finding]) -> Vec<Finding> {
+    let text = |list: &BTreeSet<IpAddr>| {
+        let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+        texts.join(", ")
+    };
+    let mut found: Vec<Finding> = Vec::new();
+    for vrrp in &config.vrrp {
+        let ours: BTreeSet<IpAddr> = vrrp.parameters.addresses.iter().copied().collect();
+        for (source, list) in announced_lists(vrrp, facts) {
+            let theirs: BTreeSet<IpAddr> = list.iter().copied().collect();
+            let object = source.to_string();
+            let known = told.iter().chain(&found).any(|it| it.object == object);
+            if theirs == ours || known {
+                continue;
+            }
+            let evidence = vec![format!(
+                "it announces {} for VRID {}, and {} has {}",
+                text(&theirs),
+                vrrp.parameters.vrid,
+                vrrp.name,
+                text(&ours)
+            )];
+            let remedy = Remedy::words("let virtual_addresses be the same on both");
+            found.push(Finding::new(c::PEER_DIFFERS, object, evidence, remedy));
+        }
+    }
     found
 }
 
@@ -184,4 +216,51 @@ fn clocks(config: &Config, facts: &Facts) -> Vec<Finding> {
         found.push(Finding::new(c::CLOCKS_DIFFER, object, evidence, remedy));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::wire::Advert;
+    use super::super::testbed::{VIP, advert, codes, config, facts};
+    use super::*;
+
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    #[test]
+    fn another_list_of_addresses_is_a_difference_and_the_same_in_another_order_is_none() {
+        let mut config = config("");
+        let mut facts = facts();
+        facts.wire.adverts = vec![advert("10.77.0.12", PEER)];
+        assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
+        let both = [VIP.parse().unwrap(), "10.77.0.9".parse().unwrap()];
+        facts.wire.adverts[0].addresses = both.to_vec();
+        assert_eq!(codes(&findings(&config, &facts)), ["VIP-PEER-001"]);
+        config.vrrp[0].parameters.addresses = both.iter().rev().copied().collect();
+        assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
+    }
+
+    #[test]
+    fn the_clock_of_signed_adverts_may_differ_by_half_the_window() {
+        let key = "0123456789abcdef0123456789abcdef";
+        let hmac = format!(
+            "authentication = {{ type = \"hmac\", key_id = 1, key = \"{key}\", window = \"10s\" }}"
+        );
+        let config = config(&hmac);
+        let mut facts = facts();
+        let at = |clock| Advert {
+            clock: Some(clock),
+            ..advert("10.77.0.12", PEER)
+        };
+        for (clock, found) in [(5, 0), (-5, 0), (6, 1), (-6, 1)] {
+            facts.wire.adverts = vec![at(clock)];
+            assert_eq!(findings(&config, &facts).len(), found, "{clock} s");
+        }
+        assert_eq!(codes(&findings(&config, &facts)), ["VIP-CLOCK-001"]);
+        facts.wire.adverts = vec![advert("10.77.0.12", PEER)];
+        assert_eq!(
+            codes(&findings(&config, &facts)),
+            [""; 0],
+            "it does not sign"
+        );
+    }
 }

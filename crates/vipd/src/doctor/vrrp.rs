@@ -65,6 +65,16 @@ fn is_of_another_cluster(vrrp: &Vrrp, advert: &Advert) -> bool {
     !advert.addresses.is_empty() && !advert.addresses.iter().any(|it| own.contains(it))
 }
 
+/// What other directors of the same cluster announce for a virtual router.
+pub(super) fn announced_lists<'f>(
+    vrrp: &'f Vrrp,
+    facts: &'f Facts,
+) -> impl Iterator<Item = (IpAddr, &'f [IpAddr])> {
+    let foreign = of(vrrp, facts).filter(|it| !it.outgoing && !facts.holds(it.source));
+    let same = foreign.filter(|it| !it.addresses.is_empty() && !is_of_another_cluster(vrrp, it));
+    same.map(|it| (it.source, it.addresses.as_slice()))
+}
+
 fn foreign_vrid(
     config: &Config,
     facts: &Facts,
