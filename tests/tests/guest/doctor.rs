@@ -93,8 +93,6 @@ fn nat_is_healthy_and_a_real_server_with_another_gateway_is_found() -> Result<()
     })?;
     at_last(&lb1, &[])?;
     real[1].ip("route del default")?;
-    // Only what was never answered tells: what the table knows of before is forgotten.
-    host.run("ipvsadm -d -t 10.77.0.10:80 -r 10.88.0.21:80")?;
     let asks = "while :; do curl --silent --max-time 1 http://10.77.0.10/; done";
     let asking = client.spawn("asks", Path::new("sh"), &["-c", asks])?;
     let mut last = None;

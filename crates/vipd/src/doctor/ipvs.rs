@@ -11,7 +11,8 @@ const PER_BUCKET: u64 = 4;
 const BITS_MAX: u32 = 20;
 
 pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
-    if config.virtual_servers.is_empty() {
+    let unseen = facts.unknown.iter().any(|why| why.starts_with("IPVS"));
+    if config.virtual_servers.is_empty() || unseen {
         return Vec::new();
     }
     let ipvs = &facts.ipvs;
@@ -85,6 +86,13 @@ mod tests {
         let config = config("");
         let mut facts = facts();
         assert_eq!(codes(&findings(&config, &facts)), ["VIP-IPVS-001"]);
+        facts.unknown.push("IPVS: no answer".to_owned());
+        assert_eq!(
+            codes(&findings(&config, &facts)),
+            [""; 0],
+            "not seen is not missing"
+        );
+        facts.unknown.clear();
         facts.ipvs.loaded = true;
         assert_eq!(codes(&findings(&config, &facts)), [""; 0]);
         facts.ipvs.lacks = vec!["rr", "twos"];

@@ -11,6 +11,9 @@ use super::facts::{Facts, plan, serving};
 use super::{Finding, Remedy};
 use crate::config::{Config, RealServer, VirtualServer};
 
+/// Half-open connections that are no accident.
+const HALF_OPEN: usize = 3;
+
 pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (server, real) in serving(config, facts.status.as_ref()) {
@@ -244,13 +247,14 @@ fn no_return_path(
 ) -> Option<Finding> {
     let connections = facts.ipvs.servers.get(&real.key.0)?;
     let client = connections.half_open.first()?;
-    if connections.answered > 0 {
+    let half_open = connections.half_open.len();
+    // Scanners leave half-open connections, too, but not only those.
+    if half_open < HALF_OPEN || connections.fresh > 0 || half_open <= connections.answered {
         return None;
     }
     let host = real.key.0.ip();
     let evidence = vec![format!(
-        "{} connections to {} stay half-open (SYN_RECV), one of {client}, and none was ever answered",
-        connections.half_open.len(),
+        "{half_open} connections to {} stay half-open (SYN_RECV), one of {client}, and none was answered meanwhile",
         real.key
     )];
     // Better than the director's own address: one that moves with the master.
@@ -385,11 +389,12 @@ mod tests {
     }
 
     #[test]
-    fn half_open_connections_without_any_other_are_a_missing_way_back() {
+    fn half_open_connections_that_nobody_answers_are_a_missing_way_back() {
         let mut facts = facts();
         let mut connections = Connections {
-            half_open: vec!["10.78.0.100:50000".parse().unwrap()],
-            answered: 0,
+            half_open: vec!["10.78.0.100:50000".parse().unwrap(); 3],
+            answered: 2,
+            fresh: 0,
         };
         let key = format!("{RS}:80").parse().unwrap();
         facts.ipvs.servers.insert(key, connections.clone());
@@ -398,7 +403,7 @@ mod tests {
         let command = found[0].remedy.command.as_ref().unwrap().join(" ");
         assert_eq!(command, "ip route replace default via 10.77.0.11");
         assert_eq!(codes(&findings(&config("fullnat"), &facts)), [""; 0]);
-        connections.answered = 1;
+        connections.fresh = 1;
         facts.ipvs.servers.insert(key, connections);
         assert_eq!(codes(&findings(&config("nat"), &facts)), [""; 0]);
     }

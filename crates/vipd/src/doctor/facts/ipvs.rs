@@ -1,6 +1,6 @@
 //! The kernel's IPVS: read only, and never loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +9,15 @@ use ipvs::{ConnectionLine, Scheduler};
 
 /// Connections that are looked at one by one; with more that takes seconds.
 const LOOKED_AT_MAX: u64 = 100_000;
+/// A client's first packet was forwarded, and no second one came.
+const HALF_OPEN: &str = "SYN_RECV";
+const ANSWERED: [&str; 5] = [
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "TIME_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+];
 const CONNECTIONS: &str = "/proc/net/ip_vs_conn";
 
 /// IPVS.
@@ -31,8 +40,10 @@ pub(in crate::doctor) struct Ipvs {
 pub(in crate::doctor) struct Connections {
     /// Clients whose connections were half-open at the beginning and still are.
     pub half_open: Vec<SocketAddr>,
-    /// Connections that were answered.
+    /// Connections that were answered at some time.
     pub answered: usize,
+    /// Those of them that were not yet at the beginning.
+    pub fresh: usize,
 }
 
 /// Looks twice; `pause` is between.
@@ -44,11 +55,17 @@ pub(super) fn look(pause: Duration) -> Result<Ipvs, String> {
     if !found.loaded {
         return Ok(found);
     }
-    found.lacks = Scheduler::ALL
-        .map(Scheduler::name)
-        .into_iter()
-        .filter(|name| !has_module(&format!("ip_vs_{name}")))
-        .collect();
+    if let Some(available) = available() {
+        let lacks = |name: &&str| {
+            let module = format!("ip_vs_{name}");
+            !available.contains(&module) && !Path::new("/sys/module").join(module).exists()
+        };
+        found.lacks = Scheduler::ALL
+            .map(Scheduler::name)
+            .into_iter()
+            .filter(lacks)
+            .collect();
+    }
     // It is loaded, so that nothing is loaded by this.
     let mut client = ipvs::Client::open().map_err(|error| error.to_string())?;
     let info = client.info().map_err(|error| error.to_string())?;
@@ -59,10 +76,10 @@ pub(super) fn look(pause: Duration) -> Result<Ipvs, String> {
         .map(|it| u64::from(it.active) + u64::from(it.inactive) + u64::from(it.persistent))
         .sum();
     if found.connections <= LOOKED_AT_MAX {
-        let before = half_open(&read()?);
-        if !before.is_empty() {
+        let before = read()?;
+        if before.contains(HALF_OPEN) {
             std::thread::sleep(pause);
-            found.servers = servers(&read()?, &before);
+            found.servers = servers(&before, &read()?);
         }
     }
     Ok(found)
@@ -72,53 +89,42 @@ fn read() -> Result<String, String> {
     std::fs::read_to_string(CONNECTIONS).map_err(|error| format!("{CONNECTIONS}: {error}"))
 }
 
-fn half_open(table: &str) -> Vec<(SocketAddr, SocketAddr)> {
-    let lines = table.lines().filter_map(ConnectionLine::parse);
-    lines
-        .filter(|line| line.state == "SYN_RECV")
-        .map(|line| (line.client, line.destination))
-        .collect()
-}
-
-/// What became of the connections that were half-open `before`, and how many others there are.
-fn servers(table: &str, before: &[(SocketAddr, SocketAddr)]) -> BTreeMap<SocketAddr, Connections> {
+/// What became of the connections between two looks at the table.
+fn servers(before: &str, after: &str) -> BTreeMap<SocketAddr, Connections> {
+    let states: BTreeMap<(SocketAddr, SocketAddr), &str> = before
+        .lines()
+        .filter_map(ConnectionLine::parse)
+        .map(|line| ((line.client, line.destination), line.state))
+        .collect();
     let mut servers: BTreeMap<SocketAddr, Connections> = BTreeMap::new();
-    for line in table.lines().filter_map(ConnectionLine::parse) {
+    for line in after.lines().filter_map(ConnectionLine::parse) {
+        let was = states.get(&(line.client, line.destination)).copied();
         let server = servers.entry(line.destination).or_default();
-        match line.state {
-            "SYN_RECV" if before.contains(&(line.client, line.destination)) => {
+        if line.state == HALF_OPEN {
+            if was == Some(HALF_OPEN) {
                 server.half_open.push(line.client);
             }
-            "ESTABLISHED" | "FIN_WAIT" | "TIME_WAIT" | "CLOSE_WAIT" | "LAST_ACK" => {
-                server.answered += 1;
-            }
-            _ => {}
+        } else if ANSWERED.contains(&line.state) {
+            server.answered += 1;
+            server.fresh += usize::from(!was.is_some_and(|was| ANSWERED.contains(&was)));
         }
     }
     servers
 }
 
-/// Whether the kernel has a module, or has it at hand.
-fn has_module(name: &str) -> bool {
-    if Path::new("/sys/module").join(name).exists() {
-        return true;
-    }
-    let Ok(system) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else {
-        return true;
-    };
+/// The modules that the kernel could load; `None`: a container may not see their lists.
+fn available() -> Option<BTreeSet<String>> {
+    let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let folder = Path::new("/lib/modules").join(system.trim());
-    let listed = |file: &str| {
-        let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        let mut files = text
-            .lines()
-            .filter_map(|line| line.split([':', ' ']).next());
-        files.any(|path| {
-            let file = path.rsplit('/').next().unwrap_or_default();
-            file.split('.').next() == Some(name)
-        })
-    };
-    // Without lists nothing is known: a container may not see them.
-    !folder.join("modules.dep").exists() || listed("modules.dep") || listed("modules.builtin")
+    let mut names = BTreeSet::new();
+    for file in ["modules.dep", "modules.builtin"] {
+        let text = std::fs::read_to_string(folder.join(file)).ok()?;
+        let schedulers = text.lines().filter(|line| line.contains("/ip_vs"));
+        let paths = schedulers.filter_map(|line| line.split([':', ' ']).next());
+        let files = paths.filter_map(|path| path.rsplit('/').next());
+        names.extend(files.filter_map(|file| Some(file.split('.').next()?.to_owned())));
+    }
+    Some(names)
 }
 
 #[cfg(test)]
@@ -141,9 +147,9 @@ mod tests {
             line("0A4E0064 C352", "SYN_RECV"),
         ]
         .concat();
-        let servers = servers(&after, &half_open(&before));
+        let servers = servers(&before, &after);
         let server = &servers[&"10.77.0.22:8080".parse().unwrap()];
         assert_eq!(server.half_open, ["10.78.0.100:50000".parse().unwrap()]);
-        assert_eq!(server.answered, 1);
+        assert_eq!((server.answered, server.fresh), (1, 1));
     }
 }
