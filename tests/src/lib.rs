@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod connections;
 pub mod demo;
 pub mod director;
+pub mod doctor;
 pub mod faults;
 pub mod flood;
 pub mod frr;

@@ -12,6 +12,7 @@ pub mod debug;
 pub mod desired;
 pub mod director_loop;
 pub mod director_status;
+pub mod doctor;
 pub mod events;
 pub mod guard;
 pub mod holdings;

@@ -29,6 +29,7 @@ use vipd::control::server::{Api, control, public};
 use vipd::debug::{Bundle, Section};
 use vipd::director_loop::Wake;
 use vipd::director_loop::reload::{self, InForce};
+use vipd::doctor::{Finding, Key, Remedy, Report, Severity};
 use vipd::events::{Details, Events, Fields, Kind};
 use vipd::ipvs_view::{
     ConnectionView, DaemonView, PersistenceView, RealServerView, ServiceView, TimeoutsView,
@@ -459,6 +460,8 @@ async fn answers_are_as_the_document_says() {
     seen.insert(("/metrics".to_owned(), "get".to_owned()));
     // What it gathers is of a whole daemon: tests/tests/operation.rs.
     seen.insert(("/v1/debug".to_owned(), "get".to_owned()));
+    // What it looks at is a whole host: tests/tests/doctor.
+    seen.insert(("/v1/doctor".to_owned(), "get".to_owned()));
     let unasked: Vec<_> = operations(&document)
         .map(|(path, method, _)| (path.to_owned(), method.to_owned()))
         .filter(|operation| !seen.contains(operation))
@@ -478,6 +481,7 @@ fn every_field_of_an_answer_is_in_the_document() {
         ("ConnectionView", to_value(connection())),
         ("Checked", to_value(checked())),
         ("Bundle", to_value(bundle())),
+        ("Doctor", to_value(report())),
         ("Overrides", to_value(ordered())),
         ("Planned", to_value(planned())),
     ] {
@@ -956,6 +960,33 @@ fn checked() -> Checked {
                 }],
             }],
         }],
+    }
+}
+
+fn report() -> Report {
+    let text = || "a".to_owned();
+    Report {
+        findings: vec![Finding {
+            code: text(),
+            severity: Severity::Error,
+            object: text(),
+            title: text(),
+            evidence: vec![text()],
+            why: text(),
+            remedy: Remedy {
+                words: text(),
+                on: Some(text()),
+                command: Some(vec![text()]),
+                key: Some(Key {
+                    table: text(),
+                    name: Some(text()),
+                    key: text(),
+                    value: text(),
+                }),
+            },
+        }],
+        not_looked_at: vec![text()],
+        took_ms: 1,
     }
 }
 

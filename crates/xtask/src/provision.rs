@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("frr", "/usr/lib/frr/vrrpd"),
     ("gcc", "/usr/bin/cc"),
     ("iproute2", "/bin/ip"),
+    ("iptables", "/usr/sbin/iptables"),
     ("ipvsadm", "/sbin/ipvsadm"),
     ("iputils-ping", "/bin/ping"),
     ("keepalived", "/usr/sbin/keepalived"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod doctor;
 mod faults;
 mod forwarding;
 mod ipvsctl;

@@ -32,8 +32,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(why) => {
             eprintln!("vipctl: {why}");
-            // 1 would say that a check failed.
-            let unchecked = matches!(arguments.command, Command::Check { .. });
+            // 1 would say that a check failed, or that something was found.
+            let unchecked = matches!(
+                arguments.command,
+                Command::Check { .. } | Command::Doctor { .. }
+            );
             ExitCode::from(if unchecked { 2 } else { 1 })
         }
     }
@@ -124,6 +127,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
             let text = runtime.block_on(what.run(socket))?;
             let _ = write!(stdout(), "{text}");
             return Ok(ExitCode::SUCCESS);
+        }
+        Command::Doctor { json } => {
+            let report = runtime.block_on(client::doctor(socket))?;
+            let text = if *json {
+                serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?
+            } else {
+                report.page()
+            };
+            let _ = writeln!(stdout(), "{}", text.trim_end());
+            return Ok(ExitCode::from(u8::from(!report.findings.is_empty())));
         }
         Command::Debug {
             what: Debug::Dump { output, json },

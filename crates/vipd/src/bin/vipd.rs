@@ -9,10 +9,11 @@ use serde::Serialize;
 use vipd::cli::realserver::Forwarding;
 use vipd::cli::vipd::{Arguments, Command, RealServer};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
+use vipd::doctor::{Daemon, Report};
 use vipd::guard::watcher;
 use vipd::realserver::{self, Action, Host, Outcome, Who};
 use vipd::upgrade::predecessor::Predecessor;
-use vipd::{daemon, log, privileges, release};
+use vipd::{daemon, doctor, log, privileges, release};
 
 fn main() -> ExitCode {
     // Before anything else takes memory.
@@ -42,6 +43,20 @@ fn main() -> ExitCode {
             deny_warnings,
             json,
         } => check(&config.config, peer.as_deref(), deny_warnings, json),
+        Command::Doctor { config, json } => match examine(&config.config) {
+            Ok(report) => {
+                if json {
+                    say_json(&report);
+                } else {
+                    say(report.page().trim_end());
+                }
+                ExitCode::from(u8::from(!report.findings.is_empty()))
+            }
+            Err(why) => {
+                complain(&why);
+                ExitCode::from(2)
+            }
+        },
         Command::Schema => {
             say_json(&schema::schema());
             ExitCode::SUCCESS
@@ -108,6 +123,21 @@ fn check(path: &Path, peer: Option<&Path>, deny_warnings: bool, json: bool) -> E
         }
     }
     ExitCode::from(u8::from(bad))
+}
+
+fn examine(path: &Path) -> Result<Report, String> {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => return doctor::unusable(&error),
+    };
+    privileges::sufficient()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let daemon = Daemon::Behind(config.global.control_socket.clone());
+    Ok(runtime.block_on(doctor::examine(path, &config, &daemon)))
 }
 
 fn broken(error: &LoadError, json: bool) -> ExitCode {

@@ -9,7 +9,7 @@ use crate::reloadctl::{ConfigCommand, Overrides, confirm_duration};
 
 /// Looks at a running vipd and gives it orders.
 ///
-/// Exit code 0: done, 1: not done, the reason is on standard error. Only check has another one.
+/// Exit code 0: done, 1: not done, the reason is on standard error. Only check and doctor have others.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Arguments {
@@ -161,6 +161,13 @@ pub enum Command {
         /// What of it.
         #[command(subcommand)]
         what: Ipvs,
+    },
+    /// Looks for what usually breaks an LVS cluster, and says how to mend it; it takes some seconds and
+    /// changes nothing. Exit code 0: nothing found, 1: something, 2: could not look.
+    Doctor {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// What a bug report needs.
     Debug {

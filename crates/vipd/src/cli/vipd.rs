@@ -44,6 +44,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Looks for what usually breaks an LVS cluster, and says how to mend it, also where no daemon runs;
+    /// it takes some seconds and changes nothing. Exit code 0: nothing found, 1: something, 2: could
+    /// not look.
+    Doctor {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the JSON Schema of the configuration, with which editors complete and check it.
     Schema,
     /// Removes the virtual addresses that a dead daemon left, and tells the peers. Exit code 0: nothing

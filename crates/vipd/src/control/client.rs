@@ -13,6 +13,7 @@ use super::server::config::Upgrade;
 use super::server::ipvs::{Restore, Zero};
 use super::server::{Done, Maintenance, WAIT_MAX};
 use crate::debug::Bundle;
+use crate::doctor::{self, Report};
 use crate::events;
 use crate::ipvs_view::{ConnectionView, View};
 use crate::status::Status;
@@ -212,6 +213,16 @@ pub async fn ipvs_restore(socket: &Path, text: String) -> Result<String, String>
 pub async fn debug(socket: &Path) -> Result<Bundle, String> {
     let url = url(&["v1", "debug"])?;
     understand(&request(socket, Method::GET, url, None, IPVS_TIMEOUT).await?)
+}
+
+/// Has the daemon look for what is wrong.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn doctor(socket: &Path) -> Result<Report, String> {
+    let url = url(&["v1", "doctor"])?;
+    understand(&request(socket, Method::GET, url, None, doctor::TIMEOUT).await?)
 }
 
 /// A URL with those path segments, whatever characters are in them.

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{checks, real_servers};
 use crate::debug;
 use crate::director_loop::Wake;
+use crate::doctor::{self, Daemon, Report};
 use crate::events::{self, Events};
 use crate::metrics::Format;
 use crate::reconcile::Reconciler;
@@ -77,6 +78,7 @@ pub fn control(api: Api) -> Router {
         .route("/v1/virtual_servers/{name}/check", post(checks::check))
         .route("/v1/ipvs/sync", post(send_connections))
         .route("/v1/debug", get(debug::dump))
+        .route("/v1/doctor", get(examine))
         .merge(ipvs::routes())
         .merge(config::routes())
         .layer(map_response(openapi::error_object))
@@ -124,6 +126,13 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
     let text = tokio::task::spawn_blocking(move || snapshot.encode(format)).await;
     let text = text.map_err(|error| Refusal::failed(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+async fn examine(State(api): State<Api>) -> Result<Json<Report>, Refusal> {
+    let in_force = api.ask(ANSWER_TIMEOUT, Wake::InForce).await?;
+    let daemon = Daemon::Here(api);
+    let report = doctor::examine(&in_force.path, &in_force.config, &daemon).await;
+    Ok(Json(report))
 }
 
 /// Which events: without `after` the newest `limit`; with it those that follow that one, oldest

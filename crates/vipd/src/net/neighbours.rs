@@ -10,9 +10,9 @@
 //! Two halves share two packet sockets. Orders and questions are a task. Answers are heard by a
 //! thread of its own, "neighbours", so that they are reported at once however busy the runtime is.
 
-mod arp;
+pub(crate) mod arp;
 mod listener;
-mod ndp;
+pub(crate) mod ndp;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +31,9 @@ use super::links::Links;
 use super::sys::{self, Mac};
 
 /// `ETH_P_ARP`.
-const ARP: u16 = 0x0806;
+pub(crate) const ARP: u16 = 0x0806;
 /// `ETH_P_IPV6`.
-const IPV6: u16 = 0x86dd;
+pub(crate) const IPV6: u16 = 0x86dd;
 /// What can wait in the kernel for the thread; it grants less where `net.core.rmem_max` is less.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Questions sent before others on the runtime get a turn.
@@ -108,7 +108,7 @@ pub fn start(
 
 /// A packet socket without link-layer headers for one protocol on every interface. It sees no
 /// outgoing packets: only sockets of all protocols do.
-fn open(protocol: u16, filter: &[SockFilter]) -> io::Result<Socket> {
+pub(crate) fn open(protocol: u16, filter: &[SockFilter]) -> io::Result<Socket> {
     // Protocol 0: nothing is received before the filter is there.
     let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
     if !filter.is_empty() {
@@ -193,15 +193,15 @@ impl Asker {
 const NO_MAC: Mac = [0; 6];
 
 /// RFC 2464 §7.
-fn multicast_mac(group: Ipv6Addr) -> Mac {
+pub(crate) fn multicast_mac(group: Ipv6Addr) -> Mac {
     let [.., a, b, c, d] = group.octets();
     [0x33, 0x33, a, b, c, d]
 }
 
 /// What a packet says, before it is known whether it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
-    address: IpAddr,
-    mac: Mac,
-    answer: bool,
+pub(crate) struct Heard {
+    pub(crate) address: IpAddr,
+    pub(crate) mac: Mac,
+    pub(crate) answer: bool,
 }

@@ -13,7 +13,7 @@ use crate::net::sys::Mac;
 const REPLY: u16 = 2;
 
 /// The question who has the address, from nobody (RFC 5227 §2.1.1).
-pub(super) fn probe(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn probe(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     let mut packet = vec![0; MutableArpPacket::minimum_packet_size()];
     if let Some(mut arp) = MutableArpPacket::new(&mut packet) {
         arp.set_hardware_type(ArpHardwareTypes::Ethernet);
@@ -30,7 +30,7 @@ pub(super) fn probe(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// Whose address the sender says is where. Bytes after the packet are Ethernet's padding.
-pub(super) fn heard(packet: &[u8]) -> Option<Heard> {
+pub(crate) fn heard(packet: &[u8]) -> Option<Heard> {
     let (head, rest) = packet.split_first_chunk::<8>()?;
     // Ethernet, IPv4, addresses of 6 and 4 bytes.
     let [0, 1, 8, 0, 6, 4, operation @ ..] = *head else {

@@ -24,7 +24,7 @@ const CHECKSUM_WORD: usize = 1;
 const EVERY_WORD: usize = usize::MAX;
 
 /// Lets ICMPv6 neighbour advertisements pass and nothing else: a director carries gigabits of IPv6.
-pub(super) const ADVERTISEMENTS_ONLY: [SockFilter; 6] = {
+pub(crate) const ADVERTISEMENTS_ONLY: [SockFilter; 6] = {
     // linux/bpf_common.h: BPF_LD|BPF_B|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K.
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -42,14 +42,14 @@ pub(super) const ADVERTISEMENTS_ONLY: [SockFilter; 6] = {
 };
 
 /// The group that whoever has the address listens to (RFC 4291 §2.7.1).
-pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+pub(crate) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
 /// The question who has the address, from nobody (RFC 4862 §5.4.2): no source, so no option with a
 /// link-layer address either. The answer goes to all nodes.
-pub(super) fn probe(address: Ipv6Addr) -> Vec<u8> {
+pub(crate) fn probe(address: Ipv6Addr) -> Vec<u8> {
     let destination = solicited_node(address);
     let mut message = vec![0; MutableNeighborSolicitPacket::minimum_packet_size()];
     if let Some(mut solicitation) = MutableNeighborSolicitPacket::new(&mut message) {
@@ -76,7 +76,7 @@ pub(super) fn probe(address: Ipv6Addr) -> Vec<u8> {
 
 /// Whose address the sender says is where, if the advertisement is valid (RFC 4861 §7.1.2). The
 /// Ethernet source counts where the advertisement names no address.
-pub(super) fn heard(packet: &[u8], ethernet_source: Option<Mac>) -> Option<Heard> {
+pub(crate) fn heard(packet: &[u8], ethernet_source: Option<Mac>) -> Option<Heard> {
     let (head, rest) = packet.split_first_chunk::<8>()?;
     let [version, _, _, _, length @ .., ICMPV6, HOP_LIMIT] = *head else {
         return None;
