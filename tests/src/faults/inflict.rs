@@ -141,6 +141,9 @@ impl Arena {
                     return Ok(false);
                 }
                 self.director(target).vipctl(&["switchover", "web"])?;
+                self.backup.wait_for_state("master")?;
+                // Who has handed over does not take back by itself.
+                self.backup.vipctl(&["switchover", "web"])?;
             }
         }
         Ok(true)
