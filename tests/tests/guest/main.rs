@@ -4,6 +4,7 @@
 
 mod agent;
 mod forwarding;
+mod host_sysctl;
 mod ipvsctl;
 mod observe;
 mod pool;
