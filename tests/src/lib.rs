@@ -11,10 +11,12 @@ pub mod cluster;
 pub mod connections;
 pub mod demo;
 pub mod director;
+pub mod document;
 pub mod frr;
 pub mod host;
 pub mod keepalived;
 pub mod load;
+pub mod machine;
 pub mod nginx;
 pub mod pair;
 pub mod ping;
@@ -80,13 +82,34 @@ impl Lab {
     ///
     /// The name is taken, or the kernel refused.
     pub fn host(&self, name: &str, address: &str) -> Result<Host> {
+        let host = self.bare_host(name)?;
+        self.plug(&host)?;
+        ip(host.namespace(), &format!("addr add {address} dev eth0"))?;
+        Ok(host)
+    }
+
+    /// Adds a host without interfaces.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or the kernel refused.
+    pub fn bare_host(&self, name: &str) -> Result<Host> {
         let namespace = format!("{}{name}", self.inner.prefix);
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
         let host = Host::new(name, namespace, Arc::clone(&self.inner));
         ip(host.namespace(), "link set lo up")?;
-        self.plug(&host)?;
-        ip(host.namespace(), &format!("addr add {address} dev eth0"))?;
         Ok(host)
+    }
+
+    /// Gives a host an interface with a cable to the switch of a network of any name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn wire(&self, host: &Host, interface: &str, network: &str) -> Result<()> {
+        let bridge = format!("n-{network}");
+        self.make_bridge(&bridge)?;
+        self.connect(host, interface, &bridge)
     }
 
     /// Gives a host one more interface. Those of one name are on one switch.
@@ -95,7 +118,14 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn add_interface(&self, host: &Host, name: &str, address: &str) -> Result<()> {
-        let (switch, bridge) = (self.switch(), bridge(name));
+        self.make_bridge(&bridge(name))?;
+        self.plug_interface(host, name)?;
+        host.ip(&format!("addr add {address} dev {name}"))
+    }
+
+    /// Makes a switch unless there is one of that name.
+    fn make_bridge(&self, bridge: &str) -> Result<()> {
+        let switch = self.switch();
         if ip(&switch, &format!("link show {bridge}")).is_err() {
             ip(
                 &switch,
@@ -103,8 +133,7 @@ impl Lab {
             )?;
             ip(&switch, &format!("link set {bridge} up"))?;
         }
-        self.plug_interface(host, name)?;
-        host.ip(&format!("addr add {address} dev {name}"))
+        Ok(())
     }
 
     /// Gives a host a new `eth0` with a cable to the switch.
@@ -117,7 +146,11 @@ impl Lab {
     }
 
     fn plug_interface(&self, host: &Host, name: &str) -> Result<()> {
-        let (switch, port, bridge) = (self.switch(), port(host, name), bridge(name));
+        self.connect(host, name, &bridge(name))
+    }
+
+    fn connect(&self, host: &Host, name: &str, bridge: &str) -> Result<()> {
+        let (switch, port) = (self.switch(), port(host, name));
         let namespace = host.namespace();
         ip(
             &switch,

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
-use lab::{advert, bench, checker, connections, demo, load};
+use lab::{advert, bench, checker, connections, demo, document, load};
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -26,6 +26,12 @@ enum Command {
     },
     /// Brings the cluster up and opens a shell in the client.
     Open,
+    /// Runs documents as they are written.
+    Run {
+        /// Their paths.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
     /// Measures the advert path beside keepalived.
     Bench {
         /// Which benchmarks; none: all.
@@ -126,6 +132,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
         Command::Open => demo::open().map(|()| true),
+        Command::Run { paths } => documents(&paths),
         Command::Bench { names } => bench::run(&names).map(|()| true),
         Command::RawSend => bench::raw_send().map(|()| true),
         Command::CheckMany {
@@ -164,6 +171,31 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs one after the other; whether all came to their end.
+#[allow(clippy::print_stdout, reason = "the output of the command")]
+fn documents(paths: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut failed = Vec::new();
+    for path in paths {
+        let name = path.display();
+        println!("== {name}");
+        let start = Instant::now();
+        match document::run(path, |line| println!("{line}")) {
+            Ok(()) => println!("== {name}: as written, {} s", start.elapsed().as_secs()),
+            Err(error) => {
+                println!("== {name}: FAILED: {error:#}");
+                failed.push(name.to_string());
+            }
+        }
+    }
+    let good = paths.len() - failed.len();
+    println!(
+        "{good} passed, {} failed {}",
+        failed.len(),
+        failed.join(" ")
+    );
+    Ok(failed.is_empty())
 }
 
 /// Ends only when it is killed.

@@ -1,0 +1,135 @@
+//! Runs a document: makes its machines, and does step after step what it says.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Action, Document, Interface, Shown, Step};
+use crate::Lab;
+use crate::machine::Machine;
+
+/// How long commands are repeated until they print what the document shows.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(300);
+/// Where the labs' daemons write what they say.
+const LOGS: &str = "tail -n 15 /run/*.log 2>/dev/null || true";
+
+/// Runs a document to its end; `say` gets a line for each step.
+///
+/// # Errors
+///
+/// A step does not do what the document says; with its line.
+pub fn run(path: &Path, mut say: impl FnMut(&str)) -> Result<()> {
+    let document = Document::read(path)?;
+    let start = Instant::now();
+    let place = |line: usize| format!("{}:{line}", path.display());
+    let (_lab, machines) = machines(&document).with_context(|| place(1))?;
+    for step in &document.steps {
+        let hosts = step.hosts.join(" ");
+        let seconds = start.elapsed().as_secs_f64();
+        say(&format!(
+            "{seconds:6.1} s  {}  {hosts}: {}",
+            place(step.line),
+            title(&step.action)
+        ));
+        let meant = |machine: &&Machine| step.hosts.iter().any(|host| host == machine.name());
+        for machine in machines.iter().filter(meant) {
+            let printed = take(machine, step)
+                .with_context(|| format!("{}: {}", place(step.line), machine.name()))
+                .map_err(|error| error.context(logs(&machines)))?;
+            for line in printed.lines() {
+                say(&format!("          {line}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The machines of the document, with their cables, addresses and gateways.
+fn machines(document: &Document) -> Result<(Lab, Vec<Machine>)> {
+    let lab = Lab::new()?;
+    let mut machines = Vec::new();
+    for name in document.hosts() {
+        let host = lab.bare_host(name)?;
+        for interface in document.interfaces.iter().filter(|i| i.host == name) {
+            lab.wire(&host, &interface.name, &interface.network)?;
+            for words in addressing(interface) {
+                host.ip(&words)?;
+            }
+        }
+        machines.push(Machine::start(&host)?);
+    }
+    Ok((lab, machines))
+}
+
+fn addressing(interface: &Interface) -> Vec<String> {
+    let name = &interface.name;
+    let address = |address: &String| {
+        // Nobody else has it, and it is to be used at once.
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        format!("addr add {address} dev {name}{nodad}")
+    };
+    let mut words: Vec<String> = interface.addresses.iter().map(address).collect();
+    words.extend(interface.gateway.iter().map(|gateway| {
+        let family = if gateway.contains(':') { "-6" } else { "-4" };
+        format!("{family} route add default via {gateway}")
+    }));
+    words
+}
+
+/// What it has printed.
+fn take(machine: &Machine, step: &Step) -> Result<String> {
+    match &step.action {
+        Action::Write { path, text } => machine.write(path, text).map(|()| String::new()),
+        Action::Do(commands) => {
+            let (success, printed) = machine.sh(commands)?;
+            ensure!(success, "the commands failed:\n{printed}");
+            Ok(printed)
+        }
+        Action::Once(commands, shown) => look(machine, commands, shown, Duration::ZERO),
+        Action::Look(commands, shown) => look(machine, commands, shown, PATIENCE),
+    }
+}
+
+fn look(machine: &Machine, commands: &str, shown: &Shown, patience: Duration) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        let (_, printed) = machine.sh(commands)?;
+        if shown.fits(&printed) {
+            return Ok(printed);
+        }
+        if start.elapsed() >= patience {
+            bail!("the commands print\n{printed}\ninstead of\n{shown}");
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// The first command, or the file.
+fn title(action: &Action) -> String {
+    match action {
+        Action::Write { path, .. } => format!("writes {path}"),
+        Action::Do(commands) | Action::Look(commands, _) | Action::Once(commands, _) => {
+            let mut lines = commands.lines();
+            let first = lines.next().unwrap_or_default().to_owned();
+            match lines.next() {
+                None => first,
+                Some(_) => format!("{first} ..."),
+            }
+        }
+    }
+}
+
+fn logs(machines: &[Machine]) -> String {
+    let mut all = String::new();
+    for machine in machines {
+        if let Ok((_, text)) = machine.sh(LOGS)
+            && !text.trim().is_empty()
+        {
+            all.push_str(&format!("--- logs of {}:\n{text}", machine.name()));
+        }
+    }
+    all
+}
