@@ -25,10 +25,10 @@ const FIRST: &str = r#"
 read pid rest </proc/self/stat
 hostname "$2"
 mount -t tmpfs none /run
-mkdir -p "$3" /run/lock
+cd /run
+mkdir -p "$3" lock .own/etc/upper .own/etc/work .own/var/upper .own/var/work .own/srv/upper .own/srv/work
 mount --bind "$1" "$3"
 for folder in etc var srv; do
-    mkdir -p /run/.own/$folder/upper /run/.own/$folder/work
     options=lowerdir=/$folder,upperdir=/run/.own/$folder/upper,workdir=/run/.own/$folder/work
     mount -t overlay overlay -o $options /$folder
 done
@@ -49,12 +49,29 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Makes a machine of a host.
+    /// Makes machines of hosts.
     ///
     /// # Errors
     ///
     /// The kernel has no overlay file system, or refuses namespaces.
-    pub fn start(host: &Host) -> Result<Machine> {
+    pub fn start(hosts: &[Host]) -> Result<Vec<Machine>> {
+        // All at once: each takes its time.
+        let mut machines = Vec::new();
+        for host in hosts {
+            machines.push(Machine::launch(host)?);
+        }
+        for machine in &mut machines {
+            let pid = wait_for(PATIENCE, "a machine", || {
+                let output = machine.first.output();
+                let ready = output.lines().find_map(|line| line.strip_prefix("ready "));
+                Ok(ready.map(str::to_owned))
+            });
+            machine.pid = pid.with_context(|| machine.first.output())?;
+        }
+        Ok(machines)
+    }
+
+    fn launch(host: &Host) -> Result<Machine> {
         let vipd = binary("vipd")?.canonicalize()?;
         let folder = vipd.parent().context("a binary is in a folder")?;
         let folder = folder.to_string_lossy();
@@ -79,16 +96,10 @@ impl Machine {
                 BINARIES,
             ],
         )?;
-        let pid = wait_for(PATIENCE, "a machine", || {
-            let output = first.output();
-            let ready = output.lines().find_map(|line| line.strip_prefix("ready "));
-            Ok(ready.map(str::to_owned))
-        });
-        let pid = pid.with_context(|| first.output())?;
         Ok(Machine {
             host: host.clone(),
             first,
-            pid,
+            pid: String::new(),
         })
     }
 
@@ -109,7 +120,7 @@ impl Machine {
         let log = self.first.log().with_extension("out");
         let output = File::create(&log)?;
         let mut shell = self.enter();
-        shell.args(["sh", "-e", "-c", commands]);
+        shell.args(["sh", "-e", "-c", &format!("cd /\n{commands}")]);
         shell
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -148,14 +159,13 @@ impl Machine {
     }
 
     /// A command inside, to which a program and its arguments are added.
-    #[must_use]
-    pub fn enter(&self) -> Command {
+    fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         let target = format!("--target={}", self.pid);
         command.args([&target, "--net", "--mount", "--uts", "--ipc", "--pid", "--"]);
-        command.args(["env", "--chdir=/", "HOME=/root"]);
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        command.arg(format!("PATH={BINARIES}:{path}"));
+        command.env("PATH", format!("{BINARIES}:{path}"));
+        command.env("HOME", "/root");
         command
     }
 }

@@ -50,7 +50,7 @@ pub fn run(path: &Path, mut say: impl FnMut(&str)) -> Result<()> {
 /// The machines of the document, with their cables, addresses and gateways.
 fn machines(document: &Document) -> Result<(Lab, Vec<Machine>)> {
     let lab = Lab::new()?;
-    let mut machines = Vec::new();
+    let mut hosts = Vec::new();
     for name in document.hosts() {
         let host = lab.bare_host(name)?;
         for interface in document.interfaces.iter().filter(|i| i.host == name) {
@@ -59,8 +59,9 @@ fn machines(document: &Document) -> Result<(Lab, Vec<Machine>)> {
                 host.ip(&words)?;
             }
         }
-        machines.push(Machine::start(&host)?);
+        hosts.push(host);
     }
+    let machines = Machine::start(&hosts)?;
     Ok((lab, machines))
 }
 

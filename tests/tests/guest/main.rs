@@ -5,6 +5,7 @@
 mod agent;
 mod forwarding;
 mod ipvsctl;
+mod labs;
 mod observe;
 mod pool;
 mod reload;
