@@ -124,8 +124,8 @@ impl Document {
         match language {
             "lab" => self.machines(&block.text),
             "prints" => self.prints(block, before),
-            "sh" if !words.is_empty() => self.commands(block, &words),
             _ if words.iter().any(|word| word.contains(":/")) => self.file(block, &words),
+            "sh" if !words.is_empty() => self.commands(block, &words),
             // Drawings, and commands that are not for the machines of the lab.
             _ => Ok(()),
         }

@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
 use lab::{advert, bench, checker, connections, demo, document, load};
+
+/// Documents that run at the same time: they wait more than they work.
+const AT_ONCE: usize = 3;
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -26,7 +30,7 @@ enum Command {
     },
     /// Brings the cluster up and opens a shell in the client.
     Open,
-    /// Runs documents as they are written.
+    /// Runs documents as they are written, some at once.
     Run {
         /// Their paths.
         #[arg(required = true)]
@@ -173,29 +177,52 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one after the other; whether all came to their end.
-#[allow(clippy::print_stdout, reason = "the output of the command")]
+/// Runs them, some at once; whether all came to their end.
 fn documents(paths: &[PathBuf]) -> anyhow::Result<bool> {
-    let mut failed = Vec::new();
-    for path in paths {
-        let name = path.display();
-        println!("== {name}");
-        let start = Instant::now();
-        match document::run(path, |line| println!("{line}")) {
-            Ok(()) => println!("== {name}: as written, {} s", start.elapsed().as_secs()),
-            Err(error) => {
-                println!("== {name}: FAILED: {error:#}");
-                failed.push(name.to_string());
+    let waiting = Mutex::new(paths.iter());
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(path) = next(&waiting) {
+            let (name, start) = (path.display(), Instant::now());
+            say(&format!("== {name}"));
+            // Of several each tells its story when it is over.
+            let mut story = String::new();
+            let result = document::run(path, |line| match paths.len() {
+                1 => say(line),
+                _ => story.extend([line, "\n"]),
+            });
+            let seconds = start.elapsed().as_secs();
+            match result {
+                Ok(()) => say(&format!("{story}== {name}: as written, {seconds} s")),
+                Err(error) => {
+                    say(&format!("{story}== {name}: FAILED: {error:#}"));
+                    failed.lock().map(|mut f| f.push(name.to_string())).ok();
+                }
             }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(paths.len()) {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
     let good = paths.len() - failed.len();
-    println!(
+    say(&format!(
         "{good} passed, {} failed {}",
         failed.len(),
         failed.join(" ")
-    );
+    ));
     Ok(failed.is_empty())
+}
+
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, PathBuf>>) -> Option<&'a PathBuf> {
+    waiting.lock().ok()?.next()
+}
+
+#[allow(clippy::print_stdout, reason = "the output of the command")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 /// Ends only when it is killed.
