@@ -12,7 +12,10 @@ use crate::machine::Machine;
 
 /// How long commands are repeated until they print what the document shows.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(300);
+/// The first pause between two looks. Each is longer than the one before: looking must not be what
+/// keeps a slow machine busy.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Where the labs' daemons write what they say.
 const LOGS: &str = "tail -n 15 /run/*.log 2>/dev/null || true";
 
@@ -96,6 +99,7 @@ fn take(machine: &Machine, step: &Step) -> Result<String> {
 
 fn look(machine: &Machine, commands: &str, shown: &Shown, patience: Duration) -> Result<String> {
     let start = Instant::now();
+    let mut pause = PAUSE;
     loop {
         let (_, printed) = machine.sh(commands)?;
         if shown.fits(&printed) {
@@ -104,7 +108,8 @@ fn look(machine: &Machine, commands: &str, shown: &Shown, patience: Duration) ->
         if start.elapsed() >= patience {
             bail!("the commands print\n{printed}\ninstead of\n{shown}");
         }
-        sleep(PAUSE);
+        sleep(pause);
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
