@@ -28,6 +28,7 @@ pub mod notify;
 pub mod overrides;
 pub mod plan;
 pub mod privileges;
+pub mod realserver;
 pub mod reconcile;
 pub mod release;
 pub mod reloadctl;

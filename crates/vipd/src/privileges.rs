@@ -23,11 +23,24 @@ const LENT: [CapabilitySet; 2] = [CapabilitySet::NET_ADMIN, CapabilitySet::NET_R
 ///
 /// Says which capability is missing.
 pub fn sufficient() -> Result<(), String> {
-    let effective = effective().map_err(|error| error.to_string())?;
-    for (capability, name) in [
+    has(&[
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
-    ] {
+    ])
+}
+
+/// Whether this process may change addresses, tunnels and settings of the network.
+///
+/// # Errors
+///
+/// Says which capability is missing.
+pub fn sufficient_for_network() -> Result<(), String> {
+    has(&[(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")])
+}
+
+fn has(needed: &[(CapabilitySet, &str)]) -> Result<(), String> {
+    let effective = effective().map_err(|error| error.to_string())?;
+    for (capability, name) in needed.iter().copied() {
         if !effective.contains(capability) {
             return Err(format!(
                 "not permitted: vipd needs {name}; run it as root or give it the capability \

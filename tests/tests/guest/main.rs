@@ -8,6 +8,7 @@ mod ipvsctl;
 mod labs;
 mod observe;
 mod pool;
+mod realserver;
 mod reload;
 mod sync;
 mod takeover;

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde::Serialize;
-use vipd::cli::vipd::{Arguments, Command};
+use vipd::cli::realserver::Forwarding;
+use vipd::cli::vipd::{Arguments, Command, RealServer};
 use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
 use vipd::guard::watcher;
+use vipd::realserver::{self, Action, Host, Outcome, Who};
 use vipd::{daemon, log, privileges, release};
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             ipvs,
             after_guard,
         } => release(&config.config, ipvs, after_guard),
+        Command::RealServer(arguments) => real_server(arguments),
         Command::Guard => watcher::run(),
     }
 }
@@ -163,6 +166,96 @@ fn release(path: &Path, ipvs: bool, after_guard: bool) -> ExitCode {
             complain(&why);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn real_server(arguments: RealServer) -> ExitCode {
+    let RealServer {
+        config,
+        vip,
+        forwarding,
+        tunnel,
+        local,
+        check,
+        undo,
+        watch,
+        state_dir,
+        json,
+    } = arguments;
+    let who = if vip.is_empty() {
+        // What was set up goes whatever has become of the file since.
+        let defaults = || Config::parse("", "the defaults").map_err(LoadError::Invalid);
+        let loaded = match Config::load(&config) {
+            Err(_) if undo && state_dir.is_some() => defaults(),
+            Err(error) if undo => {
+                complain(&error.to_string());
+                defaults()
+            }
+            loaded => loaded,
+        };
+        match loaded {
+            Ok(loaded) => Who::File {
+                config: Box::new(loaded),
+                name: config.display().to_string(),
+            },
+            Err(error) => {
+                complain(&error.to_string());
+                return ExitCode::from(2);
+            }
+        }
+    } else {
+        Who::Hand {
+            virtual_addresses: vip,
+            tunnel: (forwarding == Some(Forwarding::Tun)).then_some(tunnel),
+            local,
+        }
+    };
+    let action = match (check, undo) {
+        (true, _) => Action::Check,
+        (false, true) => Action::Undo,
+        (false, false) => Action::Set,
+    };
+    let host = Host::new(who, state_dir);
+    let allowed = match action {
+        Action::Check => Ok(()),
+        Action::Set | Action::Undo => privileges::sufficient_for_network(),
+    };
+    let done = allowed.and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        if watch {
+            let told = |text: &str, outcome: Option<&Outcome>| match outcome {
+                Some(outcome) if json => say_json_line(outcome),
+                Some(_) | None if !json => say(text),
+                Some(_) | None => {}
+            };
+            return runtime
+                .block_on(realserver::watch(&host, told))
+                .map(|()| true);
+        }
+        let outcome = runtime.block_on(host.act(action))?;
+        if json {
+            say_json(&outcome);
+        } else {
+            outcome.lines().iter().for_each(|line| say(line));
+        }
+        Ok(outcome.good)
+    });
+    match done {
+        Ok(good) => ExitCode::from(u8::from(!good)),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say_json_line(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => say(&text),
+        Err(error) => complain(&error.to_string()),
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub use super::realserver::RealServer;
+
 /// A load-balancer director: VRRP, IPVS and health checks in one daemon.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -51,6 +53,11 @@ pub enum Command {
         #[arg(long, hide = true)]
         after_guard: bool,
     },
+    /// Makes this host a real server: virtual addresses on lo or on a tunnel device, and the settings that keep
+    /// it from answering for them. Exit code 0: all is as it should be, 1: something differs (--check) or
+    /// could not be done, 2: the configuration cannot be read.
+    #[command(name = "realserver")]
+    RealServer(RealServer),
     /// What the daemon runs beside itself.
     #[command(hide = true)]
     Guard,

@@ -30,7 +30,7 @@ use tracing::warn;
 
 pub use ownership::unwanted;
 pub(crate) use requests::removal;
-pub use requests::{Failure, delete_one as delete};
+pub use requests::{Failure, add_unmarked, delete_one as delete};
 pub(super) use requests::{bytes, execute, request};
 
 use self::memory::{Installed, Memory, Shape, has_shape};

@@ -192,7 +192,7 @@ impl Remembered {
 }
 
 /// Writes a file of the state directory. Whoever reads it sees the old or the new one, never a part.
-pub(super) fn replace_file(path: &Path, content: &impl Serialize) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, content: &impl Serialize) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
@@ -202,7 +202,7 @@ pub(super) fn replace_file(path: &Path, content: &impl Serialize) -> io::Result<
 }
 
 /// Tells one boot of the host from another.
-pub(super) fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
     text.trim().to_owned()
 }

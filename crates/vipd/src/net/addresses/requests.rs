@@ -108,6 +108,39 @@ impl Requests {
 
 /// The request to put a virtual address on an interface.
 pub(super) fn add(index: u32, wanted: &VirtualAddress) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut message = form(index, wanted);
+    let protocol = AddressProtocol::from(ADDRESS_PROTOCOL);
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(protocol));
+    request(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Puts a virtual address on an interface without the mark of the daemon's, which would take it away, and
+/// without a broadcast address, as ip-address(8) does; one that is there already is no error.
+///
+/// # Errors
+///
+/// The kernel's, in words.
+pub async fn add_unmarked(
+    handle: &Handle,
+    index: u32,
+    wanted: &VirtualAddress,
+) -> Result<(), Failure> {
+    let net = wanted.address;
+    let mut adding = handle.address().add(index, net.addr(), net.prefix_len());
+    let mut message = form(index, wanted);
+    let broadcast = |it: &AddressAttribute| matches!(it, AddressAttribute::Broadcast(_));
+    message.attributes.retain(|attribute| !broadcast(attribute));
+    *adding.message_mut() = message;
+    execute(adding.execute(), &[libc::EEXIST]).await
+}
+
+/// A virtual address as the kernel is told of it.
+fn form(index: u32, wanted: &VirtualAddress) -> AddressMessage {
     let mut message = build(index, wanted.address);
     let mut flags = AddressFlags::empty();
     if !wanted.prefix_route {
@@ -130,15 +163,8 @@ pub(super) fn add(index: u32, wanted: &VirtualAddress) -> NetlinkMessage<RouteNe
             }
         }
     }
-    let protocol = AddressProtocol::from(ADDRESS_PROTOCOL);
     message.attributes.push(AddressAttribute::Flags(flags));
     message
-        .attributes
-        .push(AddressAttribute::Protocol(protocol));
-    request(
-        RouteNetlinkMessage::NewAddress(message),
-        NLM_F_CREATE | NLM_F_EXCL,
-    )
 }
 
 /// The request to take an address off an interface.
