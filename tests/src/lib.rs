@@ -82,34 +82,56 @@ impl Lab {
     ///
     /// The name is taken, or the kernel refused.
     pub fn host(&self, name: &str, address: &str) -> Result<Host> {
-        let host = self.bare_host(name)?;
+        let namespace = format!("{}{name}", self.inner.prefix);
+        run(Command::new("ip").args(["netns", "add", &namespace]))?;
+        let host = Host::new(name, namespace, Arc::clone(&self.inner));
+        ip(host.namespace(), "link set lo up")?;
         self.plug(&host)?;
         ip(host.namespace(), &format!("addr add {address} dev eth0"))?;
         Ok(host)
     }
 
-    /// Adds a host without interfaces.
-    ///
-    /// # Errors
-    ///
-    /// The name is taken, or the kernel refused.
-    pub fn bare_host(&self, name: &str) -> Result<Host> {
-        let namespace = format!("{}{name}", self.inner.prefix);
-        run(Command::new("ip").args(["netns", "add", &namespace]))?;
-        let host = Host::new(name, namespace, Arc::clone(&self.inner));
-        ip(host.namespace(), "link set lo up")?;
-        Ok(host)
+    /// Adds hosts without interfaces.
+    pub(crate) fn bare_hosts(&self, names: &[&str]) -> Result<Vec<Host>> {
+        let mut hosts = Vec::new();
+        let mut batch = String::new();
+        for name in names {
+            let namespace = format!("{}{name}", self.inner.prefix);
+            batch.push_str(&format!("netns add {namespace}\n"));
+            hosts.push(Host::new(name, namespace, Arc::clone(&self.inner)));
+        }
+        self.ip_batch(None, &batch)?;
+        Ok(hosts)
     }
 
-    /// Gives a host an interface with a cable to the switch of a network of any name.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refused.
-    pub fn wire(&self, host: &Host, interface: &str, network: &str) -> Result<()> {
-        let bridge = format!("n-{network}");
-        self.make_bridge(&bridge)?;
-        self.connect(host, interface, &bridge)
+    /// Puts cables from a host's interfaces to the switches of networks of any names.
+    pub(crate) fn wire(&self, cables: &[(&Host, &str, &str)]) -> Result<()> {
+        let (mut known, mut batch) = (HashSet::new(), String::new());
+        for (host, interface, network) in cables {
+            let (port, namespace) = (port(host, interface), host.namespace());
+            if known.insert(*network) {
+                batch.push_str(&format!(
+                    "link add n-{network} type bridge mcast_snooping 0\nlink set n-{network} up\n"
+                ));
+            }
+            batch.push_str(&format!(
+                "link add {port} type veth peer name {interface} netns {namespace}\n\
+                 link set {port} master n-{network} up\n"
+            ));
+        }
+        self.ip_batch(Some(&self.switch()), &batch)
+    }
+
+    /// Many commands of `ip` at once: each program that is started takes its time in an emulated
+    /// guest.
+    pub(crate) fn ip_batch(&self, namespace: Option<&str>, lines: &str) -> Result<()> {
+        let file = self.inner.folder.join("batch");
+        fs::write(&file, lines)?;
+        let mut ip = Command::new("ip");
+        if let Some(namespace) = namespace {
+            ip.args(["-n", namespace]);
+        }
+        run(ip.arg("-batch").arg(&file)).map(|_| ())
     }
 
     /// Gives a host one more interface. Those of one name are on one switch.
@@ -118,14 +140,7 @@ impl Lab {
     ///
     /// The kernel refused.
     pub fn add_interface(&self, host: &Host, name: &str, address: &str) -> Result<()> {
-        self.make_bridge(&bridge(name))?;
-        self.plug_interface(host, name)?;
-        host.ip(&format!("addr add {address} dev {name}"))
-    }
-
-    /// Makes a switch unless there is one of that name.
-    fn make_bridge(&self, bridge: &str) -> Result<()> {
-        let switch = self.switch();
+        let (switch, bridge) = (self.switch(), bridge(name));
         if ip(&switch, &format!("link show {bridge}")).is_err() {
             ip(
                 &switch,
@@ -133,7 +148,8 @@ impl Lab {
             )?;
             ip(&switch, &format!("link set {bridge} up"))?;
         }
-        Ok(())
+        self.plug_interface(host, name)?;
+        host.ip(&format!("addr add {address} dev {name}"))
     }
 
     /// Gives a host a new `eth0` with a cable to the switch.
@@ -146,11 +162,7 @@ impl Lab {
     }
 
     fn plug_interface(&self, host: &Host, name: &str) -> Result<()> {
-        self.connect(host, name, &bridge(name))
-    }
-
-    fn connect(&self, host: &Host, name: &str, bridge: &str) -> Result<()> {
-        let (switch, port) = (self.switch(), port(host, name));
+        let (switch, port, bridge) = (self.switch(), port(host, name), bridge(name));
         let namespace = host.namespace();
         ip(
             &switch,

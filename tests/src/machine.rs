@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BINARIES: &str = "/run/lab-bin";
 
 /// Makes the machine around its first process, which then waits for its end. It is told the folder of
-/// the binaries and the machine's name.
+/// the binaries and the machine's name. Of busybox, which starts quickly in an emulated guest.
 const FIRST: &str = r#"
 read pid rest </proc/self/stat
 hostname "$2"
@@ -36,7 +36,7 @@ mount -t tmpfs none /tmp
 mount -t proc none /proc
 mkdir -p /etc/vipd
 echo "ready $pid"
-sleep infinity & wait
+while :; do sleep 100000 & wait; done
 "#;
 
 /// A machine. Dropping it ends everything that runs on it.
@@ -86,6 +86,7 @@ impl Machine {
                 "--ipc",
                 "--fork",
                 "--kill-child",
+                "busybox",
                 "sh",
                 "-e",
                 "-c",

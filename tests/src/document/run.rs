@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Action, Document, Interface, Shown, Step};
-use crate::Lab;
 use crate::machine::Machine;
+use crate::{Host, Lab};
 
 /// How long commands are repeated until they print what the document shows.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,34 +53,42 @@ pub fn run(path: &Path, mut say: impl FnMut(&str)) -> Result<()> {
 /// The machines of the document, with their cables, addresses and gateways.
 fn machines(document: &Document) -> Result<(Lab, Vec<Machine>)> {
     let lab = Lab::new()?;
-    let mut hosts = Vec::new();
-    for name in document.hosts() {
-        let host = lab.bare_host(name)?;
-        for interface in document.interfaces.iter().filter(|i| i.host == name) {
-            lab.wire(&host, &interface.name, &interface.network)?;
-            for words in addressing(interface) {
-                host.ip(&words)?;
-            }
-        }
-        hosts.push(host);
+    let hosts = lab.bare_hosts(&document.hosts())?;
+    let of = |host: &Host| {
+        let name = host.name().to_owned();
+        document.interfaces.iter().filter(move |i| i.host == name)
+    };
+    let cables: Vec<_> = hosts
+        .iter()
+        .flat_map(|host| of(host).map(move |i| (host, i.name.as_str(), i.network.as_str())))
+        .collect();
+    lab.wire(&cables)?;
+    for host in &hosts {
+        let lines: String = of(host).map(addressing).collect();
+        lab.ip_batch(Some(host.namespace()), &format!("link set lo up\n{lines}"))?;
     }
     let machines = Machine::start(&hosts)?;
     Ok((lab, machines))
 }
 
-fn addressing(interface: &Interface) -> Vec<String> {
+/// Lines for `ip -batch`.
+fn addressing(interface: &Interface) -> String {
     let name = &interface.name;
-    let address = |address: &String| {
+    let mut lines = format!("link set {name} up\n");
+    for address in &interface.addresses {
         // Nobody else has it, and it is to be used at once.
         let nodad = if address.contains(':') { " nodad" } else { "" };
-        format!("addr add {address} dev {name}{nodad}")
-    };
-    let mut words: Vec<String> = interface.addresses.iter().map(address).collect();
-    words.extend(interface.gateway.iter().map(|gateway| {
-        let family = if gateway.contains(':') { "-6" } else { "-4" };
-        format!("{family} route add default via {gateway}")
-    }));
-    words
+        lines.push_str(&format!("addr add {address} dev {name}{nodad}\n"));
+    }
+    if let Some(gateway) = &interface.gateway {
+        let default = if gateway.contains(':') {
+            "::/0"
+        } else {
+            "default"
+        };
+        lines.push_str(&format!("route add {default} via {gateway}\n"));
+    }
+    lines
 }
 
 /// What it has printed.
