@@ -26,7 +26,6 @@ labs! {
     the_arp_experiment_runs_as_written "arp",
     persistence_runs_as_written "persistence",
     layer_4_before_layer_7_runs_as_written "tomcat",
-    content_shared_by_nfs_runs_as_written "nfs",
     checks_in_place_of_scripts_run_as_written "checks",
     dns_over_udp_runs_as_written "udp",
     sctp_runs_as_written "sctp",
