@@ -21,16 +21,10 @@ macro_rules! labs {
 labs! {
     direct_routing_runs_as_written "dr",
     nat_with_two_networks_runs_as_written "nat",
-    full_nat_runs_as_written "fullnat",
     a_tunnel_across_a_router_runs_as_written "tun",
     the_arp_experiment_runs_as_written "arp",
     persistence_runs_as_written "persistence",
-    layer_4_before_layer_7_runs_as_written "tomcat",
-    checks_in_place_of_scripts_run_as_written "checks",
     dns_over_udp_runs_as_written "udp",
-    sctp_runs_as_written "sctp",
-    ipv6_runs_as_written "ipv6",
-    the_move_from_keepalived_runs_as_written "keepalived",
 }
 
 fn folder() -> PathBuf {
