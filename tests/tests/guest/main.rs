@@ -6,6 +6,7 @@ mod agent;
 mod forwarding;
 mod host_sysctl;
 mod ipvsctl;
+mod labs;
 mod observe;
 mod pool;
 mod realserver;
