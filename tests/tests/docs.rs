@@ -182,7 +182,9 @@ fn every_command_line_of_the_documents_is_one_that_the_programs_take() {
 fn every_configuration_in_the_documents_is_valid() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     let file = std::env::temp_dir().join(format!("vipd-docs-{}.toml", std::process::id()));
-    for document in documents() {
+    // Those of the labs are files of machines that have programs of their own, and are run there.
+    let pages = documents().into_iter();
+    for document in pages.filter(|page| !page.starts_with("docs/labs/")) {
         for (language, text) in fenced(&read(&document)) {
             // A whole file, or a table of one.
             if language != "toml" || !text.trim_start().starts_with('[') {

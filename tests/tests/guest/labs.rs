@@ -25,6 +25,7 @@ labs! {
     the_arp_experiment_runs_as_written "arp",
     persistence_runs_as_written "persistence",
     dns_over_udp_runs_as_written "udp",
+    two_directors_in_ten_minutes_run_as_written "../getting-started",
 }
 
 fn folder() -> PathBuf {
