@@ -48,18 +48,6 @@ fn every_source_file_of_the_daemon_is_in_the_architecture_table() {
 }
 
 #[test]
-fn every_relative_link_of_the_readme_leads_somewhere() {
-    let text = read("README.md");
-    let links = text
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let links: Vec<&str> = links.filter(|link| !link.starts_with("http")).collect();
-    assert!(!links.is_empty());
-    check(&links);
-}
-
-#[test]
 fn ci_runs_the_test_command_of_the_readme() {
     assert!(read("README.md").contains("cargo xtask test"));
     assert!(read(".ci/run").contains("cargo xtask test"));
