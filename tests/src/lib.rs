@@ -12,12 +12,14 @@ pub mod connections;
 pub mod demo;
 pub mod director;
 pub mod doctor;
+pub mod document;
 pub mod faults;
 pub mod flood;
 pub mod frr;
 pub mod host;
 pub mod keepalived;
 pub mod load;
+pub mod machine;
 pub mod nginx;
 pub mod pair;
 pub mod ping;
@@ -90,6 +92,49 @@ impl Lab {
         self.plug(&host)?;
         ip(host.namespace(), &format!("addr add {address} dev eth0"))?;
         Ok(host)
+    }
+
+    /// Adds hosts without interfaces.
+    pub(crate) fn bare_hosts(&self, names: &[&str]) -> Result<Vec<Host>> {
+        let mut hosts = Vec::new();
+        let mut batch = String::new();
+        for name in names {
+            let namespace = format!("{}{name}", self.inner.prefix);
+            batch.push_str(&format!("netns add {namespace}\n"));
+            hosts.push(Host::new(name, namespace, Arc::clone(&self.inner)));
+        }
+        self.ip_batch(None, &batch)?;
+        Ok(hosts)
+    }
+
+    /// Puts cables from a host's interfaces to the switches of networks of any names.
+    pub(crate) fn wire(&self, cables: &[(&Host, &str, &str)]) -> Result<()> {
+        let (mut known, mut batch) = (HashSet::new(), String::new());
+        for (host, interface, network) in cables {
+            let (port, namespace) = (port(host, interface), host.namespace());
+            if known.insert(*network) {
+                batch.push_str(&format!(
+                    "link add n-{network} type bridge mcast_snooping 0\nlink set n-{network} up\n"
+                ));
+            }
+            batch.push_str(&format!(
+                "link add {port} type veth peer name {interface} netns {namespace}\n\
+                 link set {port} master n-{network} up\n"
+            ));
+        }
+        self.ip_batch(Some(&self.switch()), &batch)
+    }
+
+    /// Many commands of `ip` at once: each program that is started takes its time in an emulated
+    /// guest.
+    pub(crate) fn ip_batch(&self, namespace: Option<&str>, lines: &str) -> Result<()> {
+        let file = self.inner.folder.join("batch");
+        fs::write(&file, lines)?;
+        let mut ip = Command::new("ip");
+        if let Some(namespace) = namespace {
+            ip.args(["-n", namespace]);
+        }
+        run(ip.arg("-batch").arg(&file)).map(|_| ())
     }
 
     /// Gives a host one more interface. Those of one name are on one switch.

@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "native/labs.rs"]
+mod labs;
 #[path = "native/observe.rs"]
 mod observe;
 

@@ -76,6 +76,8 @@ pub struct Config {
     pub global: Global,
     /// `[ipvs]`
     pub ipvs: Ipvs,
+    /// `[sysctl]`
+    pub sysctl: Sysctl,
     /// `[[vrrp]]`, in the order of the file.
     pub vrrp: Vec<Vrrp>,
     /// `[[sync_group]]`, in the order of the file.
@@ -101,6 +103,13 @@ pub struct Global {
     pub http_public: bool,
     /// Where state that outlives the daemon is kept.
     pub state_dir: PathBuf,
+}
+
+/// `[sysctl]`: settings of the host beside those of IPVS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sysctl {
+    /// Whether vipd sets what forwarding needs, and gives it back; else it only says what is missing.
+    pub manage: bool,
 }
 
 /// `[ipvs]`: the kernel's table.

@@ -67,6 +67,7 @@ pub fn compare(old: &Config, new: &Config) -> Plan {
     let Config {
         global,
         ipvs,
+        sysctl,
         vrrp: _,
         sync_groups,
         track_scripts,
@@ -75,6 +76,7 @@ pub fn compare(old: &Config, new: &Config) -> Plan {
     } = old;
     director::global(&mut notes, global, &new.global);
     director::ipvs(&mut notes, ipvs, &new.ipvs);
+    director::sysctl(&mut notes, *sysctl, new.sysctl);
     routers::compare(&mut notes, old, new);
     director::sync_groups(&mut notes, sync_groups, &new.sync_groups);
     director::track_scripts(&mut notes, track_scripts, &new.track_scripts);

@@ -23,6 +23,8 @@ timeouts = {}
 sysctl = {}
 sync = { interface = "eth1", id = 1 }
 
+[sysctl]
+
 [[vrrp]]
 name = "w"
 interface = "eth0"

@@ -1,11 +1,12 @@
-//! The demo and the interactive lab: builds, then runs `lab` of the tests package, here or in the
-//! guest.
+//! The demo, the labs of `docs/labs/` and the interactive lab: builds, then runs `lab` of the tests
+//! package, here or in the guest.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::guest::{Guest, Terminal, quote_one, workspace};
 use crate::{provision, say};
@@ -15,9 +16,48 @@ pub(crate) fn demo(keep: bool) -> Result<u8> {
     run(if keep { "demo --keep" } else { "demo" })
 }
 
-/// `cargo xtask lab`.
-pub(crate) fn open() -> Result<u8> {
-    run("open")
+/// `cargo xtask lab`: opens the interactive lab, or runs documents.
+pub(crate) fn lab(names: &[String]) -> Result<u8> {
+    if names.is_empty() {
+        return run("open");
+    }
+    let mut command = "run".to_owned();
+    for path in documents(names)? {
+        command.push(' ');
+        command.push_str(&quote_one(&path.to_string_lossy()));
+    }
+    run(&command)
+}
+
+/// The documents that are meant: `all` labs, one by its name, or any by its path.
+fn documents(names: &[String]) -> Result<Vec<PathBuf>> {
+    let labs = workspace().join("docs/labs");
+    let mut known = Vec::new();
+    for entry in fs::read_dir(&labs)? {
+        let path = entry?.path();
+        let is_lab = path.extension().is_some_and(|e| e == "md") && !path.ends_with("README.md");
+        known.extend(is_lab.then_some(path));
+    }
+    known.sort();
+    let stem = |path: &PathBuf| path.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let mut found = Vec::new();
+    for name in names {
+        let by_path = Path::new(name);
+        if name == "all" {
+            found.extend(known.clone());
+        } else if let Some(path) = known.iter().find(|path| stem(path).as_ref() == Some(name)) {
+            found.push(path.clone());
+        } else if by_path.extension().is_some() && by_path.is_file() {
+            found.push(by_path.canonicalize()?);
+        } else {
+            let names: Vec<String> = known.iter().filter_map(stem).collect();
+            bail!(
+                "there is no lab `{name}`; there are all {}",
+                names.join(" ")
+            );
+        }
+    }
+    Ok(found)
 }
 
 /// `cargo xtask bench`.

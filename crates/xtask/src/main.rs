@@ -50,8 +50,12 @@ enum Command {
         #[arg(long)]
         guest: bool,
     },
-    /// Opens the lab (client, two directors, two real servers) with a shell in the client.
-    Lab,
+    /// Runs a lab of docs/labs as it is written; without a name opens the interactive lab (client, two
+    /// directors, two real servers) with a shell in the client.
+    Lab {
+        /// `dr`, or `all`, or the path of any document with command blocks.
+        names: Vec<String>,
+    },
     /// Runs a command in a guest with IPVS, over this machine's files (changes are not kept) and ends
     /// with its exit status.
     Guest {
@@ -83,7 +87,7 @@ fn main() -> ExitCode {
             };
             packages::trial(build, place)
         }
-        Command::Lab => lab::open(),
+        Command::Lab { names } => lab::lab(&names),
         Command::Guest { command } => provision::install().and_then(|()| {
             let guest = guest::Guest::prepare()?;
             guest.run(&guest::quote(&command), guest::Terminal::Inherit, None)

@@ -12,6 +12,7 @@ use crate::say;
 
 /// Debian packages, and a file of each that shows that it is there.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bind9-dnsutils", "/usr/bin/dig"),
     ("busybox-static", "/bin/busybox"),
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
     ("cpio", "/usr/bin/cpio"),
@@ -28,6 +29,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("kmod", "/sbin/modprobe"),
     ("libc6-dev", "/usr/include/stdio.h"),
     ("man-db", "/usr/bin/man"),
+    ("nfs-common", "/sbin/mount.nfs4"),
+    ("nfs-kernel-server", "/usr/sbin/rpc.nfsd"),
     ("nftables", "/usr/sbin/nft"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("nsd", "/usr/sbin/nsd"),

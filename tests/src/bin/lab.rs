@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use lab::answer::{self, Transport};
-use lab::{advert, bench, checker, connections, demo, faults, flood, load};
+use lab::{advert, bench, checker, connections, demo, document, faults, flood, load};
+
+/// Documents that run at the same time: they wait more than they work.
+const AT_ONCE: usize = 3;
 
 /// Runs the demo or opens the lab. `cargo xtask demo` and `cargo xtask lab` prepare the machine first.
 #[derive(Parser)]
@@ -26,6 +30,12 @@ enum Command {
     },
     /// Brings the cluster up and opens a shell in the client.
     Open,
+    /// Runs documents as they are written, some at once.
+    Run {
+        /// Their paths.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
     /// Measures the advert path beside keepalived.
     Bench {
         /// Which benchmarks; none: all.
@@ -158,6 +168,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { keep } => demo::run(keep),
         Command::Open => demo::open().map(|()| true),
+        Command::Run { paths } => documents(&paths),
         Command::Bench { names } => bench::run(&names).map(|()| true),
         Command::RawSend => bench::raw_send().map(|()| true),
         Command::CheckMany {
@@ -206,6 +217,54 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs them, some at once; whether all came to their end.
+fn documents(paths: &[PathBuf]) -> anyhow::Result<bool> {
+    let waiting = Mutex::new(paths.iter());
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(path) = next(&waiting) {
+            let (name, start) = (path.display(), Instant::now());
+            say(&format!("== {name}"));
+            // Of several each tells its story when it is over.
+            let mut story = String::new();
+            let result = document::run(path, |line| match paths.len() {
+                1 => say(line),
+                _ => story.extend([line, "\n"]),
+            });
+            let seconds = start.elapsed().as_secs();
+            match result {
+                Ok(()) => say(&format!("{story}== {name}: as written, {seconds} s")),
+                Err(error) => {
+                    say(&format!("{story}== {name}: FAILED: {error:#}"));
+                    failed.lock().map(|mut f| f.push(name.to_string())).ok();
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(paths.len()) {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    let good = paths.len() - failed.len();
+    say(&format!(
+        "{good} passed, {} failed {}",
+        failed.len(),
+        failed.join(" ")
+    ));
+    Ok(failed.is_empty())
+}
+
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, PathBuf>>) -> Option<&'a PathBuf> {
+    waiting.lock().ok()?.next()
+}
+
+#[allow(clippy::print_stdout, reason = "the output of the command")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 /// Ends only when it is killed.

@@ -222,6 +222,7 @@ fn every_way_of_forwarding_reaches_its_real_server_as_it_should() -> Result<()> 
 fn what_services_need_of_the_host_is_set_repaired_told_and_given_back() -> Result<()> {
     let lab = Lab::new()?;
     let host = lab.host("lb1", "10.77.0.11/24")?;
+    host.ip("addr add fd77::11/64 dev eth0 nodad")?;
     let setting = |name: &str| -> Result<String> {
         let text = host.run(&format!("sysctl -n net.ipv4.vs.{name}"))?;
         Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -232,7 +233,7 @@ fn what_services_need_of_the_host_is_set_repaired_told_and_given_back() -> Resul
     host.run("ipvsadm -Ln")?;
     host.run("sysctl -q -w net.ipv4.vs.expire_quiescent_template=1")?;
     let nat = format!(
-        "[ipvs]\nresync_interval = \"1s\"\nsysctl = {{ drop_entry = 1, est_nice = 5 }}\n\
+        "[sysctl]\nmanage = false\n[ipvs]\nresync_interval = \"1s\"\nsysctl = {{ drop_entry = 1, est_nice = 5 }}\n\
          timeouts = {{ tcp = \"1h\" }}\n{}",
         server("nat", "10.77.1.40:80", "\"nat\"", "10.77.0.22:8080")
     );
@@ -254,6 +255,13 @@ fn what_services_need_of_the_host_is_set_repaired_told_and_given_back() -> Resul
         Ok(lb1.status_text()?.contains(told) && lb1.log().contains(told))
     })?;
     host.run(told)?;
+    let told = "sysctl -w net.ipv4.conf.eth0.send_redirects=0";
+    wait_until(PATIENCE, "that it sends redirects", || {
+        Ok(lb1.log().contains(told))
+    })?;
+    host.run(
+        "sysctl -q -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
+    )?;
     lb1.wait_for_status("/ipvs/problems", &json!([]))?;
 
     // Somebody else's hands.

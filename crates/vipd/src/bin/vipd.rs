@@ -260,6 +260,8 @@ fn real_server(arguments: RealServer) -> ExitCode {
         Action::Set | Action::Undo => privileges::sufficient_for_network(),
     };
     let done = allowed.and_then(|()| {
+        // Checks may run programs, which need no rights.
+        privileges::keep().map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();

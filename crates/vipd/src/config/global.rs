@@ -1,4 +1,5 @@
-//! `[global]` and `[ipvs]`: the daemon itself, and how it keeps the kernel's table.
+//! `[global]`, `[ipvs]` and `[sysctl]`: the daemon itself, how it keeps the kernel's table, and what it may
+//! set beside that.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use ipvs::Timeouts;
 
 use super::section::Section;
 use super::value::Value;
-use super::{Global, Ipvs, OnStop, Sync, sysctl, text};
+use super::{Global, Ipvs, OnStop, Sync, Sysctl, sysctl, text};
 
 const RESYNC_MIN: Duration = Duration::from_millis(100);
 const RESYNC_MAX: Duration = Duration::from_secs(3600);
@@ -95,6 +96,20 @@ impl Default for Ipvs {
             sysctl: sysctl::defaults(),
             sync: None,
         }
+    }
+}
+
+impl Sysctl {
+    pub(super) fn read(mut s: Section<'_>) -> Option<Sysctl> {
+        let manage = s.or("manage", Sysctl::default().manage, |v| v.boolean());
+        s.finish();
+        Some(Sysctl { manage: manage? })
+    }
+}
+
+impl Default for Sysctl {
+    fn default() -> Sysctl {
+        Sysctl { manage: true }
     }
 }
 

@@ -13,8 +13,8 @@ use toml::de::DeTable;
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, VirtualServer, file, notify, secret, sync, sync_group, sysctl,
-    track, track_script, virtual_router, virtual_server,
+    Config, Global, Ipvs, Problems, Sysctl, VirtualServer, file, notify, secret, sync, sync_group,
+    sysctl, track, track_script, virtual_router, virtual_server,
 };
 
 /// Largest file that is read, in bytes. A director of 40,000 real servers needs about a third of it.
@@ -185,6 +185,7 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
     let ipvs = s.or("ipvs", (Ipvs::default(), None), |v| {
         Ipvs::read(v.section()?)
     });
+    let host = s.or("sysctl", Sysctl::default(), |v| Sysctl::read(v.section()?));
     let (script_names, server_names) = (s.names("track_script"), s.names("virtual_server"));
     let mut routers = virtual_router::Reader::new(track::Known {
         scripts: &script_names,
@@ -236,6 +237,7 @@ fn read_root(mut s: Section<'_>) -> Option<Config> {
     Some(Config {
         global: global?,
         ipvs: ipvs?,
+        sysctl: host?,
         vrrp: vrrp.into_iter().collect::<Option<_>>()?,
         sync_groups: sync_groups.into_iter().collect::<Option<_>>()?,
         track_scripts: track_scripts.into_iter().collect::<Option<_>>()?,

@@ -11,7 +11,7 @@ use ipvs::{
 
 use crate::config::{
     Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require,
-    SorryServer, VirtualServer, When,
+    SorryServer, Sysctl, VirtualServer, When,
 };
 
 /// One virtual server, `web`, with three real servers, told apart by their ports 1, 2 and 3.
@@ -54,6 +54,7 @@ pub(crate) fn config(change: impl FnOnce(&mut VirtualServer)) -> Config {
             sync: None,
             sysctl: BTreeMap::new(),
         },
+        sysctl: Sysctl::default(),
         sync_groups: Vec::new(),
         track_scripts: Vec::new(),
         vrrp: Vec::new(),

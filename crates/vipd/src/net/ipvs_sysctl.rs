@@ -1,5 +1,5 @@
-//! The settings under `net.ipv4.vs`, what checks through real servers need of interfaces, and whether
-//! this host forwards packets at all.
+//! The settings under `net.ipv4.vs`, and what forwarding and checks need of the host beside them
+//! (`host.rs`).
 //!
 //! A check with `via = "vip"` of a real server by direct routing or through a tunnel is answered by the
 //! virtual address. On the master that is an address of this host itself, and the kernel takes no such
@@ -9,36 +9,37 @@
 //! `net.ipv4.vs.conntrack`; with NAT the answer comes from the real server's address, and IPVS puts the
 //! virtual one in when that has been let in.
 //!
-//! What IPVS had before is remembered in memory and in `ipvs-sysctl.json` in the state directory, and
-//! given back on a graceful stop, by `vipd release`, or when the configuration no longer wants it. A
-//! value that somebody else sets meanwhile is put back while the daemon runs, and is theirs after it.
+//! What was there before is remembered (`memory.rs`), and given back on a graceful stop, by `vipd release`, or
+//! when the configuration no longer wants it. A value that somebody else sets meanwhile is put back while the
+//! daemon runs, and is theirs after it.
 //!
-//! The settings exist where the module `ip_vs` is loaded, in each network namespace; until then there
-//! is nothing to do. Forwarding is the host's business: that it is off is told, not changed.
+//! The settings of IPVS exist where the module `ip_vs` is loaded, in each network namespace; until then there
+//! is nothing to do. With `sysctl.manage = false` what the host should have beside them is told, not changed.
+
+mod host;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipvs::{Family, Forwarding};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::host::Setting;
+use self::memory::{Memory, read};
 use super::links::Links;
-use super::sysctl::{boot_id, replace_file};
-use crate::config::{Config, OnStop};
+use crate::config::{Config, OnStop, VirtualServer};
 
 /// How often the settings are compared.
 pub const LOOK: Duration = Duration::from_secs(2);
-/// The file in the state directory.
-const FILE: &str = "ipvs-sysctl.json";
-const SETTINGS: &str = "/proc/sys/net/ipv4";
+const SETTINGS: &str = "/proc/sys/net";
 /// The settings of IPVS begin with this below [`SETTINGS`].
-const IPVS: &str = "vs/";
+const IPVS: &str = "ipv4/vs/";
 /// After so many looks without news the way to each real server is looked up again.
 const ROUTES_EVERY: u32 = 15;
 
@@ -51,6 +52,10 @@ pub struct Wanted {
     pub answering: BTreeSet<Ipv4Addr>,
     /// Families of which this host must forward packets.
     pub forwards: BTreeSet<Family>,
+    /// Real servers whose answers this host translates.
+    pub translated: BTreeSet<Ipv4Addr>,
+    /// Whether settings of the host beside those of IPVS are only told.
+    pub only_told: bool,
     /// Whether the settings stay after a graceful stop, for the services that stay, too.
     pub keep: bool,
 }
@@ -67,6 +72,8 @@ impl Wanted {
             values: values.map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
             answering: answering(config),
             forwards: config.translated_families(),
+            translated: translated(config),
+            only_told: !config.sysctl.manage,
             keep: config.ipvs.on_stop == OnStop::Keep,
         }
     }
@@ -84,6 +91,21 @@ fn answering(config: &Config) -> BTreeSet<Ipv4Addr> {
         .filter_map(|ip| match ip {
             IpAddr::V4(ip) => Some(ip),
             // Their packets come out of an IPv6 tunnel, but the answers are IPv4's.
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}
+
+fn translated(config: &Config) -> BTreeSet<Ipv4Addr> {
+    let servers = config
+        .virtual_servers
+        .iter()
+        .flat_map(VirtualServer::servers);
+    let translated = servers.filter(|(_, forwarding, _)| *forwarding == Forwarding::Nat);
+    translated
+        .filter_map(|(key, _, _)| match key.0.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            // Redirects of IPv6 have no switch.
             IpAddr::V6(_) => None,
         })
         .collect()
@@ -129,7 +151,8 @@ pub fn start(
     let mut worker = Worker {
         memory: Memory::open(state_dir),
         links,
-        hearing: Hearing::default(),
+        hearing: Interfaces::default(),
+        translating: Interfaces::default(),
         settled: BTreeMap::new(),
         missing: BTreeSet::new(),
         refused: BTreeMap::new(),
@@ -164,7 +187,7 @@ pub fn start(
 /// A setting that could not be given back.
 pub fn release(state_dir: &Path) -> Result<Vec<String>, String> {
     let mut memory = Memory::open(state_dir);
-    let names: Vec<String> = memory.values.keys().cloned().collect();
+    let names = memory.names();
     let mut done = Vec::new();
     for name in names {
         if let Some(value) = memory.give_back(&name).map_err(|e| e.to_string())? {
@@ -177,7 +200,10 @@ pub fn release(state_dir: &Path) -> Result<Vec<String>, String> {
 struct Worker {
     memory: Memory,
     links: watch::Receiver<Arc<Links>>,
-    hearing: Hearing,
+    /// By which checks through real servers are answered.
+    hearing: Interfaces,
+    /// By which real servers answer whose answers are translated.
+    translating: Interfaces,
     /// What was seen to be in force.
     settled: BTreeMap<String, String>,
     missing: BTreeSet<String>,
@@ -189,45 +215,49 @@ impl Worker {
     fn pass(&mut self, wanted: &Wanted) {
         let loaded = Path::new(SETTINGS).join(IPVS).is_dir();
         let links = Arc::clone(&self.links.borrow());
-        let interfaces = self.hearing.interfaces(wanted, links).iter();
-        let accept = interfaces.map(|name| (format!("conf/{name}/accept_local"), "1".to_owned()));
-        let mut values: BTreeMap<String, String> = accept.collect();
+        let hears = self.hearing.toward(&wanted.answering, &links);
+        let translates = self.translating.toward(&wanted.translated, &links);
+        let host = host::settings(wanted, hears, translates, &links, &self.memory);
+        let (mut kept, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for Setting { name, value, why } in host {
+            let result = match wanted.only_told {
+                true => host::differs(&name, &value, why),
+                false => {
+                    kept.insert(name.clone());
+                    self.make(&name, &value)
+                }
+            };
+            told.insert(shown(&name));
+            self.tell(&shown(&name), result);
+        }
         if loaded {
-            let of_ipvs = wanted.values.iter();
-            values.extend(of_ipvs.map(|(name, value)| (format!("{IPVS}{name}"), value.clone())));
+            for (name, value) in &wanted.values {
+                let name = format!("{IPVS}{name}");
+                let result = self.make(&name, value);
+                self.tell(&shown(&name), result);
+                kept.insert(name);
+            }
         }
-        for (name, value) in &values {
-            let result = self.make(name, value);
-            self.tell(&shown(name), result);
-        }
-        let gone: Vec<String> = self.memory.values.keys().cloned().collect();
-        let gone = gone.iter().filter(|name| {
+        let gone = self.memory.names().into_iter().filter(|name| {
             let readable = loaded || !name.starts_with(IPVS);
-            readable && !values.contains_key(*name)
+            readable && !kept.contains(name)
         });
         for name in gone {
-            self.settled.remove(name);
-            let result = self.memory.give_back(name);
+            self.settled.remove(&name);
+            let result = self.memory.give_back(&name);
             let result = result.map(|_| ()).map_err(|error| error.to_string());
-            self.tell(&shown(name), result);
+            self.tell(&shown(&name), result);
+            told.insert(shown(&name));
         }
-        for family in [Family::V4, Family::V6] {
-            let (setting, name) = match family {
-                Family::V4 => ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
-                Family::V6 => (
-                    "net.ipv6.conf.all.forwarding",
-                    "/proc/sys/net/ipv6/conf/all/forwarding",
-                ),
-            };
-            let off = || std::fs::read_to_string(name).is_ok_and(|text| text.trim() == "0");
-            let result = if wanted.forwards.contains(&family) && off() {
-                Err(format!(
-                    "is 0, so no answer of a real server behind NAT gets to its client: `sysctl -w {setting}=1`"
-                ))
-            } else {
-                Ok(())
-            };
-            self.tell(setting, result);
+        told.extend(kept.iter().map(|name| shown(name)));
+        // What is not wanted any more is no problem any more.
+        let past = self
+            .refused
+            .keys()
+            .filter(|name| !told.contains(*name))
+            .cloned();
+        for name in past.collect::<Vec<_>>() {
+            self.tell(&name, Ok(()));
         }
     }
 
@@ -275,119 +305,46 @@ impl Worker {
     }
 }
 
-/// By which interfaces real servers answer that answer with a virtual address.
+/// By which interfaces some real servers are reached.
 #[derive(Default)]
-struct Hearing {
+struct Interfaces {
     real_servers: BTreeSet<Ipv4Addr>,
     links: Arc<Links>,
-    interfaces: BTreeSet<String>,
+    names: BTreeSet<String>,
     age: u32,
 }
 
-impl Hearing {
-    fn interfaces(&mut self, wanted: &Wanted, links: Arc<Links>) -> &BTreeSet<String> {
+impl Interfaces {
+    fn toward(
+        &mut self,
+        real_servers: &BTreeSet<Ipv4Addr>,
+        links: &Arc<Links>,
+    ) -> &BTreeSet<String> {
         self.age += 1;
-        let same = self.real_servers == wanted.answering && Arc::ptr_eq(&self.links, &links);
+        let same = self.real_servers == *real_servers && Arc::ptr_eq(&self.links, links);
         if !same || self.age >= ROUTES_EVERY {
             self.age = 0;
-            self.links = links;
-            self.real_servers.clone_from(&wanted.answering);
-            let sources = wanted.answering.iter();
+            self.links = Arc::clone(links);
+            self.real_servers.clone_from(real_servers);
+            let sources = real_servers.iter();
             // Without a route there is no interface.
             let sources = sources.filter_map(|ip| health::address_toward(IpAddr::V4(*ip)).ok());
             let sources: BTreeSet<IpAddr> = sources.collect();
-            let links = self.links.iter();
-            let hears = links.filter(|link| sources.iter().any(|source| link.has(*source)));
-            self.interfaces = hears.map(|link| link.name.clone()).collect();
+            let has = links
+                .iter()
+                .filter(|link| sources.iter().any(|source| link.has(*source)));
+            self.names = has.map(|link| link.name.clone()).collect();
         }
-        &self.interfaces
+        &self.names
     }
 }
 
-/// The name of a setting as sysctl has it.
+/// The name of a setting as sysctl has it, which swaps dots and slashes.
 fn shown(name: &str) -> String {
-    format!("net.ipv4.{}", name.replace('/', "."))
-}
-
-/// What settings had before they were changed.
-struct Memory {
-    path: PathBuf,
-    values: BTreeMap<String, Value>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Value {
-    before: String,
-    set: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct File {
-    boot_id: String,
-    values: BTreeMap<String, Value>,
-}
-
-impl Memory {
-    /// A file that cannot be understood, or of another boot, counts as none.
-    fn open(state_dir: &Path) -> Memory {
-        let path = state_dir.join(FILE);
-        let file = std::fs::read(&path).ok();
-        let file: Option<File> = file.and_then(|text| serde_json::from_slice(&text).ok());
-        let file = file.filter(|file| file.boot_id == boot_id());
-        Memory {
-            path,
-            values: file.map(|file| file.values).unwrap_or_default(),
-        }
-    }
-
-    /// Sets a value; what was there before is on disk before it changes.
-    fn set(&mut self, name: &str, found: &str, value: &str) -> io::Result<()> {
-        let before = self.values.get(name).map(|known| known.before.clone());
-        let entry = Value {
-            before: before.unwrap_or_else(|| found.to_owned()),
-            set: value.to_owned(),
-        };
-        self.values.insert(name.to_owned(), entry);
-        self.save()?;
-        std::fs::write(Path::new(SETTINGS).join(name), value)
-    }
-
-    /// Gives back what was there before, unless somebody else has set something. Returns the value.
-    fn give_back(&mut self, name: &str) -> io::Result<Option<String>> {
-        let Some(value) = self.values.get(name).cloned() else {
-            return Ok(None);
-        };
-        let found = match read(name) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let ours = found.as_ref() == Some(&value.set);
-        if ours {
-            std::fs::write(Path::new(SETTINGS).join(name), &value.before)?;
-        }
-        self.values.remove(name);
-        self.save()?;
-        Ok(ours.then_some(value.before))
-    }
-
-    fn save(&self) -> io::Result<()> {
-        if self.values.is_empty() {
-            return match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                Ok(()) | Err(_) => Ok(()),
-            };
-        }
-        let file = File {
-            boot_id: boot_id(),
-            values: self.values.clone(),
-        };
-        replace_file(&self.path, &file)
-    }
-}
-
-/// A value with single spaces between its numbers.
-fn read(name: &str) -> io::Result<String> {
-    let text = std::fs::read_to_string(Path::new(SETTINGS).join(name))?;
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let swapped = name.chars().map(|c| match c {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    });
+    format!("net.{}", swapped.collect::<String>())
 }

@@ -1,4 +1,4 @@
-//! `[global]`, `[ipvs]`, `[[sync_group]]`, `[[track_script]]`, `[[notify]]`.
+//! `[global]`, `[ipvs]`, `[sysctl]`, `[[sync_group]]`, `[[track_script]]`, `[[notify]]`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ipvs::Timeouts;
 
 use super::Risk;
 use super::words::{Notes, Shown, arrow};
-use crate::config::{Global, Ipvs, Notify, NotifyBy, OnStop, Sync, SyncGroup, TrackScript};
+use crate::config::{Global, Ipvs, Notify, NotifyBy, OnStop, Sync, SyncGroup, Sysctl, TrackScript};
 
 pub(super) fn global(notes: &mut Notes, old: &Global, new: &Global) {
     let Global {
@@ -34,6 +34,13 @@ pub(super) fn global(notes: &mut Notes, old: &Global, new: &Global) {
         &new.state_dir,
         partly,
     );
+}
+
+pub(super) fn sysctl(notes: &mut Notes, old: Sysctl, new: Sysctl) {
+    let Sysctl { manage } = old;
+    notes.about("sysctl");
+    let given_back = (manage && !new.manage).then_some("what it was before is given back");
+    notes.key_with(Risk::None, "manage", &manage, &new.manage, given_back);
 }
 
 pub(super) fn ipvs(notes: &mut Notes, old: &Ipvs, new: &Ipvs) {

@@ -16,7 +16,7 @@ use ipvs::{
 };
 use vipd::config::{
     Active, Config, Global, Ipvs, Method, MinimumUp, OnFailure, OnStop, RealServer, Require,
-    SorryServer, VirtualServer, When,
+    SorryServer, Sysctl, VirtualServer, When,
 };
 
 use super::{parse, secs};
@@ -40,6 +40,7 @@ fn an_empty_file_is_a_director_with_nothing_to_do() {
             sysctl: sysctl(&[]),
             sync: None,
         },
+        sysctl: Sysctl { manage: true },
         vrrp: vec![],
         sync_groups: vec![],
         track_scripts: vec![],
@@ -62,6 +63,8 @@ fn every_key_of_the_daemon_ends_in_its_value() {
         resync_interval = "250ms"
         on_stop = "keep"
         timeouts = { tcp = "15m", udp = "1m" }
+        [sysctl]
+        manage = false
         [ipvs.sysctl]
         expire_nodest_conn = false
         sync_threshold = [1, 0]
@@ -97,6 +100,7 @@ fn every_key_of_the_daemon_ends_in_its_value() {
             ]),
             sync: None,
         },
+        sysctl: Sysctl { manage: false },
         vrrp: vec![],
         sync_groups: vec![],
         track_scripts: vec![],

@@ -25,6 +25,12 @@ pub static ROOT: Table = Table {
             "How the kernel's IPVS table is kept.",
         ),
         may(
+            "sysctl",
+            Kind::Table(&HOST),
+            "the defaults of its keys",
+            "Settings of the host that forwarding needs, beside those of IPVS.",
+        ),
+        may(
             "vrrp",
             Kind::Tables(&VRRP),
             "none",
@@ -92,6 +98,17 @@ static GLOBAL: Table = Table {
             "Where state that outlives the daemon is kept.",
         ),
     ],
+};
+
+static HOST: Table = Table {
+    doc: "Settings of the host that forwarding needs, beside those of IPVS.",
+    one_of: &[],
+    keys: &[or(
+        "manage",
+        Kind::Boolean,
+        "true",
+        "Whether vipd sets what NAT needs (forwarding on, redirects off) and gives it back on a stop; false: it only says what is missing.",
+    )],
 };
 
 static IPVS: Table = Table {
