@@ -11,9 +11,10 @@ fn everything_that_goes_wrong_with_a_director_heals() -> Result<()> {
     let (mut arena, mut wrong) = (Arena::new()?, Vec::new());
     for fault in Fault::ALL {
         // A backup that hears nothing is the one that makes two masters.
-        let target = match fault {
-            Fault::DeafOneWay => Target::Backup,
-            _ => Target::Primary,
+        let target = if fault == Fault::DeafOneWay {
+            Target::Backup
+        } else {
+            Target::Primary
         };
         if SHARED.contains(&fault) {
             continue;
