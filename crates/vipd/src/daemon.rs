@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use health::Runner;
 use ipvs::Table;
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -28,7 +29,7 @@ use crate::listeners::Listeners;
 use crate::net::connection_sync::ConnectionSync;
 use crate::net::links::{self, Links};
 use crate::net::neighbours;
-use crate::net::sys::{give_memory_back, share_arena};
+use crate::net::sys::{forget_text, give_memory_back, share_arena};
 use crate::notify::Notifier;
 use crate::privileges;
 use crate::reconcile::Reconciler;
@@ -43,6 +44,8 @@ const OPEN_FILES: u64 = 65_536;
 
 /// How long threads that wait for a disk may hold up the end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+/// When a start is over, and routers have the roles that they begin with.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until it is told to stop; with `before` in the place of that one.
 pub fn run(config_path: &Path, before: Option<Predecessor>) -> ExitCode {
@@ -273,6 +276,20 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
 
+/// Locks the daemon's memory once the start is over: what only that needed is given back before, and
+/// cannot be any more after.
+async fn settle() {
+    tokio::time::sleep(SETTLED).await;
+    let locked = tokio::task::spawn_blocking(|| {
+        give_memory_back();
+        forget_text();
+        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+    });
+    if let Ok(Err(error)) = locked.await {
+        warn!("memory is not locked: {error}");
+    }
+}
+
 /// Takes the place of another daemon.
 async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Result<Ended, String> {
     let ground = prepare(&first.config).await?;
@@ -399,6 +416,7 @@ fn begin(
         Holdings::start(&config, &links, known, report)?
     };
     workers.extend(announcing);
+    tokio::spawn(settle());
     let director = Director::start(Parts {
         config_path: config_path.to_owned(),
         config,

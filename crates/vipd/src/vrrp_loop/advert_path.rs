@@ -103,21 +103,10 @@ impl AdvertPath {
     }
 
     pub(super) fn become_realtime(&self) {
-        let trouble = |what: String| {
-            self.outbox.send(Report::Trouble {
-                interface: None,
-                what,
-            })
-        };
         if let Err(error) = sys::schedule_round_robin() {
-            trouble(format!("no real-time scheduling for adverts: {error}"));
-        }
-        // What only the start needed is not locked.
-        sys::forget_text();
-        use rustix::mm::{MlockAllFlags, mlockall};
-        let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-        if let Err(error) = mlockall(flags) {
-            trouble(format!("memory is not locked: {error}"));
+            let what = format!("no real-time scheduling for adverts: {error}");
+            let interface = None;
+            self.outbox.send(Report::Trouble { interface, what });
         }
     }
 

@@ -39,6 +39,7 @@ network() { ip -o link; ip -o addr; ip rule; ip route show table all; nft list r
 refused() { [ "$(journalctl -q -u vipd | grep -c 'reload refused, nothing changed')" = "$1" ]; }
 holds() { ip -o addr | grep -q -F 10.99.0.10/; }
 status() { grep -E "^$1:" "/proc/$(pid)/status" | cut -f2 | tr -d ' '; }
+locked() { [ "$(status VmLck)" != 0kB ]; }
 is() { [ "$1" = "$2" ] || { echo "is $1, should be $2"; return 1; }; }
 
 everything | sort >/tmp/before
@@ -66,7 +67,7 @@ step "exposure at most 2.5" systemd-analyze security --threshold=25 --no-pager v
 if prlimit --rtprio=1:1 --memlock=unlimited:unlimited true 2>/dev/null; then
 	step "no warning in its journal" bash -c '! journalctl -q -u vipd -p warning | grep .'
 	step "its adverts have real-time priority" bash -c "chrt -a -p $(pid) | grep -q SCHED_RR"
-	step "its memory is locked" not is "$(status VmLck)" 0kB
+	step "its memory is locked once it has settled" wait_for locked
 fi
 for page in "man8/vipd.8" "man8/vipctl.8" "man5/vipd.toml.5"; do
 	step "there is $page" test -s "/usr/share/man/$page.gz" -o ! -d /usr/share/man/man8
