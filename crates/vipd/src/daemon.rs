@@ -276,12 +276,11 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
 
-/// Locks the daemon's memory once the start is over: what only that needed is given back before, and
-/// cannot be any more after.
+/// Locks the daemon's memory once the start is over: the code that only that needed is forgotten before,
+/// and cannot be any more after.
 async fn settle() {
     tokio::time::sleep(SETTLED).await;
     let locked = tokio::task::spawn_blocking(|| {
-        give_memory_back();
         forget_text();
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
     });

@@ -30,6 +30,9 @@ use crate::instance;
 use crate::net::links::Links;
 use crate::status::Status;
 
+/// How often the host is looked at and changed, at most, until nothing is left to do.
+const LOOKS: u32 = 3;
+
 pub use outcome::Outcome;
 pub use watch::watch;
 
@@ -168,21 +171,29 @@ impl Host {
         wanted: &[Thing],
     ) -> Result<Vec<Step>, String> {
         let mut record = Record::open(&self.state_dir)?;
-        let found = self.differences(kernel, role, wanted, &record).await?;
         let mut steps = Vec::new();
         let mut failed = false;
-        for difference in found {
-            if failed {
-                steps.push(Step::found(difference));
-                continue;
+        // What goes with a device that is made anew (its address, its settings) shows in the next look.
+        for _ in 0..LOOKS {
+            let found = self.differences(kernel, role, wanted, &record).await?;
+            let again = |difference: &Difference| matches!(difference.thing, Thing::Device(_));
+            let again = found.iter().any(again);
+            for difference in found {
+                if failed {
+                    steps.push(Step::found(difference));
+                    continue;
+                }
+                let earlier = record.of(&difference.thing).cloned();
+                let done = match earlier.filter(|_| !thing::is_wanted(wanted, &difference.thing)) {
+                    Some(earlier) => restore(kernel, &mut record, &earlier).await.map(|_| ()),
+                    None => change(kernel, &mut record, &difference).await,
+                };
+                failed = done.is_err();
+                steps.push(Step::done(difference, done));
             }
-            let earlier = record.of(&difference.thing).cloned();
-            let done = match earlier.filter(|_| !thing::is_wanted(wanted, &difference.thing)) {
-                Some(earlier) => restore(kernel, &mut record, &earlier).await.map(|_| ()),
-                None => change(kernel, &mut record, &difference).await,
-            };
-            failed = done.is_err();
-            steps.push(Step::done(difference, done));
+            if failed || !again {
+                break;
+            }
         }
         Ok(steps)
     }
@@ -190,8 +201,15 @@ impl Host {
     async fn undo(&self, kernel: &Kernel) -> Result<Outcome, String> {
         let mut record = Record::open(&self.state_dir)?;
         let mut steps = Vec::new();
+        let mut stays = false;
         for done in record.done.clone().iter().rev() {
-            let result = restore(kernel, &mut record, done).await;
+            // A host that still has the address stays silent about it.
+            let result = if stays && matches!(done.thing, Thing::Setting { .. }) {
+                Err("kept: an address is still there".to_owned())
+            } else {
+                restore(kernel, &mut record, done).await
+            };
+            stays |= result.is_err() && matches!(done.thing, Thing::Address { .. });
             steps.push(Step::undone(&done.thing, result));
         }
         Ok(Outcome::new(Action::Undo, &Role::default(), steps))

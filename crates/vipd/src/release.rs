@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipvs::Table;
 use tokio::net::UnixStream;
 
-use crate::config::{Config, Vrrp, is_way};
+use crate::config::{Config, OnStop, Vrrp, is_way};
 use crate::holdings::{Role, virtual_macs_of};
 use crate::instance::{self, Lock};
 use crate::net::addresses::{self, RouterAddresses, Wanted};
@@ -45,7 +45,7 @@ pub async fn release(
         false => Some(Lock::guard()?),
     };
     let release = async {
-        let mut done = release_holdings(config).await?;
+        let mut done = release_holdings(config, ipvs).await?;
         if ipvs {
             done.extend(release_services(config)?);
         }
@@ -56,12 +56,15 @@ pub async fn release(
         .unwrap_or_else(|_| Err(format!("the kernel did not answer within {TIMEOUT:?}")))
 }
 
-/// Removes everything that a master holds beside IPVS.
-pub(crate) async fn release_holdings(config: &Config) -> Result<Vec<String>, String> {
+/// Removes everything that a master holds beside IPVS. What the table needs to work (marks, settings) stays
+/// with it where it is kept.
+pub(crate) async fn release_holdings(config: &Config, ipvs: bool) -> Result<Vec<String>, String> {
     let mut done = release_addresses(config).await?;
     done.extend(routes::release().await?);
-    done.extend(firewall::release().await?);
-    done.extend(ipvs_sysctl::release(&config.global.state_dir)?);
+    if ipvs || config.ipvs.on_stop == OnStop::Remove {
+        done.extend(firewall::release().await?);
+        done.extend(ipvs_sysctl::release(&config.global.state_dir)?);
+    }
     let macs = virtual_macs_of(config, |_| Role::default());
     done.extend(virtual_mac::release(&macs, &config.global.state_dir).await?);
     Ok(done)

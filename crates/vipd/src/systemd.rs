@@ -31,7 +31,7 @@ pub(crate) async fn main_process_is(pid: u32) {
     let Some(socket) = var_os(SOCKET) else {
         return;
     };
-    let _ = sd_notify::notify(&[NotifyState::MainPid(pid)]);
+    let _ = sd_notify::notify(&[NotifyState::MainPid(pid), NotifyState::Watchdog]);
     let read = tokio::task::spawn_blocking(move || barrier(&socket)).await;
     if let Ok(Err(error)) = read {
         warn!("whether systemd knows the new main process: {error}");

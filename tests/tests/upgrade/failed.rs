@@ -88,15 +88,17 @@ fn one_that_hangs_is_ended_after_a_while_and_only_one_is_tried_at_once() -> Resu
     )?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     let program = program.display().to_string();
+    let children = format!("ps -o args= --ppid {} || true", lb1.pid());
     std::thread::scope(|scope| -> Result<()> {
         let hangs = scope.spawn(|| refused(&lb1, &program, "did not get ready within 15s"));
+        // Asked before, the other one would be the first.
         lab::wait_until(Duration::from_secs(10), "the first one", || {
-            let other = lb1.refused(&["upgrade", "--binary", "/nowhere"])?;
-            Ok(other.contains("an upgrade is under way already"))
+            Ok(pair.lb1.sh(&children)?.contains("sleep 600"))
         })?;
+        let other = lb1.refused(&["upgrade", "--binary", "/nowhere"])?;
+        ensure!(other.contains("an upgrade is under way already"), "{other}");
         hangs.join().unwrap()
     })?;
-    let children = format!("ps -o args= --ppid {} || true", lb1.pid());
     let children = pair.lb1.sh(&children)?;
     ensure!(!children.contains("sleep"), "it runs still: {children}");
     // The next one is none the worse for it.

@@ -137,7 +137,10 @@ fn examine(path: &Path) -> Result<Report, String> {
         .build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let daemon = Daemon::Behind(config.global.control_socket.clone());
-    Ok(runtime.block_on(doctor::examine(path, &config, &daemon)))
+    let report = runtime.block_on(doctor::examine(path, &config, &daemon));
+    // A look that was given up may still wait for the kernel.
+    runtime.shutdown_background();
+    Ok(report)
 }
 
 fn broken(error: &LoadError, json: bool) -> ExitCode {

@@ -42,7 +42,7 @@ impl Director {
         self.events.record(kind, name, message);
     }
 
-    fn will(&self) -> Will {
+    pub(super) fn will(&self) -> Will {
         let links = Arc::clone(&self.links.borrow());
         let mut will = Will {
             config: std::path::absolute(&self.config_path).unwrap_or(self.config_path.clone()),

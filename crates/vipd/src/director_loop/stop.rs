@@ -140,7 +140,8 @@ impl Director {
     /// What `vipd release` does, for when the workers cannot. Returns whether it did.
     async fn release_holdings(&self, unfinished: &str) -> bool {
         error!("not finished: {unfinished}; releasing without them");
-        match tokio::time::timeout(STOP_STEP, release::release_holdings(&self.config)).await {
+        match tokio::time::timeout(STOP_STEP, release::release_holdings(&self.config, false)).await
+        {
             Ok(Ok(_)) => return true,
             Ok(Err(why)) => error!("{why}"),
             Err(_) => error!("virtual addresses may still be on an interface"),

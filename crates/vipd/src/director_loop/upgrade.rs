@@ -17,6 +17,7 @@ use crate::config::{Config, RealServer, VirtualServer};
 use crate::desired::{Found, PoolState};
 use crate::director_status::real_server_name;
 use crate::events::Kind;
+use crate::guard::Will;
 use crate::holdings::Role;
 use crate::systemd;
 use crate::upgrade::state::{CheckState, RouterState, State, TrialState};
@@ -121,6 +122,7 @@ impl Director {
                 return Passed::Not;
             }
         };
+        systemd::watchdog();
         successor.go().await;
         if let Err(why) = successor.guarded().await {
             error!("the process that had taken over is dead: {why}");
@@ -128,10 +130,10 @@ impl Director {
             self.listeners.leave().await;
             return Passed::Lost;
         }
-        systemd::main_process_is(successor.pid).await;
         if let Some(guard) = self.guard.take() {
             guard.dismiss().await;
         }
+        systemd::main_process_is(successor.pid).await;
         let (version, pid) = (successor.version.clone(), successor.pid);
         let own = env!("CARGO_PKG_VERSION");
         let took = began.elapsed();
@@ -167,12 +169,23 @@ impl Director {
         // Nothing is said to the watchdog until this has come to an end.
         systemd::watchdog();
         successor.tell(self.state()).await?;
+        systemd::watchdog();
         if self.roles_have_moved() {
             return Err("a virtual router has changed meanwhile: try again".to_owned());
         }
         let adverts = successor.adverts().ok_or("it was handed over already")?;
         self.vrrp.send(Command::HandOver(adverts));
         self.adverts_are_handed_over().await?;
+        systemd::watchdog();
+        // The old advert path is silent for good: that is no hang. Our death still counts.
+        if let Some(guard) = &self.guard {
+            guard.tell(&Will {
+                patience: None,
+                ..self.will()
+            });
+        }
+        // The table is another's, too.
+        self.reconciler.stop(|| {});
         // What they hold is another's from here on. Dropped, they would give it up.
         for (_, worker) in &self.holding {
             worker.abort();

@@ -52,7 +52,7 @@ fn of_router(config: &Config, facts: &Facts, vrrp: &Vrrp, vip: IpAddr, found: &m
         }
     }
     let held = facts.holds(vip);
-    let masters = masters(facts, vrrp);
+    let masters = masters(facts, vrrp, vip);
     // A master that is not heard may be the other director, of whom nothing else is known.
     let one_may_be_the_peer = !held && directors.is_empty() && masters.is_empty();
     if one_may_be_the_peer && strangers.len() == 1 {
@@ -180,10 +180,19 @@ fn who(config: &Config, facts: &Facts, mac: Mac) -> Who {
 }
 
 /// The Ethernet addresses of those who announce a virtual router.
-fn masters(facts: &Facts, vrrp: &Vrrp) -> BTreeSet<Mac> {
+fn masters(facts: &Facts, vrrp: &Vrrp, vip: IpAddr) -> BTreeSet<Mac> {
+    // One that announces itself on another interface answers with another Ethernet address than that.
+    let asked = facts.wire.answers.keys();
+    let asked: BTreeSet<&str> = asked
+        .filter(|(_, address)| *address == vip)
+        .map(|(name, _)| name.as_str())
+        .collect();
     let adverts = facts.wire.adverts.iter();
     let of = adverts.filter(|advert| {
-        !advert.outgoing && advert.vrid == vrrp.parameters.vrid && advert.priority > 0
+        !advert.outgoing
+            && advert.vrid == vrrp.parameters.vrid
+            && advert.priority > 0
+            && asked.contains(advert.interface.as_str())
     });
     of.filter_map(|advert| advert.mac).collect()
 }

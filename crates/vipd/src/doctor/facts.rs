@@ -33,6 +33,7 @@ use crate::net::sys::Mac;
 use crate::status::{Status, VrrpStatus};
 
 /// How long anything but the wire may take.
+const STATUS: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// Where the daemon is that runs with the configuration.
@@ -46,10 +47,13 @@ pub enum Daemon {
 
 impl Daemon {
     async fn status(&self) -> Option<Status> {
-        match self {
-            Daemon::Here(api) => api.ask(ANSWER_TIMEOUT, Wake::Status).await.ok(),
-            Daemon::Behind(socket) => client::status(socket).await.ok(),
-        }
+        let asking = async {
+            match self {
+                Daemon::Here(api) => api.ask(ANSWER_TIMEOUT, Wake::Status).await.ok(),
+                Daemon::Behind(socket) => client::status(socket).await.ok(),
+            }
+        };
+        tokio::time::timeout(STATUS, asking).await.ok()?
     }
 
     /// Its process.
@@ -158,8 +162,10 @@ impl Facts {
     /// The addresses of the other directors that are known.
     pub(super) fn peer_addresses(&self, config: &Config) -> BTreeSet<IpAddr> {
         let mut all = plan::configured_peers(config);
-        for advert in self.wire.adverts.iter().filter(|it| !it.outgoing) {
-            all.insert(advert.source);
+        for vrrp in &config.vrrp {
+            let heard = super::vrrp::of(vrrp, self).filter(|it| !it.outgoing);
+            let same = heard.filter(|it| !super::vrrp::is_of_another_cluster(vrrp, it));
+            all.extend(same.map(|it| it.source));
         }
         let masters = self.status.iter().flat_map(|status| &status.vrrp);
         for router in masters {
@@ -186,18 +192,22 @@ pub(super) fn serving<'c>(
     config: &'c Config,
     status: Option<&'c Status>,
 ) -> impl Iterator<Item = (&'c VirtualServer, &'c RealServer)> {
+    let of_status = status.iter().flat_map(|it| &it.virtual_servers);
+    let disabled = of_status.flat_map(|server| {
+        let reals = server.real_servers.iter();
+        let out = reals.filter(|real| real.state == "disabled");
+        out.map(|real| (server.name.as_str(), real.address.as_str()))
+    });
+    let disabled: BTreeSet<(&str, &str)> = disabled.collect();
     let all = config.virtual_servers.iter();
     let all = all.flat_map(|server| server.real_servers.iter().map(move |real| (server, real)));
     all.filter(move |(server, real)| {
-        let status =
-            status.and_then(|it| it.virtual_servers.iter().find(|s| s.name == server.name));
-        let address = real.key.0;
-        let state = status.and_then(|server| {
-            let named =
-                |name: &str| name == address.to_string() || name == address.ip().to_string();
-            server.real_servers.iter().find(|it| named(&it.address))
-        });
-        state.is_none_or(|state| state.state != "disabled")
+        if disabled.is_empty() {
+            return true;
+        }
+        let (name, address) = (server.name.as_str(), real.key.0);
+        !disabled.contains(&(name, &address.to_string()))
+            && !disabled.contains(&(name, &address.ip().to_string()))
     })
 }
 

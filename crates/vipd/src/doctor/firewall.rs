@@ -154,10 +154,13 @@ fn dropped<'f>(facts: &'f Facts, hooks: &[&str], packet: &Packet) -> Option<Drop
     let chains = &facts.firewall.chains;
     let on_the_way = chains
         .iter()
-        .filter(|chain| hooks.contains(&chain.hook.as_str()));
+        .filter(|chain| hooks.contains(&chain.hook.as_str()) && sees(chain, packet));
     // Where a chain is jumped to from is not followed: an accept there counts for all, and a drop of
     // exactly such packets, too.
-    let jumped_to = || chains.iter().filter(|chain| chain.hook.is_empty());
+    let jumped_to = || {
+        let inner = chains.iter().filter(|chain| chain.hook.is_empty());
+        inner.filter(|chain| sees(chain, packet))
+    };
     let accepted_elsewhere = || {
         let mut rules = jumped_to().flat_map(|chain| &chain.rules);
         rules.any(|rule| rule.verdict == Verdict::Accept && met(rule, packet) > Met::No)
@@ -173,6 +176,16 @@ fn dropped<'f>(facts: &'f Facts, hooks: &[&str], packet: &Packet) -> Option<Drop
         let named = |rule: &&Rule| names(rule, packet) && drops(rule, packet);
         Some(Dropped::By(chain, chain.rules.iter().find(named)?))
     })
+}
+
+/// Whether packets of that family come by.
+fn sees(chain: &Chain, packet: &Packet) -> bool {
+    match chain.name.split(' ').next() {
+        Some("ip" | "iptables") => packet.to.is_ipv4(),
+        Some("ip6") => packet.to.is_ipv6(),
+        Some("arp") => false,
+        Some(_) | None => true,
+    }
 }
 
 fn in_chain<'f>(chain: &'f Chain, packet: &Packet) -> Option<Dropped<'f>> {

@@ -96,7 +96,8 @@ fn redirects(config: &Config, facts: &Facts) -> Option<Finding> {
     ];
     let words = "switch both off, now and at every boot (a file in /etc/sysctl.d)";
     let remedy = Remedy::words(words).command(&format!(
-        "sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.{interface}.send_redirects=0"
+        "sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.{}.send_redirects=0",
+        in_sysctl(&interface)
     ));
     Some(Finding::new(c::REDIRECTS, interface, evidence, remedy))
 }
@@ -116,7 +117,7 @@ fn reverse_path(facts: &Facts) -> Option<Finding> {
     let names: Vec<&str> = up.map(|link| link.name.as_str()).filter(strict).collect();
     let settings = names
         .iter()
-        .map(|name| format!("net.ipv4.conf.{name}.rp_filter=2"));
+        .map(|name| format!("net.ipv4.conf.{}.rp_filter=2", in_sysctl(name)));
     let settings: Vec<String> = settings.collect();
     let evidence = vec![
         format!(
@@ -133,6 +134,11 @@ fn reverse_path(facts: &Facts) -> Option<Finding> {
 fn remove_line(line: &Line) -> Vec<String> {
     let number = format!("{}d", line.number);
     ["sed", "-i", &number, &line.file].map(str::to_owned).into()
+}
+
+/// An interface's name where sysctl(8) separates by dots: that of a VLAN has one itself.
+fn in_sysctl(interface: &str) -> String {
+    interface.replace('.', "/")
 }
 
 fn shown(line: &Line) -> String {
@@ -164,7 +170,8 @@ fn does_not_answer(config: &Config, facts: &Facts) -> Vec<Finding> {
         )];
         let words = "let it answer, now and at every boot (a file in /etc/sysctl.d)";
         let remedy = Remedy::words(words).command(&format!(
-            "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{name}.arp_ignore=0"
+            "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{}.arp_ignore=0",
+            in_sysctl(name)
         ));
         found.push(Finding::new(c::DOES_NOT_ANSWER, name, evidence, remedy));
     }

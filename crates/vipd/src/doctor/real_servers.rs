@@ -159,15 +159,20 @@ fn missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<(
 fn vip_missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> Option<Finding> {
     let (vip, said) = missing(facts, server, real)?;
     let host = real.key.0.ip();
-    let command = match vip {
-        IpAddr::V4(_) => format!("ip addr add {vip}/32 dev lo"),
+    let script = match vip {
+        IpAddr::V4(_) => format!(
+            "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 && ip addr add \
+             {vip}/32 dev lo"
+        ),
         IpAddr::V6(_) => format!("ip addr add {vip}/128 dev lo nodad"),
     };
     let words = format!(
         "put {vip} on lo there, after arp_ignore and arp_announce are set; `vipd realserver` does all of it \
          and keeps it over a boot"
     );
-    let remedy = Remedy::words(words).on(host).command(&command);
+    let remedy = Remedy::words(words)
+        .on(host)
+        .run(vec!["sh".to_owned(), "-c".to_owned(), script]);
     Some(Finding::new(
         c::VIP_MISSING,
         host.to_string(),
@@ -184,9 +189,9 @@ fn tunnel_missing(facts: &Facts, server: &VirtualServer, real: &RealServer) -> O
          --vip {vip} --forwarding tun` does all of it and keeps it over a boot"
     );
     let script = format!(
-        "modprobe -q ipip; ip link set tunl0 up; ip addr replace {vip}/32 dev tunl0; sysctl -w \
-         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tunl0.rp_filter=0 net.ipv4.conf.all.arp_ignore=1 \
-         net.ipv4.conf.all.arp_announce=2"
+        "modprobe -q ipip; sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 && \
+         ip link set tunl0 up && sysctl -w net.ipv4.conf.tunl0.rp_filter=2 && ip addr replace {vip}/32 dev \
+         tunl0"
     );
     let remedy = Remedy::words(words)
         .on(host)

@@ -60,7 +60,7 @@ fn listed(addresses: &[IpAddr]) -> String {
     texts.join(", ")
 }
 
-fn is_of_another_cluster(vrrp: &Vrrp, advert: &Advert) -> bool {
+pub(super) fn is_of_another_cluster(vrrp: &Vrrp, advert: &Advert) -> bool {
     let own = &vrrp.parameters.addresses;
     !advert.addresses.is_empty() && !advert.addresses.iter().any(|it| own.contains(it))
 }

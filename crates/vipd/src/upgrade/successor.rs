@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::geteuid;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
@@ -248,16 +247,19 @@ pub(crate) fn own_program() -> io::Result<PathBuf> {
 }
 
 /// Whoever may use the control socket must not have this daemon run what they wrote themselves: the
-/// program, and every folder on the way to it, belongs to root or to the user that this daemon runs as,
-/// and nobody else may write it.
+/// program, and every folder on the way to it, belongs to root or to the owner of the running program, and
+/// nobody else may write it. (Not to the user that the daemon runs as: its scripts are that user, too,
+/// without its rights.)
 fn trustworthy(binary: &Path) -> Result<PathBuf, String> {
     let named = |error: io::Error| format!("{}: {error}", binary.display());
     let path = binary.canonicalize().map_err(named)?;
-    let own = geteuid().as_raw();
+    let own = Path::new("/proc/self/exe").metadata().map_err(named)?.uid();
     for place in path.ancestors() {
-        let found = place.metadata().map_err(named)?;
+        // In a canonical path there is no link, unless somebody has just put one there.
+        let found = place.symlink_metadata().map_err(named)?;
         let (mode, owner) = (found.mode(), found.uid());
-        let writable = mode & OTHERS_WRITE != 0 && !(found.is_dir() && mode & STICKY != 0);
+        let sticky = found.is_dir() && mode & STICKY != 0;
+        let writable = found.is_symlink() || (mode & OTHERS_WRITE != 0 && !sticky);
         if (owner != 0 && owner != own) || writable {
             return Err(format!(
                 "{}: not run, because others than root may write {}",

@@ -164,7 +164,9 @@ fn nft_match(value: &Value) -> Option<(String, Vec<String>)> {
 }
 
 fn values(right: &Value) -> Vec<String> {
-    if let Some(set) = right.get("set").and_then(Value::as_array) {
+    // `ct state new,established` comes without the word `set`.
+    let set = right.as_array().or_else(|| right.get("set")?.as_array());
+    if let Some(set) = set {
         return set.iter().flat_map(values).collect();
     }
     if let Some(prefix) = right.get("prefix") {

@@ -250,6 +250,8 @@ impl Ear {
     /// Takes what comes within that time.
     fn take(&self, plan: &Plan, wire: &mut Wire, patience: Duration) {
         let end = Instant::now() + patience;
+        // Without patience what is there is taken, too.
+        let first = Instant::now() + Duration::from_millis(100);
         let mut buffer = [0; PACKET_SIZE];
         loop {
             let rest = end.saturating_duration_since(Instant::now());
@@ -266,7 +268,10 @@ impl Ear {
                 let packet = buffer.get(..got.length).unwrap_or_default();
                 wire.answered(plan, got.index, ndp::heard(packet, got.source));
             }
-            while let Ok(Some(got)) = sys::receive(&self.all, &mut buffer) {
+            // A flood has no end of its own.
+            while Instant::now() < end.max(first)
+                && let Ok(Some(got)) = sys::receive(&self.all, &mut buffer)
+            {
                 let packet = buffer.get(..got.length).unwrap_or_default();
                 let outgoing = got.packet_type == libc::PACKET_OUTGOING;
                 match packets::understand(packet) {
