@@ -5,6 +5,8 @@ mod inflict;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use crate::director::Director;
 use crate::load::Load;
 use crate::nginx::Nginx;
 use crate::process::{Process, resident_memory};
-use crate::{binary, run, wait_for, wait_until};
+use crate::{Host, binary, run, wait_for, wait_until};
 
 /// Longer than any fault takes to heal in an emulated guest.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -167,10 +169,10 @@ impl Arena {
             )
         };
         for host in [&cluster.lb1, &cluster.lb2] {
-            let state = host.folder().join(format!("{}.state", host.name()));
+            let state = disk_of(host);
             fs::create_dir_all(&state)?;
             let disk = ["-t", "tmpfs", "-o", "size=2m", "vipd-state"];
-            run(std::process::Command::new("mount").args(disk).arg(&state))?;
+            run(Command::new("mount").args(disk).arg(&state))?;
         }
         let primary = Director::start(&cluster.lb1, &text("lb1", 150))?;
         let backup = Director::start(&cluster.lb2, &text("lb2", 100))?;
@@ -229,8 +231,7 @@ impl Arena {
         })
         .with_context(|| format!("{wrong}\n{}\n{}", self.primary.log(), self.backup.log()))?;
         for director in [&self.primary, &self.backup] {
-            let files = fs::read_dir(format!("/proc/{}/fd", director.pid()))?.count();
-            let memory = resident_memory(director.pid())?;
+            let (files, memory) = held_by(director)?;
             let name = director.host.name();
             ensure!(files < FILES_MAX, "{name} has {files} files open");
             ensure!(memory < MEMORY_MAX, "{name} has {memory} MiB");
@@ -282,7 +283,7 @@ impl Arena {
         Ok(lines)
     }
 
-    fn host(&self, target: Target) -> &crate::Host {
+    fn host(&self, target: Target) -> &Host {
         match target {
             Target::Primary => &self.cluster.lb1,
             Target::Backup => &self.cluster.lb2,
@@ -323,10 +324,20 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         for host in [&self.cluster.lb1, &self.cluster.lb2] {
-            let state = host.folder().join(format!("{}.state", host.name()));
-            let _ = run(std::process::Command::new("umount").args(["-l"]).arg(state));
+            let _ = run(Command::new("umount").arg("-l").arg(disk_of(host)));
         }
     }
+}
+
+/// How many files a director has open, and its memory, MiB.
+fn held_by(director: &Director) -> Result<(usize, f64)> {
+    let files = fs::read_dir(format!("/proc/{}/fd", director.pid()))?.count();
+    Ok((files, resident_memory(director.pid())?))
+}
+
+/// Where a director of the arena keeps its state, as [`Director::state_dir`] has it once it runs.
+fn disk_of(host: &Host) -> PathBuf {
+    host.folder().join(format!("{}.state", host.name()))
 }
 
 /// Every fault, to each of the two; prints the table of `docs/reliability.md`.
@@ -383,8 +394,7 @@ pub fn soak(time: Duration, seed: u64) -> Result<()> {
         }
     }
     for director in [&arena.primary, &arena.backup] {
-        let files = fs::read_dir(format!("/proc/{}/fd", director.pid()))?.count();
-        let memory = resident_memory(director.pid())?;
+        let (files, memory) = held_by(director)?;
         println!("{}: {files} files, {memory:.1} MiB", director.host.name());
     }
     println!(

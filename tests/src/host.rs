@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::capture::Capture;
 use crate::process::Process;
-use crate::{Inner, ip, run};
+use crate::{Inner, ip, run, wait_until};
 
 /// A host. It lives as long as its lab.
 #[derive(Debug, Clone)]
@@ -99,6 +100,24 @@ impl Host {
             .args(arguments);
         let log = self.lab.folder.join(format!("{}-{name}.log", self.name));
         Process::start(command, log)
+    }
+
+    /// What happens on this host from now on to these kinds of object (`address`, `link`, `route`, `rule`),
+    /// as `ip monitor` prints it. What it was tried with, 192.0.2.99, is in it, too.
+    ///
+    /// # Errors
+    ///
+    /// It does not listen.
+    pub fn monitor(&self, objects: &[&str]) -> Result<Process> {
+        let words = [&["-o", "monitor"], objects].concat();
+        let monitor = self.spawn("monitor", Path::new("ip"), &words)?;
+        // It listens when it has told of an address that comes and goes.
+        wait_until(Duration::from_secs(60), "ip monitor", || {
+            self.ip("addr add 192.0.2.99/32 dev lo")?;
+            self.ip("addr del 192.0.2.99/32 dev lo")?;
+            Ok(monitor.output().contains("192.0.2.99"))
+        })?;
+        Ok(monitor)
     }
 
     /// Watches the packets of `eth0`; returns when tcpdump listens.

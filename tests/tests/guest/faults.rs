@@ -16,7 +16,7 @@ const FAULTS: [(Fault, Target); 7] = [
 ];
 
 #[test]
-fn everything_that_goes_wrong_with_a_director_heals() -> Result<()> {
+fn what_goes_wrong_with_the_table_and_the_network_heals() -> Result<()> {
     let (mut arena, mut wrong) = (Arena::new()?, Vec::new());
     for (fault, target) in FAULTS {
         match arena.suffer(fault, target) {

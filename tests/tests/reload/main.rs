@@ -14,7 +14,6 @@ mod refused;
 mod storm;
 mod trial;
 
-use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -43,15 +42,7 @@ pub(crate) fn vipctl(director: &Director, words: &[&str]) -> Result<Output> {
 
 /// What happens to addresses on a host from now on, as `ip monitor` tells.
 pub(crate) fn monitor(host: &Host) -> Result<Process> {
-    let ip = Path::new("ip");
-    let monitor = host.spawn("monitor", ip, &["-o", "monitor", "address"])?;
-    // It listens when it has told of an address that comes and goes.
-    lab::wait_until(PATIENCE, "ip monitor", || {
-        host.ip("addr add 192.0.2.99/32 dev lo")?;
-        host.ip("addr del 192.0.2.99/32 dev lo")?;
-        Ok(monitor.output().contains("192.0.2.99"))
-    })?;
-    Ok(monitor)
+    host.monitor(&["address"])
 }
 
 /// The addresses that `ip monitor` saw go, but for those of the loopback interface.

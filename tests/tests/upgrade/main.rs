@@ -13,7 +13,6 @@ mod failed;
 mod guarded;
 mod unnoticed;
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -25,15 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What happens on a host from now on to interfaces, addresses, routes and rules, as `ip monitor` tells.
 pub(crate) fn monitor(host: &Host) -> Result<Process> {
-    let words = ["-o", "monitor", "link", "address", "route", "rule"];
-    let monitor = host.spawn("monitor", Path::new("ip"), &words)?;
-    // It listens when it has told of an address that comes and goes.
-    lab::wait_until(PATIENCE, "ip monitor", || {
-        host.ip("addr add 192.0.2.99/32 dev lo")?;
-        host.ip("addr del 192.0.2.99/32 dev lo")?;
-        Ok(monitor.output().contains("192.0.2.99"))
-    })?;
-    Ok(monitor)
+    host.monitor(&["link", "address", "route", "rule"])
 }
 
 /// What `ip monitor` saw, but for what it was tried with, and the addresses that the kernel makes for an
