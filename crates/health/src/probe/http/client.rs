@@ -23,24 +23,19 @@ use crate::probe::{Passed, progress};
 pub(super) struct Client {
     reqwest: Reqwest,
     request: Request,
-    expiry: Option<Expiry>,
+    expiry: Expiry,
 }
 
 impl Client {
     pub(super) fn new(
         target: SocketAddr,
-        tls: Option<&TlsSpec>,
+        tls: &TlsSpec,
         request: Request,
     ) -> Result<Client, Failure> {
-        // A client for plain HTTP is given a configuration too: reqwest would otherwise read the
-        // system's roots once more for each.
-        let config = match tls {
-            Some(tls) => tls::config(tls, &[b"http/1.1"])?,
-            None => tls::trusting()?,
-        };
+        let config = tls::config(tls, &[b"http/1.1"])?;
         let mut builder = Reqwest::builder()
             .tls_backend_preconfigured(config)
-            .tls_info(tls.is_some())
+            .tls_info(true)
             .http1_only()
             .no_proxy()
             .redirect(Policy::none())
@@ -52,16 +47,8 @@ impl Client {
         Ok(Client {
             reqwest: builder.build().map_err(|error| cause(&error))?,
             request,
-            expiry: tls.map(Expiry::new),
+            expiry: Expiry::new(tls),
         })
-    }
-
-    /// Where a probe begins.
-    pub(super) fn first_phase(&self) -> Phase {
-        match &self.expiry {
-            Some(_tls) => Phase::ConnectingTls,
-            None => Phase::Connecting,
-        }
     }
 
     pub(super) async fn exchange(&self, wanted: &Wanted) -> Result<Passed, Failure> {
@@ -73,10 +60,10 @@ impl Client {
             .execute(request)
             .await
             .map_err(|error| cause(&error))?;
-        let warning = self.expiry.as_ref().and_then(|expiry| {
-            let tls = response.extensions().get::<TlsInfo>()?;
-            expiry.warning(&CertificateDer::from(tls.peer_certificate()?))
-        });
+        let tls = response.extensions().get::<TlsInfo>();
+        let certificate = tls.and_then(TlsInfo::peer_certificate);
+        let warning = certificate
+            .and_then(|certificate| self.expiry.warning(&CertificateDer::from(certificate)));
         wanted.judge(http::Response::from(response)).await?;
         Ok(Passed {
             warning,
@@ -85,7 +72,7 @@ impl Client {
     }
 }
 
-/// Passes a connection on, once it is there (with TLS: after the handshake).
+/// Passes a connection on, once it is there, after the handshake.
 async fn note_connected<T, E>(connecting: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let connection = connecting.await?;
     progress::enter(|connected_after| Phase::Waiting { connected_after });
