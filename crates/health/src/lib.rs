@@ -9,6 +9,7 @@ mod damping;
 mod failure;
 mod histogram;
 mod limits;
+mod outbreak;
 mod pattern;
 mod probe;
 pub mod program;

@@ -20,6 +20,7 @@ use crate::course::{Course, Standing};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::limits;
+use crate::outbreak::Outbreak;
 use crate::probe::{Passed, Probe};
 use crate::report::Report;
 use crate::verdict::{Health, Transition};
@@ -33,6 +34,8 @@ const FIRST_PROBES_WITHIN: Duration = Duration::from_secs(5);
 const GRAIN: Duration = Duration::from_millis(10);
 /// A shorter interval counts as this one, so that no mistake makes a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+/// In an outbreak every target that is up is asked within this time.
+const HURRY_WITHIN: Duration = Duration::from_millis(1_250);
 /// How long a report waits that says nothing new.
 const NOTHING_NEW_WAITS: Duration = Duration::from_millis(250);
 
@@ -67,6 +70,9 @@ struct Shared {
     some_wait: Notify,
     /// File descriptors that probes may take.
     descriptors: Semaphore,
+    outbreak: Mutex<Outbreak>,
+    /// Wakes every check for an outbreak.
+    hurry: Notify,
     lateness: Histogram,
     durations: Histogram,
 }
@@ -115,6 +121,8 @@ impl Runner {
             nothing_new: Mutex::default(),
             some_wait: Notify::new(),
             descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
+            outbreak: Mutex::new(Outbreak::new(Instant::now().into_std())),
+            hurry: Notify::new(),
             lateness: Histogram::new(&Histogram::PROBES),
             durations: Histogram::new(&Histogram::PROBES),
         });
@@ -215,9 +223,9 @@ impl Drop for Task {
     }
 }
 
-/// Whoever panicked with the lock left a course that is whole.
-fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
-    course.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whoever panicked with the lock left what it guards whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long the check at `position` of `count` new ones waits before its first probe.
@@ -251,7 +259,7 @@ impl Shared {
 
     /// Sends a report with others that say nothing new.
     fn send_later(&self, report: Report) -> bool {
-        let mut waiting = self.waiting();
+        let mut waiting = lock(&self.nothing_new);
         waiting.push(report);
         if waiting.len() == 1 {
             self.some_wait.notify_one();
@@ -260,18 +268,11 @@ impl Shared {
     }
 
     fn flush(&self) {
-        let waiting = std::mem::take(&mut *self.waiting());
+        let waiting = std::mem::take(&mut *lock(&self.nothing_new));
         for report in waiting {
             // Nobody receives any more: so does whoever reports next.
             let _ = self.reports.send(report);
         }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Report>> {
-        // Whoever panicked with the lock left a list that is whole: each step is one push.
-        self.nothing_new
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -316,7 +317,7 @@ async fn run(
 /// Probes at `first` and then again and again. A probe that outlasts its interval is followed
 /// by the next one at once (with a timeout as long as the interval, a dead target is so found in `fall`
 /// intervals and not in twice that); beats missed meanwhile are skipped and those to come stay where
-/// they were.
+/// they were. In an outbreak there is one more, soon.
 async fn keep_probing<F>(
     spec: &Arc<CheckSpec>,
     plan: Plan,
@@ -327,16 +328,30 @@ async fn keep_probing<F>(
 ) where
     F: Future<Output = Result<Passed, Failure>>,
 {
-    let mut due = first;
+    // The beat, and when to probe: at it, or sooner.
+    let (mut beat, mut due) = (first, first);
     let mut free_since = due;
     let mut said = None;
+    // Whether its target is known to be up, so that a failure is news.
+    let mut is_up = false;
     loop {
-        tokio::time::sleep_until(due).await;
+        if is_up && plan.slowed.is_none() {
+            let hurry = tokio::time::timeout_at(due, shared.hurry.notified());
+            if hurry.await.is_ok() {
+                due = sooner(due, spec.interval, Instant::now());
+                tokio::time::sleep_until(due).await;
+            }
+        } else {
+            tokio::time::sleep_until(due).await;
+        }
         let turn = shared.descriptors.acquire_many(spec.kind.descriptors());
         let Ok(turn) = turn.await else { return };
         let started = Instant::now();
         let late = started.saturating_duration_since(due.max(free_since));
         shared.lateness.record(late);
+        if is_up && lock(&shared.outbreak).begun(started.into_std()) {
+            shared.hurry.notify_waiters();
+        }
         let outcome = contained(async { probe().await }).await;
         drop(turn);
         let ended = Instant::now();
@@ -350,6 +365,11 @@ async fn keep_probing<F>(
                 Err(_ours) => None,
             };
             let interval = course.interval(spec).max(SHORTEST_INTERVAL);
+            let says_nothing = outcome.as_ref().is_err_and(|failure| !failure.counts());
+            if is_up && (outcome.is_ok() || says_nothing) {
+                lock(&shared.outbreak).passed();
+            }
+            is_up = course.health() == Health::Up && (outcome.is_ok() || is_up);
             (transition, course.health(), course.flapping(), interval)
         };
         let report = Report {
@@ -373,9 +393,19 @@ async fn keep_probing<F>(
             return;
         }
         let interval = plan.slowed.map_or(interval, |slowed| slowed.max(interval));
-        due = next_beat(due, interval, ended);
+        // After one that came sooner the rhythm is what it was, unless it changes.
+        let next = next_beat(due, interval, ended);
+        beat = if due < beat { next.min(beat) } else { next };
+        due = beat;
         free_since = ended;
     }
+}
+
+/// When to probe in an outbreak instead of at `due`: in the order of the beats, evenly.
+fn sooner(due: Instant, interval: Duration, now: Instant) -> Instant {
+    let left = due.saturating_duration_since(now);
+    let share = left.as_secs_f64() / interval.as_secs_f64();
+    due.min(now + HURRY_WITHIN.mul_f64(share.min(1.0)))
 }
 
 /// The next beat after `last`, or, where one or more were missed, the last of those.

@@ -207,6 +207,72 @@ fn a_missed_beat_is_made_up_for_and_those_to_come_stay_where_they_were() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_thousand_that_die_at_once_are_down_within_two_seconds_and_their_timeout() {
+    // They hang: the slowest way to find out.
+    let hanging = CheckSpec {
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        fall: 1,
+        ..spec()
+    };
+    let slowest = slowest_after_death(&hanging).await;
+    assert!(slowest <= Duration::from_secs(3), "{slowest:?}");
+}
+
+/// Lets a thousand checks pass for a while, then none any more, and says when the last one is down.
+async fn slowest_after_death(spec: &CheckSpec) -> Duration {
+    let (reports, mut received) = unbounded_channel();
+    let runner = Runner::with(Handle::current(), reports, 10_000);
+    let death = Instant::now() + Duration::from_millis(22_220);
+    let timeout = spec.timeout;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..1_000 {
+        let first = Instant::now() + spec.interval * number / 1_000;
+        let (spec, shared) = (Arc::new(spec.clone()), runner.shared.clone());
+        tasks.spawn(async move {
+            let course = Mutex::new(Course::new(&spec, Health::Unknown));
+            let probe = || async move {
+                if Instant::now() < death {
+                    return Ok(Passed::default());
+                }
+                tokio::time::sleep(timeout).await;
+                Err(Failure::Refused)
+            };
+            keep_probing(
+                &spec,
+                Health::Unknown.into(),
+                first,
+                &course,
+                &shared,
+                probe,
+            )
+            .await;
+        });
+    }
+    let mut down = 0;
+    while down < 1_000 {
+        let report = received.recv().await.unwrap();
+        down += usize::from(report.transition.is_some_and(|it| it.to == Health::Down));
+    }
+    death.elapsed()
+}
+
+#[test]
+fn in_an_outbreak_the_order_stays_and_nobody_waits_longer_than_before() {
+    let (now, interval) = (Instant::now(), Duration::from_secs(60));
+    let after = |milliseconds| {
+        let due = now + Duration::from_millis(milliseconds);
+        sooner(due, interval, now).duration_since(now).as_millis()
+    };
+    assert_eq!(
+        [0, 1, 6_000, 30_000, 60_000, 90_000].map(after),
+        [0, 0, 125, 625, 1_250, 1_250]
+    );
+    let short = sooner(now + Duration::from_secs(1), Duration::from_secs(1), now);
+    assert_eq!(short - now, Duration::from_secs(1));
+}
+
 /// Runs a check (interval 1 s, rise 2, fall 2, begins unknown) whose probes follow `script`;
 /// `expected` has a line for each report: `MILLISECONDS OUTCOME HEALTH [TRANSITION]`. One that says
 /// nothing new comes a quarter of a second late.
