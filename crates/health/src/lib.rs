@@ -15,6 +15,7 @@ mod probe;
 pub mod program;
 mod report;
 mod runner;
+mod sockets;
 mod verdict;
 
 pub use check::{

@@ -19,8 +19,11 @@ mod tcp;
 mod tls;
 mod udp;
 
+use std::sync::Arc;
+
 use crate::check::{CheckKind, CheckSpec};
 use crate::failure::Failure;
+use crate::sockets::Sockets;
 
 use agent::AgentProbe;
 use dns::DnsProbe;
@@ -100,6 +103,14 @@ impl Probe {
             CheckKind::Grpc(grpc) => Kind::Grpc(Box::new(GrpcProbe::new(spec, grpc)?)),
         };
         Ok(Probe(kind))
+    }
+
+    /// Has it use these sockets where it can.
+    pub(crate) fn sharing(mut self, sockets: &Arc<Sockets>) -> Probe {
+        if let Kind::Tcp(tcp) = &mut self.0 {
+            tcp.share(sockets);
+        }
+        self
     }
 
     /// Probes the target once. Ends within the check's timeout.

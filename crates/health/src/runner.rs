@@ -23,6 +23,7 @@ use crate::limits;
 use crate::outbreak::Outbreak;
 use crate::probe::{Passed, Probe};
 use crate::report::Report;
+use crate::sockets::Sockets;
 use crate::verdict::{Health, Transition};
 
 /// First probes of new checks are this far apart, ...
@@ -70,6 +71,8 @@ struct Shared {
     some_wait: Notify,
     /// File descriptors that probes may take.
     descriptors: Semaphore,
+    /// None where the kernel gave no epoll: then each probe has a socket of its own.
+    sockets: Option<Arc<Sockets>>,
     outbreak: Mutex<Outbreak>,
     /// Wakes every check for an outbreak.
     hurry: Notify,
@@ -121,13 +124,17 @@ impl Runner {
             nothing_new: Mutex::default(),
             some_wait: Notify::new(),
             descriptors: Semaphore::new(usize::try_from(descriptors).unwrap_or(1)),
+            sockets: Sockets::new().ok().map(Arc::new),
             outbreak: Mutex::new(Outbreak::new(Instant::now().into_std())),
             hurry: Notify::new(),
             lateness: Histogram::new(&Histogram::PROBES),
             durations: Histogram::new(&Histogram::PROBES),
         });
-        // Ends with the runtime.
+        // Both end with the runtime.
         runtime.spawn(send_on(shared.clone()));
+        if let Some(sockets) = shared.sockets.clone() {
+            runtime.spawn(async move { sockets.serve().await });
+        }
         Runner {
             runtime,
             shared,
@@ -306,7 +313,10 @@ async fn run(
     let probe = || {
         let probe = match &ready {
             Some(probe) => Ok(probe.clone()),
-            None => Probe::new(&spec).map(Arc::new),
+            None => Probe::new(&spec).map(|probe| match &shared.sockets {
+                Some(sockets) => Arc::new(probe.sharing(sockets)),
+                None => Arc::new(probe),
+            }),
         };
         ready = probe.clone().ok();
         async move { probe?.run().await }

@@ -171,7 +171,15 @@ fn a_director_out_of_file_descriptors_takes_no_target_down() {
     runtime.block_on(async {
         let (_listener, address) = listen().await;
         let (mut runner, mut reports) = runner();
-        runner.set(one(&quick(address), Health::Unknown));
+        // One with a source takes a socket for each probe.
+        let check = CheckSpec {
+            route: health::Route {
+                source: Some(address.ip()),
+                ..health::Route::default()
+            },
+            ..quick(address)
+        };
+        runner.set(one(&check, Health::Unknown));
         assert_eq!(until_transition(&mut reports).await.0, 1);
 
         let mut hoard = Vec::new();
