@@ -1,5 +1,6 @@
 //! `vipd run`: puts the parts together, and takes them apart.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
+use vrrp::StateName;
 
 use crate::config::{Config, LoadError};
 use crate::control::server::Api;
@@ -201,6 +203,9 @@ struct Place {
     taken: Arc<AtomicBool>,
 }
 
+/// Virtual routers that an advert path cannot run, and why.
+type Unfit = Vec<(String, String)>;
+
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
@@ -271,7 +276,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         alone: now,
         taken: Arc::default(),
     };
-    let (director, _) = begin(config_path, first, ground, place)?;
+    let (director, _, _) = begin(config_path, first, ground, place)?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
@@ -303,6 +308,7 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     let taken = Arc::new(AtomicBool::new(false));
     let mut talk = Talk::new(stream, log, Arc::clone(&taken)).map_err(failed("the daemon"))?;
     let mut state = talk.prepared().await?;
+    let running = running(&state);
     let events = Arc::new(Events::after(std::mem::take(&mut state.events)));
     let (begun, begin_when) = watch::channel(false);
     let (left, alone) = watch::channel(false);
@@ -319,7 +325,12 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
         taken,
     };
     let name = first.config.global.name.clone();
-    let (director, guarded) = begin(config_path, first, ground, place)?;
+    let (director, guarded, unfit) = begin(config_path, first, ground, place)?;
+    if let Err(why) = fit(unfit, &running).await {
+        error!("{why}");
+        talk.refuse(&why).await;
+        std::process::exit(1);
+    }
     if let Err(why) = talk.ready().await {
         error!("{why}");
         // Whatever is held is the other daemon's: nothing is given up here.
@@ -333,13 +344,46 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
 
-/// Puts the director together. Returns it, and what becomes true when its guard knows what is to be done.
+/// The virtual routers that are master or backup.
+fn running(state: &State) -> BTreeSet<String> {
+    let routers = state.routers.iter();
+    let running = routers.filter(|(_, router)| match router.state {
+        StateName::Master | StateName::Backup => true,
+        StateName::Fault | StateName::Initialize => false,
+    });
+    running.map(|(name, _)| name.clone()).collect()
+}
+
+/// Whether the advert path can run them here, too.
+async fn fit(
+    mut unfit: watch::Receiver<Option<Unfit>>,
+    running: &BTreeSet<String>,
+) -> Result<(), String> {
+    let Ok(unfit) = unfit.wait_for(Option::is_some).await else {
+        return Err("its advert path has ended".to_owned());
+    };
+    let mut unfit = unfit.iter().flatten();
+    match unfit.find(|(router, _)| running.contains(router)) {
+        Some((router, why)) => Err(format!("it could not run virtual router {router}: {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Puts the director together. Returns it, what becomes true when its guard knows what is to be done, and
+/// what a parked advert path lacks.
 fn begin(
     config_path: &Path,
     first: First,
     ground: Ground,
     place: Place,
-) -> Result<(Director, watch::Receiver<bool>), String> {
+) -> Result<
+    (
+        Director,
+        watch::Receiver<bool>,
+        watch::Receiver<Option<Unfit>>,
+    ),
+    String,
+> {
     let First {
         config,
         text,
@@ -377,10 +421,15 @@ fn begin(
     };
     let director_wake = wake.clone();
     let probes = neighbours.clone();
+    let (parked, unfit) = watch::channel(None);
     let report = move |report| {
         // The advert path asks shortly before its deadline: this does not wait for the director.
         if let vrrp_loop::Report::Probe(addresses) = &report {
             let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
+            return;
+        }
+        if let vrrp_loop::Report::Parked { unfit } = report {
+            parked.send_replace(Some(unfit));
             return;
         }
         if matches!(report, vrrp_loop::Report::HandedOver(Ok(()))) {
@@ -449,7 +498,7 @@ fn begin(
         virtual_servers = servers,
         "vipd is running"
     );
-    Ok((director, guarded))
+    Ok((director, guarded, unfit))
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

@@ -11,6 +11,7 @@
 mod carried;
 mod failed;
 mod guarded;
+mod meanwhile;
 mod unnoticed;
 
 use std::time::Duration;
