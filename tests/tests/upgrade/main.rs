@@ -11,6 +11,7 @@
 mod carried;
 mod failed;
 mod guarded;
+mod instances;
 mod meanwhile;
 mod unnoticed;
 
