@@ -276,7 +276,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         alone: now,
         taken: Arc::default(),
     };
-    let (director, _, _) = begin(config_path, first, ground, place)?;
+    let Begun { director, .. } = begin(config_path, first, ground, place)?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
@@ -325,7 +325,11 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
         taken,
     };
     let name = first.config.global.name.clone();
-    let (director, guarded, unfit) = begin(config_path, first, ground, place)?;
+    let Begun {
+        director,
+        guarded,
+        unfit,
+    } = begin(config_path, first, ground, place)?;
     if let Err(why) = fit(unfit, &running).await {
         error!("{why}");
         talk.refuse(&why).await;
@@ -369,21 +373,17 @@ async fn fit(
     }
 }
 
-/// Puts the director together. Returns it, what becomes true when its guard knows what is to be done, and
-/// what a parked advert path lacks.
-fn begin(
-    config_path: &Path,
-    first: First,
-    ground: Ground,
-    place: Place,
-) -> Result<
-    (
-        Director,
-        watch::Receiver<bool>,
-        watch::Receiver<Option<Unfit>>,
-    ),
-    String,
-> {
+/// A director that is put together and does not run yet.
+struct Begun {
+    director: Director,
+    /// Its guard knows what is to be done.
+    guarded: watch::Receiver<bool>,
+    /// What a parked advert path lacks.
+    unfit: watch::Receiver<Option<Unfit>>,
+}
+
+/// Puts the director together.
+fn begin(config_path: &Path, first: First, ground: Ground, place: Place) -> Result<Begun, String> {
     let First {
         config,
         text,
@@ -498,7 +498,11 @@ fn begin(
         virtual_servers = servers,
         "vipd is running"
     );
-    Ok((director, guarded, unfit))
+    Ok(Begun {
+        director,
+        guarded,
+        unfit,
+    })
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

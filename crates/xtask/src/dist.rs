@@ -374,7 +374,7 @@ esac
             let words: Vec<&str> = call.split(' ').collect();
             let units = || words.iter().filter(|word| word.ends_with(".service"));
             let verb = ["try-restart", "restart", "stop", "--now"].into_iter();
-            let verb = verb.filter(|verb| words.contains(verb)).last()?;
+            let verb = verb.filter(|verb| words.contains(verb)).next_back()?;
             let verb = verb.replace("--now", "stop").replace("try-", "");
             Some(
                 units()

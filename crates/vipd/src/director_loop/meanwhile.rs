@@ -80,10 +80,12 @@ impl Director {
                     systemd::watchdog();
                     Ok(())
                 }
-                Some(wake) = self.wakes.recv() => match wake {
-                    Wake::Vrrp(Report::HandedOver(outcome)) => return outcome,
-                    wake => self.attend(wake, later).await,
-                },
+                Some(wake) = self.wakes.recv() => {
+                    if let Wake::Vrrp(Report::HandedOver(outcome)) = wake {
+                        return outcome;
+                    }
+                    self.attend(wake, later).await
+                }
                 Ok(()) = self.links.changed() => self.attend_to_facts(),
             };
             // Once the advert path is at it, the other one hears of what has changed from its own.
