@@ -140,7 +140,7 @@ fn one_that_fails_in_the_very_moment_leaves_the_adverts_to_the_old_one() -> Resu
     let watch = monitor(&pair.lb1)?;
     for (name, then, why) in [
         ("dies", "sys.exit(3)", "not upgraded"),
-        ("reads", "adverts.recv(1 << 20); sys.exit(3)", "it ended"),
+        ("reads", "adverts.recv(1 << 20); sys.exit(3)", "take over"),
         (
             "hangs",
             "time.sleep(600)",
