@@ -1,6 +1,5 @@
 //! `vipd run`: puts the parts together, and takes them apart.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
-use vrrp::StateName;
 
 use crate::config::{Config, LoadError};
 use crate::control::server::Api;
@@ -36,6 +34,7 @@ use crate::notify::Notifier;
 use crate::privileges;
 use crate::reconcile::Reconciler;
 use crate::trial::Record;
+use crate::upgrade::fitness::{self, Unfit};
 use crate::upgrade::predecessor::{self, Predecessor, Taken, Talk};
 use crate::upgrade::{Hello, State};
 use crate::vrrp_loop::{self, VrrpThread};
@@ -203,9 +202,6 @@ struct Place {
     taken: Arc<AtomicBool>,
 }
 
-/// Virtual routers that an advert path cannot run, and why.
-type Unfit = Vec<(String, String)>;
-
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
@@ -308,7 +304,7 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     let taken = Arc::new(AtomicBool::new(false));
     let mut talk = Talk::new(stream, log, Arc::clone(&taken)).map_err(failed("the daemon"))?;
     let mut state = talk.prepared().await?;
-    let running = running(&state);
+    let running = fitness::running(&state);
     let events = Arc::new(Events::after(std::mem::take(&mut state.events)));
     let (begun, begin_when) = watch::channel(false);
     let (left, alone) = watch::channel(false);
@@ -330,7 +326,7 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
         guarded,
         unfit,
     } = begin(config_path, first, ground, place)?;
-    if let Err(why) = fit(unfit, &running).await {
+    if let Err(why) = fitness::judge(unfit, &running).await {
         error!("{why}");
         talk.refuse(&why).await;
         std::process::exit(1);
@@ -346,31 +342,6 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     let message = format!("vipd {version}, process {pid}, goes on in the place of the one before");
     events.record(Kind::Upgraded, name, message);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
-}
-
-/// The virtual routers that are master or backup.
-fn running(state: &State) -> BTreeSet<String> {
-    let routers = state.routers.iter();
-    let running = routers.filter(|(_, router)| match router.state {
-        StateName::Master | StateName::Backup => true,
-        StateName::Fault | StateName::Initialize => false,
-    });
-    running.map(|(name, _)| name.clone()).collect()
-}
-
-/// Whether the advert path can run them here, too.
-async fn fit(
-    mut unfit: watch::Receiver<Option<Unfit>>,
-    running: &BTreeSet<String>,
-) -> Result<(), String> {
-    let Ok(unfit) = unfit.wait_for(Option::is_some).await else {
-        return Err("its advert path has ended".to_owned());
-    };
-    let mut unfit = unfit.iter().flatten();
-    match unfit.find(|(router, _)| running.contains(router)) {
-        Some((router, why)) => Err(format!("it could not run virtual router {router}: {why}")),
-        None => Ok(()),
-    }
 }
 
 /// A director that is put together and does not run yet.

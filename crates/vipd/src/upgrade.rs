@@ -19,6 +19,7 @@
 //! and a director that has called it off cannot hear later that it came about. If the new one dies after that and before `Guarded`, the old one ends without a word to
 //! its guard, which does what it does after every death.
 
+pub(crate) mod fitness;
 pub mod predecessor;
 pub(crate) mod state;
 pub(crate) mod successor;

@@ -373,8 +373,8 @@ esac
         let known = calls.iter().filter_map(|call| {
             let words: Vec<&str> = call.split(' ').collect();
             let units = || words.iter().filter(|word| word.ends_with(".service"));
-            let verb = ["try-restart", "restart", "stop", "--now"].into_iter();
-            let verb = verb.filter(|verb| words.contains(verb)).next_back()?;
+            let mut verbs = ["try-restart", "restart", "stop", "--now"].into_iter();
+            let verb = verbs.find(|verb| words.contains(verb))?;
             let verb = verb.replace("--now", "stop").replace("try-", "");
             Some(
                 units()
