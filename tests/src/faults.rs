@@ -340,15 +340,22 @@ fn disk_of(host: &Host) -> PathBuf {
     host.folder().join(format!("{}.state", host.name()))
 }
 
-/// Every fault, to each of the two; prints the table of `docs/reliability.md`.
+/// Every fault, or those with one of these words, to each of the two; prints the table of
+/// `docs/reliability.md`.
 ///
 /// # Errors
 ///
-/// One that does not heal.
+/// One that does not heal, or none that has such a word.
 #[allow(clippy::print_stdout, reason = "the result of the command")]
-pub fn matrix() -> Result<()> {
+pub fn matrix(words: &[String]) -> Result<()> {
+    let is_meant = |fault: &Fault| {
+        let own = fault.words();
+        words.is_empty() || words.iter().any(|word| own.contains(&**word))
+    };
+    let meant: Vec<Fault> = Fault::ALL.into_iter().filter(is_meant).collect();
+    ensure!(!meant.is_empty(), "no fault has any of the words {words:?}");
     let mut arena = Arena::new()?;
-    for fault in Fault::ALL {
+    for fault in meant {
         for target in [Target::Primary, Target::Backup] {
             match arena.suffer(fault, target)? {
                 Some(healed) => println!("{}", healed.line()),

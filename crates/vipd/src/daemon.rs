@@ -34,6 +34,7 @@ use crate::notify::Notifier;
 use crate::privileges;
 use crate::reconcile::Reconciler;
 use crate::trial::Record;
+use crate::upgrade::fitness::{self, Unfit};
 use crate::upgrade::predecessor::{self, Predecessor, Taken, Talk};
 use crate::upgrade::{Hello, State};
 use crate::vrrp_loop::{self, VrrpThread};
@@ -271,7 +272,7 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
         alone: now,
         taken: Arc::default(),
     };
-    let (director, _) = begin(config_path, first, ground, place)?;
+    let Begun { director, .. } = begin(config_path, first, ground, place)?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
@@ -303,6 +304,7 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     let taken = Arc::new(AtomicBool::new(false));
     let mut talk = Talk::new(stream, log, Arc::clone(&taken)).map_err(failed("the daemon"))?;
     let mut state = talk.prepared().await?;
+    let running = fitness::running(&state);
     let events = Arc::new(Events::after(std::mem::take(&mut state.events)));
     let (begun, begin_when) = watch::channel(false);
     let (left, alone) = watch::channel(false);
@@ -319,7 +321,16 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
         taken,
     };
     let name = first.config.global.name.clone();
-    let (director, guarded) = begin(config_path, first, ground, place)?;
+    let Begun {
+        director,
+        guarded,
+        unfit,
+    } = begin(config_path, first, ground, place)?;
+    if let Err(why) = fitness::judge(unfit, &running).await {
+        error!("{why}");
+        talk.refuse(&why).await;
+        std::process::exit(1);
+    }
     if let Err(why) = talk.ready().await {
         error!("{why}");
         // Whatever is held is the other daemon's: nothing is given up here.
@@ -333,13 +344,17 @@ async fn take_over(config_path: &Path, first: First, before: Predecessor) -> Res
     Ok(director.run(sd_notify::watchdog_enabled()).await)
 }
 
-/// Puts the director together. Returns it, and what becomes true when its guard knows what is to be done.
-fn begin(
-    config_path: &Path,
-    first: First,
-    ground: Ground,
-    place: Place,
-) -> Result<(Director, watch::Receiver<bool>), String> {
+/// A director that is put together and does not run yet.
+struct Begun {
+    director: Director,
+    /// Its guard knows what is to be done.
+    guarded: watch::Receiver<bool>,
+    /// What a parked advert path lacks.
+    unfit: watch::Receiver<Option<Unfit>>,
+}
+
+/// Puts the director together.
+fn begin(config_path: &Path, first: First, ground: Ground, place: Place) -> Result<Begun, String> {
     let First {
         config,
         text,
@@ -377,10 +392,15 @@ fn begin(
     };
     let director_wake = wake.clone();
     let probes = neighbours.clone();
+    let (parked, unfit) = watch::channel(None);
     let report = move |report| {
         // The advert path asks shortly before its deadline: this does not wait for the director.
         if let vrrp_loop::Report::Probe(addresses) = &report {
             let _ = probes.send(neighbours::Order::Probe(addresses.to_vec()));
+            return;
+        }
+        if let vrrp_loop::Report::Parked { unfit } = report {
+            parked.send_replace(Some(unfit));
             return;
         }
         if matches!(report, vrrp_loop::Report::HandedOver(Ok(()))) {
@@ -449,7 +469,11 @@ fn begin(
         virtual_servers = servers,
         "vipd is running"
     );
-    Ok((director, guarded))
+    Ok(Begun {
+        director,
+        guarded,
+        unfit,
+    })
 }
 
 /// Reads what the kernel holds of the configured services: what is there stays in use.

@@ -10,6 +10,7 @@ pub(crate) mod checks;
 pub(crate) mod connections;
 mod groups;
 mod guarded;
+mod meanwhile;
 mod pools;
 pub mod reload;
 mod routers;
@@ -325,6 +326,8 @@ pub struct Director {
     lock: Lock,
     /// A process is being prepared to take over.
     upgrading: bool,
+    /// Orders that wait for the disk or the peer: maintenance, and what goes ahead of a handover.
+    under_way: u32,
     wakes: mpsc::UnboundedReceiver<Wake>,
 }
 
@@ -407,6 +410,7 @@ impl Director {
             workers: parts.workers,
             lock: parts.lock,
             upgrading: false,
+            under_way: 0,
             wakes: parts.wakes,
         };
         let before = |server: &VirtualServer, real: &RealServer| {
@@ -541,7 +545,10 @@ impl Director {
                 router,
                 sent,
                 reply,
-            } => self.hand_over(&router, Some(sent), reply),
+            } => {
+                self.under_way = self.under_way.saturating_sub(1);
+                self.hand_over(&router, Some(sent), reply);
+            }
             Wake::ConnectionSync(report) => self.take_connection_sync(report),
             Wake::SendConnections(reply) => self.send_connections(reply),
             Wake::Settled => {
@@ -550,6 +557,7 @@ impl Director {
             }
             Wake::Maintenance { on, reply } => self.begin_maintenance(on, reply),
             Wake::MaintenanceWritten { on, written, reply } => {
+                self.under_way = self.under_way.saturating_sub(1);
                 let _ = reply.send(written.map(|()| self.set_maintenance(on)));
             }
             Wake::RealServer { order, reply } => self.begin_order(order, reply),

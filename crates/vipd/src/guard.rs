@@ -16,7 +16,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Pair;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -29,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::privileges;
 
+use will::Written;
 pub(crate) use will::{Address, Farewell, Will};
 
 /// How long the guard may take to read what it is told, or to end.
@@ -89,7 +89,7 @@ impl Pulse {
 #[derive(Debug, Clone, PartialEq)]
 enum Order {
     /// A will, as it is written.
-    Keep(Arc<[u8]>),
+    Keep(Written),
     Dismissed,
 }
 
@@ -222,7 +222,7 @@ async fn serve(
             changed = told.changed() => {
                 let order = told.borrow_and_update().clone();
                 let bytes = match (&order, changed) {
-                    (Order::Keep(will), Ok(())) => &will[..],
+                    (Order::Keep(will), Ok(())) => will.bytes(),
                     (Order::Dismissed, Ok(())) => &will::DISMISSAL,
                     // The director is gone without a word: the guard is to see the same.
                     (_, Err(_)) => return Over::Dismissed,

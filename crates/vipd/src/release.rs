@@ -20,13 +20,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Removes the virtual addresses of the configuration and every other one that vipd had added,
 /// after telling the peers with priority 0; with `ipvs` also the configured services. Returns what
-/// was done, a line each. What a guard is doing is waited for, unless that is who runs it.
+/// was done, a line each, and what was not. Of the virtual routers in `mute` the key is not known: their
+/// peers cannot be told. What a guard is doing is waited for, unless that is who runs it.
 ///
 /// # Errors
 ///
 /// A daemon is running there, or the kernel refused.
 pub async fn release(
     config: &Config,
+    mute: &BTreeSet<String>,
     ipvs: bool,
     after_guard: bool,
 ) -> Result<Vec<String>, String> {
@@ -45,7 +47,7 @@ pub async fn release(
         false => Some(Lock::guard()?),
     };
     let release = async {
-        let mut done = release_holdings(config, ipvs).await?;
+        let mut done = release_holdings(config, mute, ipvs).await?;
         if ipvs {
             done.extend(release_services(config)?);
         }
@@ -58,8 +60,12 @@ pub async fn release(
 
 /// Removes everything that a master holds beside IPVS. What the table needs to work (marks, settings) stays
 /// with it where it is kept.
-pub(crate) async fn release_holdings(config: &Config, ipvs: bool) -> Result<Vec<String>, String> {
-    let mut done = release_addresses(config).await?;
+pub(crate) async fn release_holdings(
+    config: &Config,
+    mute: &BTreeSet<String>,
+    ipvs: bool,
+) -> Result<Vec<String>, String> {
+    let mut done = release_addresses(config, mute).await?;
     done.extend(routes::release().await?);
     if ipvs || config.ipvs.on_stop == OnStop::Remove {
         done.extend(firewall::release().await?);
@@ -70,7 +76,10 @@ pub(crate) async fn release_holdings(config: &Config, ipvs: bool) -> Result<Vec<
     Ok(done)
 }
 
-async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
+async fn release_addresses(
+    config: &Config,
+    mute: &BTreeSet<String>,
+) -> Result<Vec<String>, String> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| e.to_string())?;
     tokio::spawn(connection);
     let links = links::dump(&handle)
@@ -98,8 +107,18 @@ async fn release_addresses(config: &Config) -> Result<Vec<String>, String> {
             left.iter()
                 .any(|(_, place)| *place == (address.interface.clone(), address.address))
         });
-        if held && let Some(told) = resign(vrrp, &links, config) {
-            done.push(told?);
+        if !held {
+            continue;
+        }
+        if mute.contains(&vrrp.name) {
+            done.push(format!(
+                "did not tell the peers of router {}, whose key cannot be read: they wait until its \
+                 master is missed",
+                vrrp.name
+            ));
+        } else if let Some(told) = resign(vrrp, &links, config) {
+            // The addresses go all the same.
+            done.push(told.unwrap_or_else(|why| why));
         }
     }
     for (index, (interface, address)) in left {

@@ -7,17 +7,19 @@
 //! |---|---|---|
 //! | the sockets, `Greeting`, `Hello` | | the new one reads the configuration in force; nothing is touched |
 //! | | `Prepared` | it is valid there, and the new one may do what a director does |
-//! | `State` | | the old director decides nothing any more; its adverts leave as ever |
-//! | | `Ready` | the new director knows everything, and holds what the old one holds |
+//! | `State` | | whatever the new one was told otherwise ends the attempt from here on (`director_loop/meanwhile.rs`) |
+//! | | `Ready` | the new director knows everything, holds what the old one holds, and has its sockets |
 //! | the virtual routers, from advert path to advert path (`vrrp_loop/handover.rs`) | | the new one is master |
 //! | `Go` | | the old one leaves everything in the kernel as it is; the new one answers, and starts its guard |
 //! | | `Guarded` | the old guard is dismissed, systemd is told of the new process |
 //! | the end | | |
 //!
 //! Until the adverts have moved, whatever goes wrong is the end of the new process, and the old one goes
-//! on as before. If the new one dies after that and before `Guarded`, the old one ends without a word to
+//! on as before. Whether they move is decided once: the advert path or the director seizes the moment,
+//! and a director that has called it off cannot hear later that it came about. If the new one dies after that and before `Guarded`, the old one ends without a word to
 //! its guard, which does what it does after every death.
 
+pub(crate) mod fitness;
 pub mod predecessor;
 pub(crate) mod state;
 pub(crate) mod successor;

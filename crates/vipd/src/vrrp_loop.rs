@@ -17,7 +17,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -51,14 +51,26 @@ pub enum Command {
         by: Mac,
     },
     /// Hand everything over to the advert path of another process, which reads at the other end of that
-    /// socket; what comes of it is [`Report::HandedOver`].
-    HandOver(OwnedFd),
+    /// socket. Unless that is called off before, what comes of it is [`Report::HandedOver`].
+    HandOver(OwnedFd, Moment),
     /// Give everything up, tell the peers, and end.
     Stop {
         /// Masters keep their addresses until the successor is heard. A later `Stop` without it
         /// cuts that short.
         make_before_break: bool,
     },
+}
+
+/// The moment of a handover: the advert path seizes it and hands over, or the director, and calls it off.
+#[derive(Debug, Clone, Default)]
+pub struct Moment(Arc<AtomicBool>);
+
+impl Moment {
+    /// Returns whether it was free.
+    #[must_use]
+    pub fn seize(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// A virtual router to run.
@@ -199,6 +211,11 @@ pub enum Report {
     /// Everything was handed over, or taken over; or why not: then a thread that was to hand over goes
     /// on, and one that was to take over has ended.
     HandedOver(Result<(), String>),
+    /// A thread that is to take over has taken in what there is.
+    Parked {
+        /// The virtual routers that it could not run, and why.
+        unfit: Vec<(String, String)>,
+    },
     /// Everything was given up; the thread has ended.
     Stopped,
 }

@@ -70,6 +70,14 @@ pub struct Handover {
     replay: Replay,
 }
 
+impl Handover {
+    /// Whether it is master or backup.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.router.runs()
+    }
+}
+
 /// A set of virtual routers. A router stands under the family and VRID of its parameters.
 #[derive(Debug, Clone, Default)]
 pub struct Routers {

@@ -287,3 +287,184 @@ fn entry(path: &str) -> String {
         path.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A host with systemd and without any of its effects: its commands only write down what they were told.
+    struct Host(PathBuf);
+
+    const STUB: &str = r#"#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+case "${0##*/} $*" in
+"systemctl is-active"*) exit "$INACTIVE" ;;
+"systemctl list-units"*) echo "vipd@red.service loaded active running an instance" ;;
+"vipctl "*)
+	count=$(grep -c "^vipctl $*\$" "$CALLS")
+	[ "$count" -gt "$FAILURES" ]
+	;;
+esac
+"#;
+
+    impl Host {
+        fn new(name: &str) -> Host {
+            let id = std::process::id();
+            let host = Host(std::env::temp_dir().join(format!("xtask-{name}-{id}")));
+            fs::create_dir_all(&host.0).unwrap();
+            for command in [
+                "systemctl",
+                "vipctl",
+                "systemd-sysusers",
+                "systemd-tmpfiles",
+                "deb-systemd-helper",
+                "deb-systemd-invoke",
+                "sleep",
+            ] {
+                let path = host.0.join(command);
+                fs::write(&path, STUB).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            host
+        }
+
+        /// What a script does: its commands in order.
+        fn calls(
+            &self,
+            script: &str,
+            arguments: &[&str],
+            failures: u32,
+            active: bool,
+        ) -> Vec<String> {
+            let calls = self.0.join("calls");
+            fs::write(&calls, "").unwrap();
+            let script = script.replace("/run/systemd/system", &self.0.to_string_lossy());
+            let path = format!("{}:/usr/bin:/bin", self.0.display());
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script, "script"]).args(arguments);
+            shell.env("PATH", path).env("CALLS", &calls);
+            shell.env("FAILURES", failures.to_string());
+            let status = shell
+                .env("INACTIVE", if active { "0" } else { "3" })
+                .status();
+            assert!(status.unwrap().success(), "{script}");
+            let calls = fs::read_to_string(calls).unwrap();
+            calls.lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Drop for Host {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// A scriptlet of the RPM, as rpm runs it.
+    fn scriptlet(name: &str) -> String {
+        let (_, rest) = SPEC.split_once(&format!("\n%{name}\n")).unwrap();
+        let lines = rest.lines().take_while(|line| !line.starts_with('%'));
+        lines.collect::<Vec<_>>().join("\n").replace("%%", "%")
+    }
+
+    /// What became of units, in words that both packages share.
+    fn outcome(calls: &[String]) -> BTreeSet<String> {
+        let known = calls.iter().filter_map(|call| {
+            let words: Vec<&str> = call.split(' ').collect();
+            let units = || words.iter().filter(|word| word.ends_with(".service"));
+            let mut verbs = ["try-restart", "restart", "stop", "--now"].into_iter();
+            let verb = verbs.find(|verb| words.contains(verb))?;
+            let verb = verb.replace("--now", "stop").replace("try-", "");
+            Some(
+                units()
+                    .map(move |unit| format!("{verb} {unit}"))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        let vipctl = calls.iter().filter(|call| call.starts_with("vipctl "));
+        known.flatten().chain(vipctl.cloned()).collect()
+    }
+
+    #[test]
+    fn every_script_is_one() {
+        let scriptlets = ["post", "preun", "postun"].map(scriptlet);
+        let scripts = [POSTINST, PRERM, POSTRM].map(str::to_owned);
+        for script in scripts.iter().chain(&scriptlets) {
+            assert!(script.lines().count() > 3, "{script}");
+            for shell in ["bash", "dash"] {
+                let status = Command::new(shell).args(["-n", "-c", script]).status();
+                assert!(status.unwrap().success(), "{shell}: {script}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_packages_make_the_user_and_start_nothing_anew_at_an_installation() {
+        let host = Host::new("installation");
+        let deb = host.calls(POSTINST, &["configure", ""], 0, false);
+        let rpm = host.calls(&scriptlet("post"), &["1"], 0, false);
+        for calls in [&deb, &rpm] {
+            for call in [
+                "systemd-sysusers vipd.conf",
+                "systemd-tmpfiles --create vipd.conf",
+            ] {
+                assert!(calls.iter().any(|it| it == call), "{calls:?}");
+            }
+            assert!(
+                calls.iter().any(|it| it.ends_with("daemon-reload")),
+                "{calls:?}"
+            );
+        }
+        // Debian starts what it installs, Red Hat leaves that to its presets.
+        assert!(deb.contains(&"deb-systemd-invoke start vipd.service".to_owned()));
+        assert!(rpm.contains(&"systemctl --no-reload preset vipd.service".to_owned()));
+    }
+
+    #[test]
+    fn both_packages_upgrade_without_a_failover_and_by_a_restart_where_that_fails() {
+        let host = Host::new("upgrade");
+        let both = |failures| {
+            let deb = host.calls(POSTINST, &["configure", "0.0.1-1"], failures, true);
+            let rpm = [
+                host.calls(&scriptlet("post"), &["2"], failures, true),
+                host.calls(&scriptlet("preun"), &["1"], failures, true),
+                host.calls(&scriptlet("postun"), &["1"], failures, true),
+            ];
+            let (deb, rpm) = (outcome(&deb), outcome(&rpm.concat()));
+            assert_eq!(deb, rpm);
+            deb.into_iter().collect::<Vec<_>>()
+        };
+        let upgrades = [
+            "vipctl --socket /run/vipd-red/control.sock upgrade",
+            "vipctl upgrade",
+        ];
+        let restarts = ["restart vipd.service", "restart vipd@red.service"];
+        assert_eq!(both(0), upgrades);
+        // Something was under way.
+        assert_eq!(both(2), upgrades);
+        assert_eq!(both(3), [restarts, upgrades].concat());
+        // Who stopped it wants no more than that.
+        let rpm = host.calls(&scriptlet("postun"), &["1"], 0, false);
+        assert!(!outcome(&rpm).contains("vipctl upgrade"), "{rpm:?}");
+    }
+
+    #[test]
+    fn both_packages_stop_everything_before_they_go() {
+        let host = Host::new("removal");
+        let deb = outcome(&host.calls(PRERM, &["remove"], 0, true));
+        let rpm = outcome(&host.calls(&scriptlet("preun"), &["0"], 0, true));
+        assert_eq!(deb, rpm);
+        let units = ["vipd", "vipd-realserver", "vipd-realserver-watch", "vipd@*"];
+        assert_eq!(deb, units.map(|unit| format!("stop {unit}.service")).into());
+        // And nothing before an upgrade.
+        assert!(
+            host.calls(PRERM, &["upgrade", "0.0.2-1"], 0, true)
+                .is_empty()
+        );
+        assert!(host.calls(&scriptlet("preun"), &["1"], 0, true).is_empty());
+        // What is left of the RPM's is no upgrade.
+        let rpm = outcome(&host.calls(&scriptlet("postun"), &["0"], 0, true));
+        assert!(rpm.is_empty(), "{rpm:?}");
+    }
+}

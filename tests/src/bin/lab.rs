@@ -42,7 +42,10 @@ enum Command {
         names: Vec<String>,
     },
     /// Every fault in a running cluster, and how soon each has healed.
-    Faults,
+    Faults {
+        /// Which, by words of their rows in `docs/reliability.md`; none: all.
+        words: Vec<String>,
+    },
     /// Random faults in a running cluster, one after the other, and whether each heals.
     Soak {
         /// For how long.
@@ -176,7 +179,7 @@ fn main() -> ExitCode {
             count,
             interval,
         } => checker::run(kind, count, Duration::from_secs(interval)).map(|()| true),
-        Command::Faults => faults::matrix().map(|()| true),
+        Command::Faults { words } => faults::matrix(&words).map(|()| true),
         Command::Soak { minutes, seed } => {
             let clock = SystemTime::now().duration_since(UNIX_EPOCH);
             let seed = seed.unwrap_or(clock.unwrap_or_default().as_secs());

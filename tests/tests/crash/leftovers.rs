@@ -45,6 +45,50 @@ fn release_removes_everything_that_both_left_and_tells_the_peers() -> Result<()>
 }
 
 #[test]
+fn release_without_the_credential_removes_everything_and_says_who_was_not_told() -> Result<()> {
+    let pair = Pair::new()?;
+    let with = |key: &str| {
+        let hmac = format!("authentication = {{ type = \"hmac\", key_id = 1, key = \"{key}\" }}\n");
+        // A neighbour that needs no key.
+        let open = "[[vrrp]]\nname = \"open\"\ninterface = \"eth0\"\nvrid = 52\nversion = 3\n\
+                    advert_interval = \"100ms\"\nvirtual_addresses = [\"10.77.0.20/24\"]\n";
+        fast(150, &(hmac + &everything() + open))
+    };
+    let mut lb1 = Director::start(&pair.lb1, &with(&"ab".repeat(16)))?;
+    wait_until(ELECTION, "all five", || Ok(held(&pair.lb1)?.len() == 5))?;
+    lb1.wait_for_status("/vrrp/1/state", &"master".into())?;
+    let capture = pair.lb2.capture("proto 112")?;
+    lb1.kill()?;
+    // What systemd 252 makes of it for ExecStopPost=.
+    lb1.write_config(&with("credential:vrrp"))?;
+    let mut release = lb1.host.command(lab::binary("vipd")?);
+    let release = release.args(["release", "-c"]).arg(lb1.config());
+    let printed = lab::run(release.env_remove("CREDENTIALS_DIRECTORY"))?;
+    ensure!(held(&pair.lb1)?.is_empty(), "{:?}", held(&pair.lb1)?);
+    ensure!(!pair.lb1.has_address("10.77.0.20")?, "{printed}");
+    let words = "did not tell the peers of router web, whose key cannot be read";
+    ensure!(printed.contains(words), "{printed}");
+    ensure!(
+        printed.contains("router open (VRID 52 on eth0) gives up"),
+        "{printed}"
+    );
+    ensure!(!printed.contains("router web (VRID"), "{printed}");
+    capture.wait_for(
+        ELECTION,
+        std::time::SystemTime::UNIX_EPOCH,
+        &["vrid 52,", "prio 0"],
+    )?;
+    ensure!(
+        capture.count(&["vrid 51,", "prio 0"]) == 0,
+        "an unsigned advert"
+    );
+    // Settings of the kernel are what they were before the first start.
+    let setting = pair.lb1.sh("sysctl -n net.ipv4.conf.eth0.arp_ignore")?;
+    ensure!(setting.trim() == "0", "arp_ignore is {setting}");
+    Ok(())
+}
+
+#[test]
 fn the_next_daemon_adopts_all_that_both_left_and_its_stop_takes_it_away() -> Result<()> {
     let pair = Pair::new()?;
     let mut lb1 = Director::start(&pair.lb1, &fast(150, &everything()))?;

@@ -11,3 +11,4 @@ mod death;
 mod hang;
 mod instances;
 mod leftovers;
+mod secrets;

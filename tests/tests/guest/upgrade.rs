@@ -1,5 +1,6 @@
 //! An upgrade under load: connections, the kernel's table and the verdicts of checks stay as they are.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,7 @@ use lab::{Host, binary, wait_until};
 use serde_json::json;
 
 use crate::PATIENCE;
+use crate::sync::{Scene, hand_over, text_with_udp, udp};
 
 const TALK: &str = "10.77.0.10:8090";
 
@@ -100,6 +102,65 @@ fn under_load_no_request_fails_no_connection_breaks_and_the_table_is_not_touched
         timeout(&cluster.lb1)?
     );
     Ok(())
+}
+
+/// The kernel's threads are the same ones afterwards, and what sends the table still has somebody to send it
+/// to.
+#[test]
+fn sync_daemons_run_on_and_the_table_still_goes_to_the_peer() -> Result<()> {
+    let scene = Scene::new("dr")?;
+    let cluster = &scene.cluster;
+    // Only on an occasion.
+    let (mut lb1, mut lb2) = scene.start(text_with_udp)?;
+    for director in [&mut lb1, &mut lb2] {
+        director.wait_for_status("/ipvs/in_sync", &json!(true))?;
+        director.wait_for_status("/ipvs/sync/running", &json!(true))?;
+        let (host, changes) = (director.host.clone(), changes(director));
+        let (daemons, sockets) = (sync_daemons(&host)?, sync_sockets(&host)?);
+        ensure!(daemons.matches("syncid=51").count() == 2, "{daemons}");
+        director.upgrade()?;
+        director.wait_for_status("/ipvs/in_sync", &json!(true))?;
+        director.wait_for_status("/ipvs/sync/running", &json!(true))?;
+        ensure!(self::changes(director) == changes, "{}", director.log());
+        let after = sync_daemons(&host)?;
+        ensure!(daemons == after, "{daemons} then {after}");
+        // What the same threads have open.
+        let after = sync_sockets(&host)?;
+        let kept = sockets.intersection(&after).count();
+        ensure!(kept == 2, "{sockets:?} then {after:?}");
+    }
+    // Of a connection of one datagram the kernel never tells.
+    let few = ["many", "10.77.0.10:53", "50"];
+    let sender = cluster.client.spawn("few", &binary("lab")?, &few)?;
+    sender.wait_for_output(PATIENCE, "sent 50")?;
+    let mut said = String::new();
+    wait_until(PATIENCE, "all of them at the peer", || {
+        said = lb1.vipctl(&["sync"])?;
+        let (here, there) = (udp(&cluster.lb1)?, udp(&cluster.lb2)?);
+        Ok(!here.is_empty() && here.is_subset(&there))
+    })
+    .with_context(|| said.clone())?;
+    // And the other way round, after a handover.
+    hand_over(&lb1, &lb2)?;
+    lb2.wait_for_state("master")?;
+    let host = lb1.host.clone();
+    lb1.stop()?;
+    let left = sync_daemons(&host)?;
+    ensure!(!left.contains("syncid"), "they run still: {left}");
+    Ok(())
+}
+
+/// What the kernel says of its sync daemons on a host.
+fn sync_daemons(host: &Host) -> Result<String> {
+    host.run("ipvsadm -Ln --daemon")
+}
+
+/// The sockets of port 8848: those of the kernel's daemons, and vipd's own.
+fn sync_sockets(host: &Host) -> Result<BTreeSet<String>> {
+    let sockets = host.run("cat /proc/net/udp")?;
+    let sockets = sockets.lines().filter(|line| line.contains(":2290 "));
+    let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
+    Ok(sockets.filter_map(inode).collect())
 }
 
 /// Services and real servers with their weights.

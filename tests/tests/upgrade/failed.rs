@@ -140,7 +140,7 @@ fn one_that_fails_in_the_very_moment_leaves_the_adverts_to_the_old_one() -> Resu
     let watch = monitor(&pair.lb1)?;
     for (name, then, why) in [
         ("dies", "sys.exit(3)", "not upgraded"),
-        ("reads", "adverts.recv(1 << 20); sys.exit(3)", "it ended"),
+        ("reads", "adverts.recv(1 << 20); sys.exit(3)", "take over"),
         (
             "hangs",
             "time.sleep(600)",
@@ -224,6 +224,47 @@ fn without_a_daemon_that_asks_nobody_takes_over() -> Result<()> {
     ensure!(output.status.code() == Some(1), "{text}");
     ensure!(text.contains("is for `vipctl upgrade`"), "{text}");
     Ok(())
+}
+
+#[test]
+fn one_that_gets_no_socket_for_adverts_does_not_take_over() -> Result<()> {
+    let pair = Pair::new()?;
+    let (mut lb1, lb2) = pair.start_fast("")?;
+    let capture = pair.lb2.capture("proto 112")?;
+    let watch = monitor(&pair.lb1)?;
+    let memberships = |most: u32| {
+        pair.lb1.run(&format!(
+            "sysctl -q -w net.ipv4.igmp_max_memberships={most}"
+        ))
+    };
+    // Who is a member stays one.
+    memberships(0)?;
+    let why = lb1.refused(&["upgrade"])?;
+    ensure!(
+        why.contains("it could not run virtual router web: no socket for adverts on eth0: joining"),
+        "{why}"
+    );
+    lb1.wait_for_event(&["upgrade.failed", "no socket for adverts"])?;
+    memberships(20)?;
+    ensure!(seen(&watch).is_empty(), "{:?}", seen(&watch));
+    let longest = longest_gap(&capture.packets()).unwrap_or_default();
+    ensure!(longest < Duration::from_millis(300), "a gap of {longest:?}");
+    ensure!(capture.count(&["prio 0"]) == 0, "it gave up");
+    lb1.wait_for_state("master")?;
+    lb2.wait_for_state("backup")?;
+    lb1.upgrade()
+}
+
+#[test]
+fn a_router_that_has_a_fault_anyway_holds_no_upgrade_up() -> Result<()> {
+    let pair = Pair::new()?;
+    let more = "[[vrrp]]\nname = \"away\"\ninterface = \"eth9\"\nvrid = 52\nversion = 3\n\
+                virtual_addresses = [\"10.77.0.20/24\"]\n";
+    let (mut lb1, _lb2) = pair.start_fast(more)?;
+    lb1.upgrade()?;
+    lb1.wait_for_state("master")?;
+    lb1.wait_for_status("/vrrp/1/state", &"fault".into())
+        .map(|_| ())
 }
 
 #[test]

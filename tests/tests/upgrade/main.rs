@@ -11,6 +11,8 @@
 mod carried;
 mod failed;
 mod guarded;
+mod instances;
+mod meanwhile;
 mod unnoticed;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The daemon's program: what its commands do.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
@@ -175,12 +176,12 @@ fn say_json(value: &impl Serialize) {
 
 fn release(path: &Path, ipvs: bool, after_guard: bool) -> ExitCode {
     // After a crash the file may be broken or gone, too: what vipd marked as its own goes anyway.
-    let config = Config::load(path).or_else(|error| {
+    let config = Config::load_without_keys(path).or_else(|error| {
         complain(&error.to_string());
         complain("releasing only the addresses that carry vipd's mark");
-        Config::parse("", "the defaults")
+        Config::parse("", "the defaults").map(|config| (config, BTreeSet::new()))
     });
-    let config = match config {
+    let (config, mute) = match config {
         Ok(config) => config,
         Err(problems) => {
             complain(&problems.to_string());
@@ -192,7 +193,7 @@ fn release(path: &Path, ipvs: bool, after_guard: bool) -> ExitCode {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(release::release(&config, ipvs, after_guard))
+        runtime.block_on(release::release(&config, &mute, ipvs, after_guard))
     });
     match released {
         Ok(done) => {

@@ -8,13 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::problem::{Found, LineStarts};
 use super::section::{Section, Sink};
 use super::{
-    Config, Global, Ipvs, Problems, Sysctl, VirtualServer, file, notify, secret, sync, sync_group,
-    sysctl, track, track_script, virtual_router, virtual_server,
+    Config, Global, Ipvs, Problem, Problems, Sysctl, VirtualServer, file, notify, secret, sync,
+    sync_group, sysctl, track, track_script, virtual_router, virtual_server,
 };
 
 /// Largest file that is read, in bytes. A director of 40,000 real servers needs about a third of it.
@@ -52,6 +52,24 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, LoadError> {
         let source = Config::read_text(path)?;
         Config::parse(&source, &path.display().to_string()).map_err(LoadError::Invalid)
+    }
+
+    /// The same for who has lost the keys: systemd 252 gives credentials to no `ExecStopPost=`. Virtual
+    /// routers whose `authentication` is all that is wrong are read without it; returned beside, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn load_without_keys(path: &Path) -> Result<(Config, BTreeSet<String>), LoadError> {
+        let source = Config::read_text(path)?;
+        let problems = match Config::parse(&source, &path.display().to_string()) {
+            Ok(config) => return Ok((config, BTreeSet::new())),
+            Err(problems) => problems,
+        };
+        match without_keys(&source, &problems) {
+            Some(found) => Ok(found),
+            None => Err(LoadError::Invalid(problems)),
+        }
     }
 
     /// The text of a file of at most 8 MiB, whatever is in it.
@@ -129,6 +147,33 @@ impl Config {
         }
         Err(Problems::new(file_name, source, &secrets, found))
     }
+}
+
+/// A text whose only problems are those of `authentication`, without it where it has one.
+fn without_keys(source: &str, problems: &Problems) -> Option<(Config, BTreeSet<String>)> {
+    let (mut root, errors) = DeTable::parse_recoverable(source);
+    let is_about = |problem: &Problem, name: &str| {
+        let key = format!("vrrp {name:?}.authentication");
+        problem.key.starts_with(&key)
+    };
+    let mut names = BTreeSet::new();
+    if let DeValue::Array(routers) = root.get_mut().get_mut("vrrp")?.get_mut() {
+        for router in routers.iter_mut() {
+            let DeValue::Table(router) = router.get_mut() else {
+                continue;
+            };
+            let name = router.get("name").and_then(|name| name.get_ref().as_str());
+            let name = name.unwrap_or_default().to_owned();
+            if problems.iter().any(|problem| is_about(problem, &name)) {
+                router.remove("authentication");
+                names.insert(name);
+            }
+        }
+    }
+    let sink = Sink::new(false);
+    let config = read_root(Section::root(&sink, root.get_ref()))?;
+    let good = errors.is_empty() && sink.into_found().is_empty();
+    good.then_some((config, names))
 }
 
 /// Blanks out the lines that are not TOML, so that what is wrong with the others is found as well;

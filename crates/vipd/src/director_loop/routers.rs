@@ -102,6 +102,7 @@ impl Director {
             // Goes straight to the link.
             vrrp_loop::Report::Probe(_)
             | vrrp_loop::Report::HandedOver(_)
+            | vrrp_loop::Report::Parked { .. }
             | vrrp_loop::Report::Stopped => {}
         }
     }
@@ -315,8 +316,9 @@ impl Director {
         }
         self.events
             .record(Kind::Switchover, name, "ordered by an operator");
-        if let Some(reply) = self.send_before_handover(name, reply) {
-            self.hand_over(name, None, reply);
+        match self.send_before_handover(name, reply) {
+            Some(reply) => self.hand_over(name, None, reply),
+            None => self.under_way += 1,
         }
     }
 
@@ -375,12 +377,13 @@ impl Director {
     /// Writes down that this director is out of service, or in again, so that a restart changes
     /// nothing of it. The disk is waited for beside the loop.
     pub(super) fn begin_maintenance(
-        &self,
+        &mut self,
         on: bool,
         reply: oneshot::Sender<Result<String, String>>,
     ) {
         let (state_dir, wake) = (self.config.global.state_dir.clone(), self.wake.clone());
         let sending = (on && !self.maintenance).then(|| self.send_before_leaving());
+        self.under_way += 1;
         tokio::spawn(async move {
             if let Some(sending) = sending {
                 sending.await;

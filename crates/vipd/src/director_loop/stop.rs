@@ -1,6 +1,6 @@
 //! The graceful stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -140,7 +140,11 @@ impl Director {
     /// What `vipd release` does, for when the workers cannot. Returns whether it did.
     async fn release_holdings(&self, unfinished: &str) -> bool {
         error!("not finished: {unfinished}; releasing without them");
-        match tokio::time::timeout(STOP_STEP, release::release_holdings(&self.config, false)).await
+        match tokio::time::timeout(
+            STOP_STEP,
+            release::release_holdings(&self.config, &BTreeSet::new(), false),
+        )
+        .await
         {
             Ok(Ok(_)) => return true,
             Ok(Err(why)) => error!("{why}"),

@@ -23,10 +23,8 @@ use crate::systemd;
 use crate::upgrade::state::{CheckState, RouterState, State, TrialState};
 use crate::upgrade::successor::{Files, Successor, own_program};
 use crate::upgrade::{Hello, Upgraded};
-use crate::vrrp_loop::{Command, Report, RouterReport};
+use crate::vrrp_loop::RouterReport;
 
-/// How long the advert path may take to hand over; most of it is the choice of a moment.
-const ADVERTS: Duration = Duration::from_secs(5);
 /// How long workers may take to stop what they are at.
 const WORKERS: Duration = Duration::from_secs(2);
 
@@ -160,23 +158,20 @@ impl Director {
         if !Arc::ptr_eq(text, &self.text) {
             return Err("another configuration was put in force meanwhile".to_owned());
         }
-        if self.reloads.is_busy() || self.pools.is_busy() || !self.switchovers.is_empty() {
+        let orders = self.under_way > 0 || !self.switchovers.is_empty();
+        if orders || self.reloads.is_busy() || self.pools.is_busy() {
             return Err("an order is being carried out: try again when it is done".to_owned());
         }
         if self.unconfigured > 0 || !self.carried.is_empty() {
             return Err("virtual routers are just beginning: try again in a moment".to_owned());
         }
-        // Nothing is said to the watchdog until this has come to an end.
-        systemd::watchdog();
-        successor.tell(self.state()).await?;
-        systemd::watchdog();
-        if self.roles_have_moved() {
-            return Err("a virtual router has changed meanwhile: try again".to_owned());
+        let mut later = Vec::new();
+        let handed_over = self.hand_everything_over(&mut successor, &mut later).await;
+        // Where it came about, they are answered at the end.
+        for wake in later {
+            let _ = self.wake.send(wake);
         }
-        let adverts = successor.adverts().ok_or("it was handed over already")?;
-        self.vrrp.send(Command::HandOver(adverts));
-        self.adverts_are_handed_over().await?;
-        systemd::watchdog();
+        handed_over?;
         // The old advert path is silent for good: that is no hang. Our death still counts.
         if let Some(guard) = &self.guard {
             guard.tell(&Will {
@@ -197,47 +192,7 @@ impl Director {
         Ok(successor)
     }
 
-    /// Whether the advert path has told of another role than the successor was told of.
-    fn roles_have_moved(&mut self) -> bool {
-        let mut waiting = Vec::new();
-        while let Ok(wake) = self.wakes.try_recv() {
-            waiting.push(wake);
-        }
-        let moved = waiting.iter().any(|wake| {
-            let Wake::Vrrp(Report::Router(report)) = wake else {
-                return false;
-            };
-            let known = self.routers.get(&report.name).map(|it| &it.report);
-            known.is_none_or(|it| (it.state, it.hold) != (report.state, report.hold))
-        });
-        for wake in waiting {
-            let _ = self.wake.send(wake);
-        }
-        moved
-    }
-
-    async fn adverts_are_handed_over(&mut self) -> Result<(), String> {
-        let mut meanwhile = Vec::new();
-        let outcome = tokio::time::timeout(ADVERTS, async {
-            while let Some(wake) = self.wakes.recv().await {
-                if let Wake::Vrrp(Report::HandedOver(outcome)) = wake {
-                    return outcome;
-                }
-                meanwhile.push(wake);
-            }
-            Err("the advert path has ended".to_owned())
-        });
-        let outcome = outcome
-            .await
-            .unwrap_or_else(|_| Err(format!("no moment for it within {ADVERTS:?}")));
-        // Where it came about, they are answered at the end.
-        for wake in meanwhile {
-            let _ = self.wake.send(wake);
-        }
-        outcome
-    }
-
-    /// Whoever asked this process is answered; whoever told it to stop meant the other one, too.
+    /// Whoever asked this process is answered.
     async fn answer_the_last(&mut self, successor: u32) {
         while let Ok(wake) = self.wakes.try_recv() {
             let asks = matches!(
@@ -251,17 +206,24 @@ impl Director {
             );
             if asks {
                 self.wake(wake).await;
-            } else if matches!(wake, Wake::Stop) {
-                let pid = i32::try_from(successor).ok().and_then(Pid::from_raw);
-                if let Some(pid) = pid {
-                    let _ = kill_process(pid, Signal::TERM);
-                }
+                continue;
             }
-            // An order that is dropped is refused.
+            // Signals were meant for the other one, too. An order that is dropped is refused.
+            let signal = if matches!(wake, Wake::Stop) {
+                Some(Signal::TERM)
+            } else if matches!(&wake, Wake::Reload(request) if request.reply.is_none()) {
+                Some(Signal::HUP)
+            } else {
+                None
+            };
+            let pid = i32::try_from(successor).ok().and_then(Pid::from_raw);
+            if let Some((pid, signal)) = pid.zip(signal) {
+                let _ = kill_process(pid, signal);
+            }
         }
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         let now = Instant::now();
         let routers = self.routers.iter().map(|(name, router)| {
             let report = &router.report;

@@ -13,6 +13,7 @@ use std::fmt::Display;
 use std::io::{self, stderr, stdin, stdout};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use socket2::{Domain, Protocol, Socket, Type};
+use zeroize::Zeroizing;
 
 use super::will::{Farewell, Inbox, Said, Will};
 use crate::instance;
@@ -176,9 +178,9 @@ impl Watcher {
 
     /// Reads what there is.
     fn read(&mut self) -> Option<End> {
-        let mut buffer = vec![0; READ];
+        let mut buffer = Zeroizing::new(vec![0; READ]);
         loop {
-            match rustix::net::recv(stdin(), &mut *buffer, RecvFlags::DONTWAIT) {
+            match rustix::net::recv(stdin(), buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Some(End::Dead),
                 Ok((length, _)) => {
                     self.inbox.push(buffer.get(..length).unwrap_or_default());
@@ -198,17 +200,20 @@ impl Watcher {
 
     /// The daemon is dead.
     fn take_over(mut self) {
-        let Some(will) = self.will.take() else {
+        let Some(mut will) = self.will.take() else {
             return;
         };
         let done = (!will.is_empty()).then(|| self.tools.execute(&will));
+        let config = std::mem::take(&mut will.config);
+        // What follows needs no key.
+        drop(will);
         let pid = self.daemon.map_or(0, Pid::as_raw_pid);
         match done {
             Some(done) => say(format!("vipd (process {pid}) is dead: {done}")),
             None => say(format!("vipd (process {pid}) is dead")),
         }
         self.wait_for_the_end();
-        if let Err(error) = release(&will) {
+        if let Err(error) = release(&config) {
             say(format!("vipd release: {error}"));
         }
     }
@@ -240,10 +245,10 @@ impl Watcher {
 }
 
 /// Sees to what else a dead daemon leaves: rules of the firewall, settings, what carries our mark.
-fn release(will: &Will) -> io::Result<()> {
+fn release(config: &Path) -> io::Result<()> {
     let status = Command::new("/proc/self/exe")
         .args(["release", "--after-guard", "-c"])
-        .arg(&will.config)
+        .arg(config)
         .stdin(Stdio::null())
         .stdout(Stdio::from(stderr().as_fd().try_clone_to_owned()?))
         .status()?;

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vrrp::{Authentication, ChecksumForm, Family, Hmac, Key, Parameters, Unicast, Version};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::net::sys::Mac;
 use crate::vrrp_loop::{Parting, last_words};
 
+/// The length of what follows, in bytes.
+const HEAD: usize = 4;
 /// Says that there is nothing more to guard.
-pub(super) const DISMISSAL: [u8; 4] = [0; 4];
+pub(super) const DISMISSAL: [u8; HEAD] = [0; HEAD];
 
 /// What is to be done, ready to be done.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -47,6 +50,7 @@ pub(crate) struct Farewell {
     pub(crate) destination: IpAddr,
     /// It is an Ethernet frame, not an IP packet.
     pub(crate) frame: bool,
+    /// In version 2 the password is in it.
     bytes: Vec<u8>,
     /// It carries the time and is signed, so it is made when it is sent.
     sealed: Option<Sealed>,
@@ -87,11 +91,17 @@ impl Farewell {
     }
 
     /// The datagram.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        match &self.sealed {
+    pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(match &self.sealed {
             Some(sealed) => sealed.render(self.destination).unwrap_or_default(),
             None => self.bytes.clone(),
-        }
+        })
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
     }
 }
 
@@ -150,6 +160,12 @@ impl Sealed {
     }
 }
 
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
 impl std::fmt::Debug for Sealed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sealed(...)")
@@ -159,12 +175,17 @@ impl std::fmt::Debug for Sealed {
 impl Will {
     /// As it is written to the guard, which is this very program: its length in four bytes, then
     /// postcard, a fifth of what JSON would take.
-    pub(super) fn to_bytes(&self) -> Arc<[u8]> {
-        let content = postcard::to_stdvec(self).unwrap_or_default();
-        let length = u32::try_from(content.len()).unwrap_or_default();
-        let mut bytes = length.to_be_bytes().to_vec();
-        bytes.extend(content);
-        bytes.into()
+    pub(super) fn to_bytes(&self) -> Written {
+        let size = postcard::experimental::serialized_size(self).unwrap_or_default();
+        // What grows leaves what it held behind.
+        let mut bytes = Zeroizing::new(vec![0; HEAD + size]);
+        if let Some((head, content)) = bytes.split_first_chunk_mut::<HEAD>()
+            && postcard::to_slice(self, content).is_ok()
+            && let Ok(length) = u32::try_from(content.len())
+        {
+            *head = length.to_be_bytes();
+        }
+        Written(Arc::new(bytes))
     }
 
     /// Whether there is anything to do.
@@ -176,10 +197,26 @@ impl Will {
     }
 }
 
-/// What the guard has read so far.
-#[derive(Debug, Default)]
+/// A will as it is written to the guard. There are keys in it, so it is wiped when it goes.
+#[derive(Clone, PartialEq)]
+pub(super) struct Written(Arc<Zeroizing<Vec<u8>>>);
+
+impl Written {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Written(...)")
+    }
+}
+
+/// What the guard has read so far, and wipes when it has understood it.
+#[derive(Default)]
 pub(super) struct Inbox {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// What the daemon says.
@@ -191,22 +228,28 @@ pub(super) enum Said {
 
 impl Inbox {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
+        let size = self.bytes.len() + bytes.len();
+        if size > self.bytes.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(size.next_power_of_two()));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
+        }
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The next whole thing said, if it is complete. What cannot be read is left out.
     pub(super) fn next(&mut self) -> Option<Said> {
         loop {
-            let (length, rest) = self.bytes.split_first_chunk::<4>()?;
+            let (length, rest) = self.bytes.split_first_chunk::<HEAD>()?;
             let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
             if length == 0 {
                 return Some(Said::Dismissed);
             }
             let content = rest.get(..length)?;
             let will = postcard::from_bytes(content).ok();
-            self.bytes.drain(..4 + length);
+            self.bytes.drain(..HEAD + length);
             if self.bytes.is_empty() {
-                self.bytes = Vec::new();
+                self.bytes = Zeroizing::default();
             }
             if let Some(will) = will {
                 return Some(Said::Will(will));
@@ -231,7 +274,7 @@ mod tests {
             ..Will::default()
         };
         let mut inbox = Inbox::default();
-        let bytes = [&*will.to_bytes(), &DISMISSAL].concat();
+        let bytes = [will.to_bytes().bytes(), &DISMISSAL].concat();
         let (last, before) = bytes.split_last().unwrap();
         let mut said = Vec::new();
         for byte in before {
@@ -279,7 +322,7 @@ mod tests {
         let mut inbox = Inbox::default();
         // A path that is longer than the message.
         inbox.push(&[0, 0, 0, 2, 9, b'x']);
-        inbox.push(&Will::default().to_bytes());
+        inbox.push(Will::default().to_bytes().bytes());
         assert_eq!(inbox.next(), Some(Said::Will(Box::default())));
         assert_eq!(inbox.next(), None);
     }

@@ -146,6 +146,11 @@ impl Talk {
         }
     }
 
+    /// Says why this process cannot take over.
+    pub(crate) async fn refuse(&mut self, why: &str) {
+        let _ = wire::say(&mut self.stream, &FromNew::Failed(why.to_owned())).await;
+    }
+
     /// Says that nothing is missing; returns when this process is the director.
     pub(crate) async fn ready(&mut self) -> Result<(), String> {
         let said = wire::say(&mut self.stream, &FromNew::Ready).await;

@@ -137,8 +137,9 @@ impl AdvertPath {
             self.forget_incompatible();
             self.send_reports();
             pulse.beat();
-            if self.may_leave() {
-                let left = self.leave();
+            if self.may_leave()
+                && let Some(left) = self.leave()
+            {
                 let gone = left.is_ok();
                 self.outbox.send(Report::HandedOver(left));
                 if gone {
@@ -177,7 +178,7 @@ impl AdvertPath {
                     self.tell(now, &key, Event::Answered { by });
                 }
             }
-            Command::HandOver(to) => self.leaving = Some(Leaving::new(to)),
+            Command::HandOver(to, moment) => self.leaving = Some(Leaving::new(to, moment)),
             Command::Stop { make_before_break } => self.begin_stop(now, make_before_break),
         }
     }
@@ -602,6 +603,8 @@ impl AdvertPath {
         }
         if let Some(parked) = &mut self.parked {
             parked.configured = true;
+            let unfit = self.unfit();
+            self.outbox.send(Report::Parked { unfit });
             return;
         }
         for key in added {
@@ -689,7 +692,7 @@ impl AdvertPath {
         station_number(number)
     }
 
-    fn station(&self, number: u32) -> Option<&Station> {
+    pub(super) fn station(&self, number: u32) -> Option<&Station> {
         self.stations.get(usize::try_from(number).ok()?)
     }
 

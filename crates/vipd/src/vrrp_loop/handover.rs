@@ -5,7 +5,8 @@
 //! advert with room before the next deadline, writes what it knows, and waits for one byte, not for
 //! long. Without it, it goes on as if nothing had been asked; adverts that both send meanwhile have the
 //! same sender and hurt nobody. The new one is *parked* until then: it has its sockets, and drops what it
-//! hears, for the old one hears that, too.
+//! hears, for the old one hears that, too. One that could not do what the old one does (it got no socket,
+//! its interface is gone) says so as soon as it knows what there is to do, and does not take over.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -16,8 +17,9 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 use vrrp::{Event, Family, Handover, RouterKey, StateName};
 
-use super::Report;
 use super::advert_path::AdvertPath;
+use super::station::Station;
+use super::{Moment, Report};
 
 /// Before the next deadline there should be so much time ...
 const ROOM: Duration = Duration::from_millis(30);
@@ -55,6 +57,7 @@ struct SeatDocument {
 /// An order to hand over.
 pub(super) struct Leaving {
     to: OwnedFd,
+    moment: Moment,
     since: Instant,
 }
 
@@ -67,7 +70,7 @@ pub(super) struct Parked {
 }
 
 impl Leaving {
-    pub(super) fn new(to: OwnedFd) -> Leaving {
+    pub(super) fn new(to: OwnedFd, moment: Moment) -> Leaving {
         use rustix::net::sockopt::{
             set_socket_send_buffer_size, set_socket_send_buffer_size_force,
         };
@@ -75,7 +78,7 @@ impl Leaving {
         let _ = set_socket_send_buffer_size_force(&to, BUFFER)
             .or_else(|_| set_socket_send_buffer_size(&to, BUFFER));
         let since = Instant::now();
-        Leaving { to, since }
+        Leaving { to, moment, since }
     }
 }
 
@@ -123,11 +126,13 @@ impl AdvertPath {
             || now.saturating_duration_since(leaving.since) >= CHOOSE
     }
 
-    /// Hands over; where that fails, everything is as before.
-    pub(super) fn leave(&mut self) -> Result<(), String> {
-        let Some(Leaving { to, .. }) = self.leaving.take() else {
-            return Err("nobody to hand over to".to_owned());
-        };
+    /// Hands over; where that fails, everything is as before. `None`: it was called off.
+    pub(super) fn leave(&mut self) -> Option<Result<(), String>> {
+        let Leaving { to, moment, .. } = self.leaving.take()?;
+        moment.seize().then(|| self.hand_over(&to))
+    }
+
+    fn hand_over(&self, to: &OwnedFd) -> Result<(), String> {
         let mut message = vec![0; HEAD];
         serde_json::to_writer(&mut message, &self.document()).map_err(|why| why.to_string())?;
         let length = u64::try_from(message.len() - HEAD).unwrap_or(0);
@@ -137,7 +142,7 @@ impl AdvertPath {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let mut rest = &*message;
         while !rest.is_empty() {
-            let sent = rustix::net::send(&to, rest, flags);
+            let sent = rustix::net::send(to, rest, flags);
             let sent = sent.map_err(|why| format!("the virtual routers cannot be told: {why}"))?;
             rest = rest.get(sent..).unwrap_or_default();
         }
@@ -146,9 +151,9 @@ impl AdvertPath {
             tv_sec: 0,
             tv_nsec: patience.subsec_nanos().into(),
         };
-        let _ = poll(&mut [PollFd::new(&to, PollFlags::IN)], Some(&timeout));
+        let _ = poll(&mut [PollFd::new(to, PollFlags::IN)], Some(&timeout));
         let mut word = [0; 1];
-        match rustix::net::recv(&to, &mut word, RecvFlags::DONTWAIT) {
+        match rustix::net::recv(to, &mut word, RecvFlags::DONTWAIT) {
             Ok((1, _)) => Ok(()),
             Ok(_) => Err("it ended when it was to take over".to_owned()),
             Err(_) => Err(format!("it did not take over within {patience:?}")),
@@ -205,6 +210,12 @@ impl AdvertPath {
                 return true;
             }
         };
+        let runs = |seat: &&SeatDocument| seat.handover.runs();
+        let mut running = document.seats.iter().filter(runs);
+        if let Some(why) = running.find_map(|seat| self.unfit_for(seat)) {
+            self.outbox.send(Report::HandedOver(Err(why)));
+            return true;
+        }
         let new = self.resume(document);
         // What was due meanwhile leaves before anything else is looked at.
         self.time_out();
@@ -223,6 +234,35 @@ impl AdvertPath {
         self.outbox.send(Report::HandedOver(Ok(())));
         self.outbox.send(Report::Configured);
         false
+    }
+
+    /// The virtual routers that could not run here, and why.
+    pub(super) fn unfit(&self) -> Vec<(String, String)> {
+        let unfit = self.seats.iter().filter_map(|(key, seat)| {
+            let fault = self.routers.get(key)?.faults().iter().next();
+            let why = self.without_socket(key);
+            let why = why.or_else(|| fault.map(ToString::to_string))?;
+            Some((seat.name.clone(), why))
+        });
+        unfit.collect()
+    }
+
+    /// Why adverts of a virtual router could not leave, or not be heard, on one of its interfaces.
+    fn without_socket(&self, key: &RouterKey) -> Option<String> {
+        let seat = self.seats.get(key)?;
+        let further = seat.heartbeats.iter().map(|(number, _)| *number);
+        let numbers = std::iter::once(key.link).chain(seat.macvlan).chain(further);
+        let mut stations = numbers.filter_map(|number| self.station(number));
+        stations.find_map(Station::unfit)
+    }
+
+    /// The same for what another process hands over at this moment.
+    fn unfit_for(&self, seat: &SeatDocument) -> Option<String> {
+        let is_it = |key: &&RouterKey| {
+            (key.family, key.vrid) == (seat.family, seat.vrid)
+                && self.interface(key.link).as_ref() == Some(&seat.interface)
+        };
+        self.without_socket(self.seats.keys().find(is_it)?)
     }
 
     /// Makes the routers what they were there. Returns those that nothing is known of.
@@ -263,4 +303,44 @@ fn zero() -> Instant {
         u32::try_from(clock.tv_nsec).unwrap_or(0),
     );
     now.checked_sub(elapsed).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::super::outbox::Outbox;
+    use super::*;
+    use crate::counters::LATENESS_BOUNDS;
+
+    fn path_that_is_to_leave(moment: &Moment) -> (AdvertPath, OwnedFd) {
+        let lateness = health::Histogram::new(&LATENESS_BOUNDS);
+        let outbox = Outbox::start(drop).unwrap();
+        let mut path = AdvertPath::new(outbox, lateness.into(), None);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        path.leaving = Some(Leaving::new(ours.into(), moment.clone()));
+        (path, theirs.into())
+    }
+
+    #[test]
+    fn a_handover_that_was_called_off_says_nothing_to_anybody() {
+        let moment = Moment::default();
+        let (mut path, other) = path_that_is_to_leave(&moment);
+        assert!(path.may_leave());
+        assert!(moment.seize(), "nothing has begun");
+        assert!(path.leave().is_none());
+        let heard = rustix::net::recv(&other, &mut [0; 1], RecvFlags::DONTWAIT);
+        assert_eq!(heard.map(|(length, _)| length), Ok(0), "the end");
+        // It serves as ever.
+        assert!(!path.may_leave());
+    }
+
+    #[test]
+    fn a_handover_that_has_begun_is_not_called_off() {
+        let moment = Moment::default();
+        let (mut path, other) = path_that_is_to_leave(&moment);
+        rustix::net::send(&other, TAKEN, SendFlags::empty()).unwrap();
+        assert_eq!(path.leave(), Some(Ok(())));
+        assert!(!moment.seize());
+    }
 }

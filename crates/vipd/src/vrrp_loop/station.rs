@@ -44,6 +44,8 @@ pub(super) struct Station {
     pub(super) frames: Option<FrameSocket>,
     /// Of an interface: its Ethernet address, if it has one.
     pub(super) mac: Option<Mac>,
+    /// Why there is no socket, if the kernel refused one.
+    pub(super) refused: Option<String>,
     retry_at: Option<Instant>,
 }
 
@@ -59,6 +61,7 @@ impl Station {
             socket: None,
             frames: None,
             mac: None,
+            refused: None,
             retry_at: None,
         }
     }
@@ -88,6 +91,16 @@ impl Station {
     /// When [`Station::open`] must be tried again.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
+    }
+
+    /// Why nothing can be sent or heard where there is something to send to.
+    pub(super) fn unfit(&self) -> Option<String> {
+        let missing = self.index.is_some() && self.socket.is_none();
+        missing.then(|| {
+            let why = self.refused.as_deref().unwrap_or("not opened");
+            let interface = self.interface().unwrap_or_default();
+            format!("no socket for adverts on {interface}: {why}")
+        })
     }
 
     /// Opens the socket if it should be open and is not, or closes it if nobody uses it.
@@ -124,11 +137,13 @@ impl Station {
             Ok((socket, frames)) => {
                 self.socket = Some(socket);
                 self.frames = frames;
+                self.refused = None;
                 self.retry_at = None;
                 Ok(())
             }
             Err(error) => {
                 self.retry_at = Some(now + RETRY);
+                self.refused = Some(error.to_string());
                 Err(error)
             }
         }

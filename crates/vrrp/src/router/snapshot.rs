@@ -31,6 +31,16 @@ pub struct Snapshot {
     transitions: u64,
 }
 
+impl Snapshot {
+    /// Whether it is master or backup.
+    pub(crate) fn runs(&self) -> bool {
+        match self.role {
+            Role::Initialize => false,
+            Role::Backup { .. } | Role::Master { .. } => true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Role {
     Initialize,

@@ -180,6 +180,33 @@ echo vipd >/etc/trial-user
 step "and all is well again" bash -c 'systemctl reload vipd'
 step "with its address" wait_for holds
 
+# An instance in a network namespace of its own.
+red() { systemctl show -P "$1" vipd@red; }
+red_holds() { ip -n red -o addr | grep -q -F 10.97.0.10/; }
+ip netns add red
+ip -n red link add lan0 type veth peer name lan1
+ip -n red addr add 10.97.0.1/24 dev lan0
+ip -n red link set lan0 up
+ip -n red link set lan1 up
+cat >/etc/vipd/red.toml <<'CONFIG'
+[global]
+control_socket = "/run/vipd-red/control.sock"
+state_dir = "/var/lib/vipd-red"
+[[vrrp]]
+name = "red"
+interface = "lan0"
+vrid = 51
+version = 3
+priority = 150
+advert_interval = "100ms"
+virtual_addresses = ["10.97.0.10/24"]
+CONFIG
+chgrp vipd /etc/vipd/red.toml
+chmod 640 /etc/vipd/red.toml
+step "an instance starts in its namespace" systemctl start vipd@red
+step "and is master there" wait_for red_holds
+red_old=$(red MainPID)
+
 old=$(pid)
 restarts=$(systemctl show -P NRestarts vipd)
 ip -o monitor address >/tmp/monitor &
@@ -192,6 +219,11 @@ step "with three capabilities and no more" is "$(status CapEff)" 000000000000340
 step "the address never left" not grep -q 'Deleted.*10.99.0.10/' /tmp/monitor
 sleep 11
 step "the watchdog is fed" active
+step "the instance is another process" not is "$(red MainPID)" "$red_old"
+step "which took over from the one before" bash -c "journalctl -q _PID=$(red MainPID) | grep -q 'goes on in the place of the one before'"
+step "in the same namespace" is "$(readlink "/proc/$(red MainPID)/ns/net")" "$(ip netns exec red readlink /proc/self/ns/net)"
+step "its watchdog is fed, and nothing was restarted" bash -c '[ "$(systemctl is-active vipd@red)" = active ] && [ "$(systemctl show -P NRestarts vipd@red)" = 0 ]'
+step "it has its address" red_holds
 step "and systemd had nothing to restart" bash -c "[ \$(systemctl show -P NRestarts vipd) = $restarts ]"
 kill $monitor
 step "the configuration is as it was left" cmp /etc/vipd/vipd.toml /tmp/good.toml
@@ -199,6 +231,8 @@ step "it is master after the upgrade" wait_for holds
 
 step "dpkg removes it" dpkg -r vipd
 step "it does not run" not active
+step "nor does the instance" not systemctl is-active vipd@red
+step "nor has it its address" not red_holds
 step "the address is gone" not holds
 step "the interface is gone" not ip link show vrrp.51
 step "the table is gone" not nft list table inet vipd
@@ -208,6 +242,8 @@ step "it is master again" wait_for holds
 rm -r /etc/systemd/system/vipd.service.d /usr/local/bin/trial-check /etc/trial-user
 step "dpkg purges it" dpkg -P vipd
 ip link del lan0
+ip netns del red
+rm -rf /var/lib/vipd-red
 systemctl daemon-reload
 everything | sort >/tmp/after
 step "nothing is left" diff /tmp/before /tmp/after
