@@ -1,31 +1,47 @@
 //! The packet filters of this host: nftables, which has the rules of iptables-nft, too, and the old
 //! iptables where it has any.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::programs;
+use super::{beside, programs};
 
-/// Matching rules of one program.
+/// What stands before the name of a chain of the old iptables.
+const LEGACY: [(&str, &str); 2] = [
+    ("iptables-legacy", "/proc/net/ip_tables_names"),
+    ("ip6tables-legacy", "/proc/net/ip6_tables_names"),
+];
+/// Targets of iptables after which the next rule has its turn.
+const GO_ON: [&str; 11] = [
+    "LOG", "NFLOG", "MARK", "CONNMARK", "TRACE", "NOTRACK", "CT", "TOS", "DSCP", "SET", "AUDIT",
+];
+
+/// The rules.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::doctor) struct Firewall {
-    /// The chains that packets go through.
+    /// The chains.
     pub chains: Vec<Chain>,
 }
 
 /// A chain, with its rules.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::doctor) struct Chain {
-    /// Family, table and name, as nft has them: `inet filter input`.
+    /// Family, table and name, as nft has them: `inet filter input`. Of the old iptables: its program, table
+    /// and name.
     pub name: String,
     /// `input`, `output`, `prerouting`, ...; empty: it is jumped to.
     pub hook: String,
+    /// The interfaces whose packets it sees; empty: of all.
+    pub devices: Vec<String>,
     /// What is in no rule is dropped.
     pub drops: bool,
     /// Its rules.
     pub rules: Vec<Rule>,
 }
 
-/// A rule.
+/// A rule. One with a map of verdicts is here once for each of them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::doctor) struct Rule {
     /// What to say of it.
@@ -34,71 +50,149 @@ pub(in crate::doctor) struct Rule {
     pub remove: Vec<String>,
     /// What it does.
     pub verdict: Verdict,
-    /// What it asks for, as `field = value`; values of sets each alone.
-    pub matches: Vec<(String, Vec<String>)>,
-    /// It asks for something that is not understood, or for what is not so.
+    /// What it asks for.
+    pub matches: Vec<Match>,
+    /// It asks for something else, too, that is not understood.
     pub more: bool,
-    /// How many packets it counted; `None`: it does not count.
+    /// How many packets it counted; `None`: it does not count, or others, too.
     pub packets: Option<u64>,
 }
 
+/// A condition.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(in crate::doctor) struct Match {
+    /// `ip daddr`, `tcp dport`, `ct state`, ...
+    pub field: String,
+    /// The values, of sets each alone; a set that is not known is `@` and its name.
+    pub values: Vec<String>,
+    /// It must have none of them.
+    pub not: bool,
+}
+
 /// What a rule does.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::doctor) enum Verdict {
     /// Drop or reject.
     Drop,
     /// Accept.
     Accept,
-    /// Anything else.
+    /// Another chain of the table has its turn, then the next rule.
+    Jump(String),
+    /// Another chain of the table has its turn in place of this one.
+    Goto(String),
+    /// The end of this chain.
+    Return,
+    /// What it does is not understood.
+    Unknown,
+    /// The next rule has its turn.
     #[default]
-    Other,
+    Next,
 }
 
 impl Chain {
     /// The command that lets a protocol or an address through before all other rules.
     pub(in crate::doctor) fn accept(&self, words: &str) -> Vec<String> {
-        let line = match self.name.strip_prefix("iptables ") {
-            Some(chain) => format!("iptables -I {chain} {words} -j ACCEPT"),
+        let line = match self.legacy() {
+            Some((program, table, chain)) => {
+                format!("{program} -t {table} -I {chain} {words} -j ACCEPT")
+            }
             None => format!("nft insert rule {} {words} accept", self.name),
         };
         line.split(' ').map(str::to_owned).collect()
     }
+
+    /// The program, the table and the name of a chain of the old iptables.
+    pub(in crate::doctor) fn legacy(&self) -> Option<(&str, &str, &str)> {
+        let (program, rest) = self.name.split_once(' ')?;
+        let (table, chain) = rest.split_once(' ')?;
+        let old = LEGACY.iter().any(|(name, _)| *name == program);
+        old.then_some((program, table, chain))
+    }
+
+    /// The name of another chain of its table.
+    pub(in crate::doctor) fn beside(&self, chain: &str) -> String {
+        let table = self.name.rsplit_once(' ').map_or("", |(table, _)| table);
+        format!("{table} {chain}")
+    }
 }
 
-/// Lists them.
-pub(super) async fn look() -> Result<Firewall, String> {
-    let mut firewall = Firewall::default();
-    if let Some(text) = programs::output("nft", &["-j", "list", "ruleset"]).await? {
-        let listed: Value = serde_json::from_str(&text).map_err(|error| format!("nft: {error}"))?;
-        firewall.chains = from_nft(&listed);
+/// Lists them, each program beside the others; and what could not be listed.
+pub(super) async fn look(until: Instant) -> (Firewall, Vec<String>) {
+    let nft = async {
+        let listed = programs::output("nft", &["-j", "list", "ruleset"], until).await?;
+        let Some(text) = listed else {
+            return Ok(Vec::new());
+        };
+        beside("nft", until, move || {
+            let listed: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            Ok(from_nft(&listed))
+        })
+        .await
+    };
+    let [four, six] = LEGACY.map(|(program, tables)| legacy(program, tables, until));
+    let (nft, four, six) = tokio::join!(nft, four, six);
+    let (mut firewall, mut unknown) = (Firewall::default(), Vec::new());
+    for listed in [nft, four, six] {
+        match listed {
+            Ok(chains) => firewall.chains.extend(chains),
+            Err(why) => unknown.push(format!("the firewall: {why}")),
+        }
     }
-    // Asking loads its modules; the kernel lists the tables that exist.
-    let tables = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    if tables.lines().any(|table| table == "filter") {
-        let saved = programs::output("iptables-legacy-save", &["-c", "-t", "filter"]).await?;
-        firewall
-            .chains
-            .extend(from_iptables(&saved.unwrap_or_default()));
+    (firewall, unknown)
+}
+
+/// Asking for a table loads its modules; the kernel lists those that there are, and the program asks for
+/// no others.
+async fn legacy(
+    program: &'static str,
+    tables: &'static str,
+    until: Instant,
+) -> Result<Vec<Chain>, String> {
+    if std::fs::read_to_string(tables).unwrap_or_default().is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(firewall)
+    let saved = programs::output(&format!("{program}-save"), &["-c"], until).await?;
+    beside(program, until, move || {
+        Ok(from_iptables(program, &saved.unwrap_or_default()))
+    })
+    .await
 }
 
 fn from_nft(listed: &Value) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut sets: BTreeMap<String, &Value> = BTreeMap::new();
     let objects = listed.get("nftables").and_then(Value::as_array);
-    for object in objects.into_iter().flatten() {
+    let objects: Vec<&Value> = objects.into_iter().flatten().collect();
+    for object in &objects {
+        for kind in ["set", "map"] {
+            if let Some((set, elements)) = object.get(kind).and_then(|it| Some((it, it.get("elem")?)))
+            {
+                sets.insert(path(set, "name"), elements);
+            }
+        }
+    }
+    for object in objects {
         if let Some(chain) = object.get("chain") {
+            let device = chain.get("dev");
+            let name = path(chain, "name");
+            places.insert(name.clone(), chains.len());
             chains.push(Chain {
-                name: path(chain, "name"),
-                hook: text(chain, "hook").to_owned(),
+                name,
+                // Those of NAT see the first packet only, and decide nothing else.
+                hook: match text(chain, "type") {
+                    "nat" => String::new(),
+                    _ => text(chain, "hook").to_owned(),
+                },
+                devices: device.map(values).unwrap_or_default(),
                 drops: text(chain, "policy") == "drop",
                 rules: Vec::new(),
             });
         }
         if let Some(rule) = object.get("rule") {
             let of = path(rule, "chain");
-            if let Some(chain) = chains.iter_mut().find(|chain| chain.name == of) {
-                chain.rules.push(nft_rule(&of, rule));
+            if let Some(chain) = places.get(&of).and_then(|place| chains.get_mut(*place)) {
+                chain.rules.extend(nft_rules(&of, rule, &sets));
             }
         }
     }
@@ -107,60 +201,165 @@ fn from_nft(listed: &Value) -> Vec<Chain> {
     chains
 }
 
-fn nft_rule(chain: &str, rule: &Value) -> Rule {
+/// A rule; with a map of verdicts one for each of them.
+fn nft_rules(chain: &str, rule: &Value, sets: &BTreeMap<String, &Value>) -> Vec<Rule> {
+    let table = chain.rsplit_once(' ').map_or("", |(table, _)| table);
     let handle = rule.get("handle").and_then(Value::as_u64).unwrap_or(0);
     let mut found = Rule::default();
-    let mut words = Vec::new();
-    for expression in rule
-        .get("expr")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    let (mut words, mut map) = (Vec::new(), None);
+    let expressions = rule.get("expr").and_then(Value::as_array);
+    for expression in expressions.into_iter().flatten() {
         let Some((kind, value)) = expression.as_object().and_then(|it| it.iter().next()) else {
             continue;
         };
         match kind.as_str() {
-            "drop" | "reject" => found.verdict = Verdict::Drop,
-            "accept" => found.verdict = Verdict::Accept,
             "counter" => found.packets = value.get("packets").and_then(Value::as_u64),
-            "log" => {}
-            "match" => match nft_match(value) {
-                Some((field, values)) => {
-                    words.push(format!("{field} {}", values.join(",")));
-                    found.matches.push((field, values));
+            "log" | "mangle" | "notrack" | "comment" => {}
+            "match" => {
+                // It counted those that do not meet this, too.
+                found.packets = None;
+                match nft_match(value, table, sets) {
+                    Some(condition) => {
+                        words.push(shown(&condition));
+                        found.matches.push(condition);
+                    }
+                    None => {
+                        words.push("(something)".to_owned());
+                        found.more = true;
+                    }
                 }
-                None => found.more = true,
+            }
+            "vmap" => match verdicts(value, table, sets) {
+                Some(verdicts) => map = Some(verdicts),
+                None => found.verdict = Verdict::Unknown,
             },
-            _ => found.more = true,
+            _ => match verdict(expression) {
+                Some(verdict) => found.verdict = verdict,
+                None if GO_ON.contains(&text(value, "name")) => {}
+                None if text(value, "type") == "target" || kind == "queue" => {
+                    found.verdict = Verdict::Unknown;
+                }
+                None => {
+                    words.push(kind.clone());
+                    found.more = true;
+                }
+            },
         }
     }
-    let verdict = match found.verdict {
-        Verdict::Drop => "drop",
-        Verdict::Accept => "accept",
-        Verdict::Other => "",
+    let does = match (&found.verdict, &map) {
+        (_, Some(_)) => "vmap".to_owned(),
+        (Verdict::Drop, None) => "drop".to_owned(),
+        (Verdict::Accept, None) => "accept".to_owned(),
+        (Verdict::Jump(target), None) => format!("jump {target}"),
+        (Verdict::Goto(target), None) => format!("goto {target}"),
+        (Verdict::Return, None) => "return".to_owned(),
+        (Verdict::Unknown, None) => "...".to_owned(),
+        (Verdict::Next, None) => String::new(),
     };
-    found.shown = format!("{chain} (handle {handle}): {} {verdict}", words.join(" "));
+    words.push(does);
+    found.shown = format!("{chain} (handle {handle}): {}", words.join(" "));
     let remove = format!("nft delete rule {chain} handle {handle}");
     found.remove = remove.split(' ').map(str::to_owned).collect();
-    found
+    let Some(map) = map else {
+        return vec![found];
+    };
+    let of_value = |(condition, verdict): (Match, Verdict)| Rule {
+        matches: [&found.matches[..], &[condition]].concat(),
+        verdict,
+        packets: None,
+        // The others of the map would go with it.
+        remove: Vec::new(),
+        ..found.clone()
+    };
+    map.into_iter().map(of_value).collect()
 }
 
-/// A field and the values that it may have; `None`: something else than that.
-fn nft_match(value: &Value) -> Option<(String, Vec<String>)> {
-    if !matches!(text(value, "op"), "==" | "in") {
-        return None;
-    }
-    let left = value.get("left")?;
-    let field = match left.get("payload") {
-        Some(payload) => format!("{} {}", text(payload, "protocol"), text(payload, "field")),
-        None => {
-            let key =
-                |kind: &str| Some(format!("{kind} {}", left.get(kind)?.get("key")?.as_str()?));
-            key("meta").or_else(|| key("ct"))?
-        }
+fn shown(condition: &Match) -> String {
+    let not = if condition.not { "!= " } else { "" };
+    format!("{} {not}{}", condition.field, condition.values.join(","))
+}
+
+fn verdict(expression: &Value) -> Option<Verdict> {
+    let (kind, value) = expression.as_object()?.iter().next()?;
+    let target = || text(value, "target").to_owned();
+    Some(match kind.as_str() {
+        "drop" | "reject" => Verdict::Drop,
+        "accept" => Verdict::Accept,
+        "jump" => Verdict::Jump(target()),
+        "goto" => Verdict::Goto(target()),
+        "return" => Verdict::Return,
+        "continue" => Verdict::Next,
+        _ => return None,
+    })
+}
+
+/// What a map of verdicts has, by value.
+fn verdicts(
+    map: &Value,
+    table: &str,
+    sets: &BTreeMap<String, &Value>,
+) -> Option<Vec<(Match, Verdict)>> {
+    let field = field(map.get("key")?)?;
+    let data = map.get("data")?;
+    let pairs = match data.as_str().and_then(|name| name.strip_prefix('@')) {
+        Some(name) => match sets.get(&format!("{table} {name}")) {
+            Some(elements) => elements.as_array()?,
+            // One without elements is listed without.
+            None => return Some(Vec::new()),
+        },
+        None => data.get("set")?.as_array()?,
     };
-    Some((field, values(value.get("right")?)))
+    let pair = |pair: &Value| {
+        let [value, of_value] = pair.as_array()?.as_slice() else {
+            return None;
+        };
+        let condition = Match {
+            field: field.clone(),
+            values: plain_values(value)?,
+            not: false,
+        };
+        Some((condition, verdict(of_value)?))
+    };
+    pairs.iter().map(pair).collect()
+}
+
+/// `None`: it asks for something else than that a field has one of some values, or none of them.
+fn nft_match(value: &Value, table: &str, sets: &BTreeMap<String, &Value>) -> Option<Match> {
+    let not = match text(value, "op") {
+        "==" | "in" => false,
+        "!=" => true,
+        _ => return None,
+    };
+    let right = value.get("right")?;
+    let known = right
+        .as_str()
+        .and_then(|name| name.strip_prefix('@'))
+        .and_then(|name| sets.get(&format!("{table} {name}")));
+    Some(Match {
+        field: field(value.get("left")?)?,
+        values: plain_values(known.copied().unwrap_or(right))?,
+        not,
+    })
+}
+
+fn field(left: &Value) -> Option<String> {
+    if let Some(payload) = left.get("payload") {
+        let (protocol, field) = (text(payload, "protocol"), text(payload, "field"));
+        return (!field.is_empty()).then(|| format!("{protocol} {field}"));
+    }
+    if let Some(fib) = left.get("fib") {
+        let flags = fib.get("flags").map(values).unwrap_or_default();
+        return Some(format!("fib {} {}", flags.join(" "), text(fib, "result")));
+    }
+    let key = |kind: &str| Some(format!("{kind} {}", left.get(kind)?.get("key")?.as_str()?));
+    key("meta").or_else(|| key("ct"))
+}
+
+/// `None`: one of them is put together of several fields.
+fn plain_values(right: &Value) -> Option<Vec<String>> {
+    let values = values(right);
+    let whole = values.iter().all(|value| !value.starts_with(['{', '[']));
+    whole.then_some(values)
 }
 
 fn values(right: &Value) -> Vec<String> {
@@ -168,6 +367,10 @@ fn values(right: &Value) -> Vec<String> {
     let set = right.as_array().or_else(|| right.get("set")?.as_array());
     if let Some(set) = set {
         return set.iter().flat_map(values).collect();
+    }
+    // With a timeout or a counter of its own.
+    if let Some(value) = right.get("elem").and_then(|elem| elem.get("val")) {
+        return values(value);
     }
     if let Some(prefix) = right.get("prefix") {
         let length = prefix.get("len").and_then(Value::as_u64).unwrap_or(0);
@@ -202,23 +405,31 @@ fn path(value: &Value, name: &str) -> String {
     )
 }
 
-/// The filter table as `iptables-save -c` prints it.
-fn from_iptables(saved: &str) -> Vec<Chain> {
+/// The tables as `iptables-save -c` prints them.
+fn from_iptables(program: &str, saved: &str) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
+    let mut table = "filter";
     for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+            continue;
+        }
+        if table == "nat" {
+            continue;
+        }
         if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split(' ');
             let name = words.next().unwrap_or_default();
             let policy = words.next().unwrap_or("-");
             chains.push(Chain {
-                name: format!("iptables {name}"),
+                name: format!("{program} {table} {name}"),
                 hook: if policy == "-" {
                     String::new()
                 } else {
                     name.to_lowercase()
                 },
                 drops: policy == "DROP",
-                rules: Vec::new(),
+                ..Chain::default()
             });
             continue;
         }
@@ -228,74 +439,134 @@ fn from_iptables(saved: &str) -> Vec<Chain> {
         let Some((counters, rule)) = counted else {
             continue;
         };
-        let Some((name, words)) = rule.split_once(' ') else {
-            continue;
-        };
+        let (name, text) = rule.split_once(' ').unwrap_or((rule, ""));
         let packets = counters
             .split(':')
             .next()
             .and_then(|count| count.parse().ok());
-        let of = format!("iptables {name}");
+        let of = format!("{program} {table} {name}");
         if let Some(chain) = chains.iter_mut().find(|chain| chain.name == of) {
-            chain.rules.push(iptables_rule(name, words, packets));
+            let remove = format!("{program} -t {table} -D {name}");
+            chain.rules.push(iptables_rule(&of, &remove, text, packets));
         }
     }
     chains
 }
 
-fn iptables_rule(chain: &str, text: &str, packets: Option<u64>) -> Rule {
+fn iptables_rule(chain: &str, remove: &str, text: &str, packets: Option<u64>) -> Rule {
+    let words = words(text);
     let mut found = Rule {
-        shown: format!("iptables {chain}: {text}"),
-        remove: format!("iptables -D {chain} {text}")
-            .split(' ')
-            .map(str::to_owned)
-            .collect(),
+        shown: format!("{chain}: {text}"),
+        remove: remove.split(' ').map(str::to_owned).collect(),
         packets,
         ..Rule::default()
     };
-    let mut words = text.split(' ');
+    found.remove.extend(words.iter().cloned());
+    let mut words = words.iter();
+    let mut not = false;
     while let Some(word) = words.next() {
-        let mut next = || words.next().unwrap_or_default().to_owned();
-        match word {
-            "-p" => found.matches.push(("ip protocol".to_owned(), vec![next()])),
-            "-d" => {
-                let address = next().trim_end_matches("/32").to_owned();
-                found.matches.push(("ip daddr".to_owned(), vec![address]));
-            }
-            "-s" => found.matches.push(("ip saddr".to_owned(), vec![next()])),
-            "-i" => found
-                .matches
-                .push(("meta iifname".to_owned(), vec![next()])),
-            "-o" => found
-                .matches
-                .push(("meta oifname".to_owned(), vec![next()])),
-            "--dport" => found
-                .matches
-                .push(("th dport".to_owned(), vec![next().replace(':', "-")])),
+        if word == "!" {
+            not = true;
+            continue;
+        }
+        let mut next = || words.next().cloned().unwrap_or_default();
+        let ports = |text: String| -> Vec<String> {
+            let ports = text.split(',');
+            ports.map(|port| port.replace(':', "-")).collect()
+        };
+        let condition = match word.as_str() {
+            "-p" => ("ip protocol", vec![next()]),
+            "-d" => ("ip daddr", vec![next()]),
+            "-s" => ("ip saddr", vec![next()]),
+            "-i" => ("meta iifname", vec![next()]),
+            "-o" => ("meta oifname", vec![next()]),
+            "--dport" | "--dports" => ("th dport", ports(next())),
+            "--sport" | "--sports" => ("th sport", ports(next())),
             "--state" | "--ctstate" => {
                 let states = next().to_lowercase();
-                let states = states.split(',').map(str::to_owned).collect();
-                found.matches.push(("ct state".to_owned(), states));
+                ("ct state", states.split(',').map(str::to_owned).collect())
             }
-            "-m" | "--reject-with" => {
+            "--dst-type" => {
+                let kinds = next().to_lowercase();
+                let kinds = kinds.split(',').map(str::to_owned).collect();
+                ("fib daddr type", kinds)
+            }
+            "--pkt-type" => ("meta pkttype", vec![next()]),
+            "-m" | "--reject-with" | "--comment" | "--log-prefix" | "--log-level" => {
                 next();
+                continue;
+            }
+            "-g" => {
+                found.verdict = Verdict::Goto(next());
+                continue;
             }
             "-j" => {
-                found.verdict = match next().as_str() {
+                let target = next();
+                found.verdict = match target.as_str() {
                     "DROP" | "REJECT" => Verdict::Drop,
                     "ACCEPT" => Verdict::Accept,
-                    _ => Verdict::Other,
-                }
+                    "RETURN" => Verdict::Return,
+                    known if GO_ON.contains(&known) => {
+                        // What follows belongs to the target.
+                        found.verdict = Verdict::Next;
+                        return found;
+                    }
+                    _ => Verdict::Jump(target),
+                };
+                continue;
             }
-            _ => found.more = true,
-        }
+            _ => {
+                found.more = true;
+                continue;
+            }
+        };
+        found.matches.push(Match {
+            field: condition.0.to_owned(),
+            values: condition.1,
+            not,
+        });
+        not = false;
     }
     found
+}
+
+/// The words of a rule as iptables-save quotes them.
+fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => (quoted, begun) = (!quoted, true),
+            '\\' if quoted => word.extend(characters.next()),
+            ' ' if !quoted => {
+                if begun {
+                    words.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            _ => {
+                word.push(c);
+                begun = true;
+            }
+        }
+    }
+    if begun {
+        words.push(word);
+    }
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(field: &str, values: &[&str]) -> Match {
+        Match {
+            field: field.to_owned(),
+            values: values.iter().map(|it| (*it).to_owned()).collect(),
+            not: false,
+        }
+    }
 
     #[test]
     fn a_rule_of_nft_is_taken_apart() {
@@ -312,7 +583,8 @@ mod tests {
                 { "drop": null } ] } },
             { "rule": { "family": "inet", "table": "filter", "chain": "input", "handle": 8, "expr": [
                 { "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": "eth0" } },
-                { "accept": null } ] } } ] });
+                { "limit": { "rate": 5, "per": "second" } },
+                { "jump": { "target": "own" } } ] } } ] });
         let chains = from_nft(&listed);
         let [chain] = chains.as_slice() else {
             panic!("{chains:?}");
@@ -327,34 +599,75 @@ mod tests {
             first.remove.join(" "),
             "nft delete rule inet filter input handle 7"
         );
-        let protocol = ("ip protocol".to_owned(), vec!["vrrp".to_owned()]);
-        let ports = vec!["80".to_owned(), "8000-8010".to_owned()];
-        assert_eq!(first.matches, [protocol, ("tcp dport".to_owned(), ports)]);
-        assert!(second.more && second.matches.is_empty());
+        let wanted = [of("ip protocol", &["vrrp"]), of("tcp dport", &["80", "8000-8010"])];
+        assert_eq!(first.matches, wanted);
+        assert!(second.more && second.matches[0].not);
+        assert_eq!(second.verdict, Verdict::Jump("own".to_owned()));
+        assert_eq!(chain.beside("own"), "inet filter own");
+    }
+
+    #[test]
+    fn sets_and_maps_of_verdicts_are_looked_up() {
+        let state = serde_json::json!({ "ct": { "key": "state" } });
+        let rule = |handle: u64, expr: Value| {
+            serde_json::json!({ "rule": { "family": "ip", "table": "t", "chain": "c", "handle": handle,
+                "expr": expr } })
+        };
+        let listed = serde_json::json!({ "nftables": [
+            { "set": { "family": "ip", "table": "t", "name": "web", "elem": [80, { "elem": { "val": 443 } }] } },
+            { "map": { "family": "ip", "table": "t", "name": "by", "map": "verdict",
+                "elem": [["eth0", { "goto": { "target": "x" } }]] } },
+            { "chain": { "family": "ip", "table": "t", "name": "c", "hook": "ingress", "dev": "eth1" } },
+            rule(1, serde_json::json!([{ "match": { "op": "==", "right": "@web",
+                "left": { "payload": { "protocol": "tcp", "field": "dport" } } } }, { "accept": null }])),
+            rule(2, serde_json::json!([{ "vmap": { "key": state, "data": { "set": [
+                ["invalid", { "drop": null }], ["established", { "accept": null }]] } } }])),
+            rule(3, serde_json::json!([{ "vmap": { "key": { "meta": { "key": "iifname" } }, "data": "@by" } }])),
+            rule(4, serde_json::json!([{ "vmap": { "key": { "concat": [] }, "data": "@by" } }])),
+        ] });
+        let chains = from_nft(&listed);
+        assert_eq!(chains[0].devices, ["eth1"]);
+        let [web, invalid, established, eth0, concat] = chains[0].rules.as_slice() else {
+            panic!("{chains:?}");
+        };
+        assert_eq!(web.matches, [of("tcp dport", &["80", "443"])]);
+        assert_eq!(invalid.matches, [of("ct state", &["invalid"])]);
+        assert_eq!(
+            (&invalid.verdict, &established.verdict),
+            (&Verdict::Drop, &Verdict::Accept)
+        );
+        assert_eq!(eth0.verdict, Verdict::Goto("x".to_owned()));
+        assert_eq!(concat.verdict, Verdict::Unknown);
     }
 
     #[test]
     fn a_rule_of_iptables_is_taken_apart() {
-        let saved = "*filter\n:INPUT DROP [4:160]\n:own - [0:0]\n\
-            [12:480] -A INPUT -d 224.0.0.18/32 -p vrrp -j DROP\n\
-            [0:0] -A INPUT -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n";
-        let chains = from_iptables(saved);
-        assert!(chains[0].drops && chains[0].hook == "input" && chains[1].hook.is_empty());
-        let [drop, accept] = chains[0].rules.as_slice() else {
+        let saved = "*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT DROP [4:160]\n:own - [0:0]\n\
+            [12:480] -A INPUT -d 224.0.0.18/32 -p vrrp -m comment --comment \"no \\\"vrrp\\\"\" -j DROP\n\
+            [0:0] -A INPUT ! -i lo -p tcp -m multiport --dports 80,8000:8010 -j own\nCOMMIT\n";
+        let chains = from_iptables("iptables-legacy", saved);
+        let [raw, input, own] = chains.as_slice() else {
+            panic!("{chains:?}");
+        };
+        assert_eq!(raw.name, "iptables-legacy raw PREROUTING");
+        assert!(input.drops && input.hook == "input" && own.hook.is_empty());
+        let [drop, jump] = input.rules.as_slice() else {
             panic!("{chains:?}");
         };
         assert_eq!(
-            (drop.verdict, drop.packets, drop.more),
-            (Verdict::Drop, Some(12), false)
+            (&drop.verdict, drop.packets, drop.more),
+            (&Verdict::Drop, Some(12), false)
         );
         assert_eq!(
             drop.remove.join(" "),
-            "iptables -D INPUT -d 224.0.0.18/32 -p vrrp -j DROP"
+            "iptables-legacy -t filter -D INPUT -d 224.0.0.18/32 -p vrrp -m comment --comment no \"vrrp\" -j DROP"
         );
-        assert_eq!(accept.verdict, Verdict::Accept);
+        assert_eq!(jump.verdict, Verdict::Jump("own".to_owned()));
+        assert!(jump.matches[0].not);
+        assert_eq!(jump.matches[2], of("th dport", &["80", "8000-8010"]));
         assert_eq!(
-            accept.matches[1],
-            ("th dport".to_owned(), vec!["80".to_owned()])
+            raw.accept("-p 112").join(" "),
+            "iptables-legacy -t raw -I PREROUTING -p 112 -j ACCEPT"
         );
     }
 }
