@@ -120,6 +120,33 @@ impl Report {
         Ok((remedy["on"].as_str().map(str::to_owned), words.collect()))
     }
 
+    /// That command as one line for a shell.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn line(&self, code: &str) -> Result<String> {
+        let (_, words) = self.command(code)?;
+        let quoted = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''")));
+        Ok(quoted.collect::<Vec<_>>().join(" "))
+    }
+
+    /// What mends it, in words.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn words(&self, code: &str) -> Result<&str> {
+        let words = self.finding(code)?["remedy"]["words"].as_str();
+        words.context("no words")
+    }
+
+    /// What it could not look at, in one text.
+    #[must_use]
+    pub fn not_looked_at(&self) -> String {
+        self.0["not_looked_at"].to_string()
+    }
+
     /// Runs the command that mends it, as it stands, on a host.
     ///
     /// # Errors

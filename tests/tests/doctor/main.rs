@@ -9,6 +9,9 @@
 
 mod addresses;
 mod adverts;
+mod checks;
+mod files;
+mod hang;
 mod host;
 mod real_servers;
 
