@@ -127,7 +127,9 @@ impl Report {
     /// There is none.
     pub fn line(&self, code: &str) -> Result<String> {
         let (_, words) = self.command(code)?;
-        let quoted = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''")));
+        let quoted = words
+            .iter()
+            .map(|word| format!("'{}'", word.replace('\'', "'\\''")));
         Ok(quoted.collect::<Vec<_>>().join(" "))
     }
 

@@ -132,7 +132,7 @@ fn rules_with_jumps_maps_and_states_are_followed_and_what_is_beyond_is_said() ->
             "flush ruleset
              table inet filter {{
                  set web {{ type inet_service; elements = {{ 80, 443 }}; }}
-                 chain services {{ tcp dport @web accept; {last} }}
+                 chain services {{ tcp dport @web accept; {last}; }}
                  chain input {{
                      type filter hook input priority 0; policy accept
                      ct state vmap {{ invalid : drop, established : accept, related : accept }}
@@ -146,11 +146,17 @@ fn rules_with_jumps_maps_and_states_are_followed_and_what_is_beyond_is_said() ->
     let report = examine(&lb1)?;
     report.has(&[])?;
     ensure!(report.not_looked_at() == "[]", "{report:?}");
-    nft(&pair.lb1, &chains("ip protocol 112 limit rate 100/second accept"))?;
+    nft(
+        &pair.lb1,
+        &chains("ip protocol 112 limit rate 100/second accept"),
+    )?;
     let report = examine(&lb1)?;
     report.has(&[])?;
     let said = report.not_looked_at();
-    ensure!(said.contains("adverts of web in cannot be judged: inet filter services"), "{said}");
+    ensure!(
+        said.contains("adverts of web in cannot be judged: inet filter services"),
+        "{said}"
+    );
     nft(&pair.lb1, &chains("ip protocol icmp accept"))?;
     mended(&lb1, "VIP-FW-001", &pair.lb1)?;
     Ok(())

@@ -21,7 +21,11 @@ fn a_virtual_address_of_no_network_of_its_interface_is_warned_of() -> Result<()>
     lb1.wait_for_state("master")?;
     let found = examine(&lb1)?;
     found.has(&["CFG-VIP-OUTSIDE-SUBNETS"])?;
-    advised(&found, "CFG-VIP-OUTSIDE-SUBNETS", "an address of such a network")?;
+    advised(
+        &found,
+        "CFG-VIP-OUTSIDE-SUBNETS",
+        "an address of such a network",
+    )?;
     lb1.reload(&fast(150, ""))?;
     pair.wait_for_holders(&["lb1"])?;
     examine(&lb1)?.has(&[])?;
@@ -54,7 +58,10 @@ fn a_file_that_is_not_valid_is_told_with_each_problem() -> Result<()> {
     let found = examine_file(&pair.lb1, &fast(0, ""))?;
     found.has(&["CFG-INVALID"])?;
     let evidence = found.evidence("CFG-INVALID")?;
-    ensure!(evidence.contains("vrrp") && evidence.contains("priority"), "{evidence}");
+    ensure!(
+        evidence.contains("vrrp") && evidence.contains("priority"),
+        "{evidence}"
+    );
     examine_file(&pair.lb1, &fast(150, ""))?.has(&[])?;
     let mapped = "[[virtual_server]]\nname = \"http\"\naddress = \"10.77.0.10:80\"\nforwarding = \"dr\"\n\
         [[virtual_server.real_server]]\naddress = \"10.77.0.21:8080\"\n";

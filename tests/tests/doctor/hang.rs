@@ -33,7 +33,11 @@ fn a_stopped_daemon_is_said_to_be_and_goes_on_by_the_remedy() -> Result<()> {
     // It needs the daemon, and says so.
     let said = in_time(|| {
         let mut vipctl = pair.lb2.command(binary("vipctl")?);
-        let output = vipctl.arg("--socket").arg(lb2.socket()).arg("doctor").output()?;
+        let output = vipctl
+            .arg("--socket")
+            .arg(lb2.socket())
+            .arg("doctor")
+            .output()?;
         ensure!(output.status.code() == Some(2), "{output:?}");
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     })?;
@@ -80,7 +84,10 @@ fn all_that_hangs_at_once_takes_less_than_ten_seconds_and_is_named() -> Result<(
     found.has(&["VIP-CTL-001"])?;
     let unknown = found.not_looked_at();
     ensure!(unknown.contains("nft did not end in time"), "{unknown}");
-    ensure!(unknown.contains("10.77.0.11:9650: no answer in time"), "{unknown}");
+    ensure!(
+        unknown.contains("10.77.0.11:9650: no answer in time"),
+        "{unknown}"
+    );
     drop((silent, lb1));
     Ok(())
 }

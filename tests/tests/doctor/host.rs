@@ -42,7 +42,10 @@ fn packets_that_the_reverse_path_filter_drops_are_found_while_they_come() -> Res
     pair.lab.add_interface(&pair.lb1, "eth1", "10.88.0.11/24")?;
     // As that of a VLAN is named.
     for words in ["down", "name eth1.100", "up"] {
-        let now = pair.lb1.ip("link show eth1.100").map_or("eth1", |()| "eth1.100");
+        let now = pair
+            .lb1
+            .ip("link show eth1.100")
+            .map_or("eth1", |()| "eth1.100");
         pair.lb1.ip(&format!("link set {now} {words}"))?;
     }
     pair.lb1.ip("route add 10.99.0.0/24 dev eth1.100")?;
@@ -85,7 +88,9 @@ fn answers_to_its_own_echoes_that_the_reverse_path_filter_drops_are_none() -> Re
     }
     let dropped = || -> Result<u64> {
         let text = pair.lb1.run("nstat -asz TcpExtIPReversePathFilter")?;
-        let line = text.lines().find(|it| it.starts_with("TcpExtIPReversePathFilter"));
+        let line = text
+            .lines()
+            .find(|it| it.starts_with("TcpExtIPReversePathFilter"));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
         Ok(number.unwrap_or_default().parse()?)
     };
@@ -100,7 +105,8 @@ fn answers_to_its_own_echoes_that_the_reverse_path_filter_drops_are_none() -> Re
 #[test]
 fn a_full_table_of_tracked_connections_is_enlarged() -> Result<()> {
     let (pair, lb1) = alone("")?;
-    pair.lb1.run("sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=600")?;
+    pair.lb1
+        .run("sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=600")?;
     pair.lb1.sh(
         "nft add table ip t; nft add chain ip t c '{ type filter hook input priority 0; }'
          nft add rule ip t c ct state new counter; ip link set lo up",

@@ -9,7 +9,7 @@
 
 mod addresses;
 mod adverts;
-mod checks;
+mod clock;
 mod files;
 mod hang;
 mod host;

@@ -1,6 +1,8 @@
 //! What doctor finds where there is IPVS: healthy clusters of every forwarding have no finding, and each
 //! fault has exactly its code, until its remedy is carried out.
 
+mod services;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -183,10 +185,8 @@ fn a_scheduler_that_the_kernel_lacks_and_sysctls_of_others_are_found() -> Result
     found.has(&["VIP-SYS-001"])?;
     let evidence = found.evidence("VIP-SYS-001")?;
     ensure!(evidence.contains("90-lvs.conf:2"), "{evidence}");
-    let (_, words) = found.command("VIP-SYS-001")?;
-    run(host
-        .command("sh")
-        .args(["-c", &format!("{there} {}", words.join(" "))]))?;
+    let line = found.line("VIP-SYS-001")?;
+    run(host.command("sh").args(["-c", &format!("{there} {line}")]))?;
     look()?.has(&[])?;
     Ok(())
 }

@@ -85,7 +85,12 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
 
 /// Rule sets that cannot be judged.
 pub(super) fn beyond(config: &Config, facts: &Facts) -> Vec<String> {
-    let heard = |vrrp: &&Vrrp| facts.counted.get(&vrrp.name).is_some_and(|count| *count > 0);
+    let heard = |vrrp: &&Vrrp| {
+        facts
+            .counted
+            .get(&vrrp.name)
+            .is_some_and(|count| *count > 0)
+    };
     let adverts = config.vrrp.iter().filter(|vrrp| !heard(vrrp));
     let adverts = adverts.map(|vrrp| (format!("adverts of {}", vrrp.name), advert(vrrp)));
     let clients = clients(config, facts);
@@ -610,7 +615,13 @@ mod tests {
 
     #[test]
     fn a_policy_or_a_last_rule_that_drops_needs_a_rule_that_accepts() {
-        let established = || rule(Verdict::Accept, &[("ct state", "established,related")], None);
+        let established = || {
+            rule(
+                Verdict::Accept,
+                &[("ct state", "established,related")],
+                None,
+            )
+        };
         let accept = |field, value| rule(Verdict::Accept, &[(field, value)], None);
         for policy in [true, false] {
             let with = |mut rules: Vec<Rule>| {

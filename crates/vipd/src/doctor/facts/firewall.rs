@@ -148,7 +148,10 @@ async fn legacy(
     tables: &'static str,
     until: Instant,
 ) -> Result<Vec<Chain>, String> {
-    if std::fs::read_to_string(tables).unwrap_or_default().is_empty() {
+    if std::fs::read_to_string(tables)
+        .unwrap_or_default()
+        .is_empty()
+    {
         return Ok(Vec::new());
     }
     let saved = programs::output(&format!("{program}-save"), &["-c"], until).await?;
@@ -166,7 +169,8 @@ fn from_nft(listed: &Value) -> Vec<Chain> {
     let objects: Vec<&Value> = objects.into_iter().flatten().collect();
     for object in &objects {
         for kind in ["set", "map"] {
-            if let Some((set, elements)) = object.get(kind).and_then(|it| Some((it, it.get("elem")?)))
+            if let Some((set, elements)) =
+                object.get(kind).and_then(|it| Some((it, it.get("elem")?)))
             {
                 sets.insert(path(set, "name"), elements);
             }
@@ -599,7 +603,10 @@ mod tests {
             first.remove.join(" "),
             "nft delete rule inet filter input handle 7"
         );
-        let wanted = [of("ip protocol", &["vrrp"]), of("tcp dport", &["80", "8000-8010"])];
+        let wanted = [
+            of("ip protocol", &["vrrp"]),
+            of("tcp dport", &["80", "8000-8010"]),
+        ];
         assert_eq!(first.matches, wanted);
         assert!(second.more && second.matches[0].not);
         assert_eq!(second.verdict, Verdict::Jump("own".to_owned()));
