@@ -101,12 +101,15 @@ impl Daemon {
 
 async fn behind(socket: &Path) -> Answer {
     if let Err(error) = tokio::net::UnixStream::connect(socket).await {
-        return match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Answer::Nobody,
-            // The queue of those who want to be heard is full.
-            ErrorKind::WouldBlock => Answer::Silence,
-            _ => Answer::Refused(format!("{}: {error}", socket.display())),
-        };
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return Answer::Nobody;
+        }
+        // The queue of those who want to be heard is full.
+        if kind == ErrorKind::WouldBlock {
+            return Answer::Silence;
+        }
+        return Answer::Refused(format!("{}: {error}", socket.display()));
     }
     match client::status(socket).await {
         Ok(status) => Answer::Status(Box::new(status)),

@@ -135,4 +135,37 @@ mod tests {
         assert_eq!(clock("Fri, 15 Jan 2027 10:00:10 GMT", now), Some(3600));
         assert_eq!(clock("yesterday", now), None);
     }
+
+    fn config(http: SocketAddr) -> Config {
+        Config::parse(&format!("[global]\nhttp = \"{http}\"\n"), "test").unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_connections_and_says_nothing_is_named_in_time() {
+        let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = silent.local_addr().unwrap();
+        let until = Instant::now() + Duration::from_millis(200);
+        let (peers, unknown) = look(&config(at), &BTreeSet::from([at.ip()]), until).await;
+        assert_eq!(peers, []);
+        assert!(
+            unknown[0].starts_with(&format!("{at}: no answer in time")),
+            "{unknown:?}"
+        );
+        assert!(until.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn of_a_thousand_who_send_adverts_a_few_are_asked() {
+        let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = nobody.local_addr().unwrap();
+        drop(nobody);
+        let many = (0..1000).map(|n| IpAddr::from(std::net::Ipv4Addr::from_bits(0x7f00_0100 + n)));
+        let until = Instant::now() + Duration::from_secs(30);
+        let (peers, unknown) = look(&config(at), &many.collect(), until).await;
+        assert_eq!(peers, []);
+        assert_eq!(unknown.len(), 1, "{unknown:?}");
+        assert!(unknown[0].contains("1000 send adverts"), "{unknown:?}");
+    }
 }
