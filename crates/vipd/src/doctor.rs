@@ -32,13 +32,13 @@ use crate::config::{Config, Examined, LoadError, Problem};
 pub use self::facts::Daemon;
 
 /// How long the director may take to say which configuration is in force.
-pub const FIRST: Duration = Duration::from_millis(1300);
+pub const FIRST: Duration = Duration::from_millis(1000);
 /// All looks together, whatever hangs.
-const LOOKING: Duration = Duration::from_millis(7700);
+const LOOKING: Duration = Duration::from_millis(7600);
 /// What follows from them.
 const JUDGING: Duration = Duration::from_millis(500);
 /// Longer than all of that.
-pub const TIMEOUT: Duration = Duration::from_millis(9700);
+pub const TIMEOUT: Duration = Duration::from_millis(9800);
 
 /// How bad a finding is; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -42,8 +42,8 @@ use crate::status::{Status, VrrpStatus};
 
 /// How long the first step may take: what is asked of the kernel and of the daemon.
 const FIRST: Duration = Duration::from_millis(1500);
-/// How much longer than the window the looks of the second step may take.
-const AFTER_WINDOW: Duration = Duration::from_millis(700);
+/// What is kept for the third step, of which nothing takes long where nothing hangs.
+const THIRD: Duration = Duration::from_millis(1500);
 
 /// Where the daemon is that runs with the configuration.
 #[derive(Debug, Clone)]
@@ -169,32 +169,26 @@ impl Facts {
         let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let begin = Instant::now();
         let first = until.min(begin + FIRST);
+        let window = plan::window(config);
+        // One that is busy may answer later, while the network is listened to.
+        let second = until.checked_sub(THIRD).unwrap_or(until);
+        let asked = daemon.clone();
+        let mut asked = tokio::spawn(async move { asked.status(second).await });
         let servers = serving(config, None).map(|(_, real)| real.key.0.ip());
         let (links, ways, answer, pid) = tokio::join!(
             limited("the interfaces", first, routes::links()),
             limited("routes", first, routes::look(servers.collect())),
-            daemon.status(first),
+            tokio::time::timeout_at(first, &mut asked),
             tokio::time::timeout_at(first, daemon.pid()),
         );
         facts.links = facts.note(links);
         facts.ways = facts.note(ways);
         let pid = pid.ok().flatten();
-        let before = facts.heard(answer);
-        if matches!(before, Some(Answer::Silence)) {
-            facts.silent = Some(Silent {
-                socket: daemon.socket().map(Path::to_owned),
-                process: pid.and_then(|pid| Some((pid, host::state(pid)?))),
-                patience: begin.elapsed(),
-            });
-        }
-        let before = match before {
-            Some(Answer::Status(status)) => Some(*status),
-            Some(Answer::Nobody | Answer::Silence | Answer::Refused(_)) | None => None,
-        };
+        let at_once = answer.ok().and_then(Result::ok);
+        let was_late = at_once.is_none();
+        let before = facts.heard(at_once);
         let (links, ways) = (facts.links.clone(), facts.ways.clone());
         let (plan_of, status) = (Arc::clone(config), before.clone());
-        let window = plan::window(config);
-        let second = until.min(Instant::now() + window + AFTER_WINDOW);
         let (file, wanted) = (path.to_owned(), Arc::clone(config));
         let (wire, host, ipvs, warnings) = tokio::join!(
             beside("the network", second, move || {
@@ -213,8 +207,9 @@ impl Facts {
         // Its counters have had that time to count.
         let after = async {
             match &before {
-                Some(_) => daemon.status(until).await,
-                None => Answer::Nobody,
+                Some(_) => Some(daemon.status(until).await),
+                None if was_late => asked.await.ok(),
+                None => None,
             }
         };
         let known = facts.peer_addresses(config, before.as_ref());
@@ -227,27 +222,30 @@ impl Facts {
         facts.unknown.extend(firewall.1);
         facts.peers = peers.0;
         facts.unknown.extend(peers.1);
-        facts.status = match facts.heard(after) {
-            Some(Answer::Status(status)) => Some(*status),
-            Some(Answer::Silence) => {
-                facts
-                    .unknown
-                    .push("the daemon: no second answer in time, what is told is the first".into());
-                before.clone()
-            }
-            Some(Answer::Nobody | Answer::Refused(_)) | None => None,
-        };
+        facts.silent = matches!(after, Some(Answer::Silence)).then(|| Silent {
+            socket: daemon.socket().map(Path::to_owned),
+            process: pid.and_then(|pid| Some((pid, host::state(pid)?))),
+            patience: begin.elapsed(),
+        });
+        if before.is_some() && facts.silent.take().is_some() {
+            let why = "the daemon: no second answer in time, what is told is the first";
+            facts.unknown.push(why.to_owned());
+        }
+        facts.status = facts.heard(after).or_else(|| before.clone());
         facts.counted = counted(before.as_ref(), facts.status.as_ref());
         facts
     }
 
-    /// What can be used of an answer; one that cannot be understood is noted.
-    fn heard(&mut self, answer: Answer) -> Option<Answer> {
-        if let Answer::Refused(why) = answer {
-            self.unknown.push(format!("the daemon: {why}"));
-            return None;
+    /// The status of an answer; one that cannot be understood is noted.
+    fn heard(&mut self, answer: Option<Answer>) -> Option<Status> {
+        match answer? {
+            Answer::Status(status) => Some(*status),
+            Answer::Refused(why) => {
+                self.unknown.push(format!("the daemon: {why}"));
+                None
+            }
+            Answer::Nobody | Answer::Silence => None,
         }
-        Some(answer)
     }
 
     fn note<T: Default>(&mut self, looked: Result<T, String>) -> T {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, VirtualAddress};
 use crate::net::sys::Mac;
@@ -94,6 +94,7 @@ pub(in crate::doctor) struct Line {
 
 /// Looks; takes that long.
 pub(super) fn look(config: &Config, daemon: Option<u32>, window: Duration) -> Host {
+    let end = Instant::now() + window;
     let before = dropped_by_reverse_path();
     let addresses = config.vrrp.iter().flat_map(|it| &it.addresses);
     let addresses: BTreeSet<IpAddr> = addresses.map(VirtualAddress::ip).collect();
@@ -111,7 +112,7 @@ pub(super) fn look(config: &Config, daemon: Option<u32>, window: Duration) -> Ho
     };
     host.settings
         .retain(|line| line.text.contains('=') && !line.text.starts_with(['#', ';']));
-    std::thread::sleep(window);
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
     host.reverse_path = dropped_by_reverse_path().saturating_sub(before);
     host
 }

@@ -16,7 +16,7 @@ use crate::status::Status;
 /// At least so long is listened, ...
 const WINDOW_MIN: Duration = Duration::from_secs(3);
 /// ... and at most so long.
-const WINDOW_MAX: Duration = Duration::from_secs(5);
+const WINDOW_MAX: Duration = Duration::from_secs(4);
 /// Addresses that are asked for; of more than that the first ones must do.
 const ASKED_MAX: usize = 1024;
 /// Real servers that are tried with each of their virtual addresses.
