@@ -139,14 +139,15 @@ impl Report {
     ///
     /// It is not there.
     pub fn words(&self, code: &str) -> Result<&str> {
-        let words = self.finding(code)?["remedy"]["words"].as_str();
-        words.context("no words")
+        let words = self.finding(code)?.pointer("/remedy/words");
+        words.and_then(Value::as_str).context("no words")
     }
 
     /// What it could not look at, in one text.
     #[must_use]
     pub fn not_looked_at(&self) -> String {
-        self.0["not_looked_at"].to_string()
+        let list = self.0.get("not_looked_at");
+        list.map(Value::to_string).unwrap_or_default()
     }
 
     /// Runs the command that mends it, as it stands, on a host.
