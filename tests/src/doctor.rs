@@ -120,6 +120,36 @@ impl Report {
         Ok((remedy["on"].as_str().map(str::to_owned), words.collect()))
     }
 
+    /// That command as one line for a shell.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn line(&self, code: &str) -> Result<String> {
+        let (_, words) = self.command(code)?;
+        let quoted = words
+            .iter()
+            .map(|word| format!("'{}'", word.replace('\'', "'\\''")));
+        Ok(quoted.collect::<Vec<_>>().join(" "))
+    }
+
+    /// What mends it, in words.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn words(&self, code: &str) -> Result<&str> {
+        let words = self.finding(code)?.pointer("/remedy/words");
+        words.and_then(Value::as_str).context("no words")
+    }
+
+    /// What it could not look at, in one text.
+    #[must_use]
+    pub fn not_looked_at(&self) -> String {
+        let list = self.0.get("not_looked_at");
+        list.map(Value::to_string).unwrap_or_default()
+    }
+
     /// Runs the command that mends it, as it stands, on a host.
     ///
     /// # Errors

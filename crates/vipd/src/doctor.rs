@@ -19,18 +19,26 @@ mod testbed;
 mod vrrp;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use self::catalogue::Kind;
-use self::facts::Facts;
+use self::facts::{Facts, beside};
 use crate::config::{Config, Examined, LoadError, Problem};
 
 pub use self::facts::Daemon;
 
-/// Longer than looking takes: each look has a shorter limit of its own.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the director may take to say which configuration is in force.
+pub const FIRST: Duration = Duration::from_millis(1000);
+/// All looks together, whatever hangs.
+const LOOKING: Duration = Duration::from_millis(7600);
+/// What follows from them.
+const JUDGING: Duration = Duration::from_millis(500);
+/// Longer than all of that.
+pub const TIMEOUT: Duration = Duration::from_millis(9800);
 
 /// How bad a finding is; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -173,7 +181,21 @@ impl Report {
 /// Looks for what is wrong with the director that runs with this configuration, or would.
 pub async fn examine(path: &Path, config: &Config, daemon: &Daemon) -> Report {
     let begin = Instant::now();
-    let facts = Facts::gather(path, config, daemon).await;
+    let config = Arc::new(config.clone());
+    let facts = Facts::gather(path, &config, daemon, begin + LOOKING).await;
+    // Thousands of real servers take a while, and the director's runtime has better to do.
+    let until = Instant::now() + JUDGING;
+    let judged = beside("what follows", until, move || Ok(judge(&config, facts))).await;
+    let (findings, not_looked_at) = judged.unwrap_or_else(|why| (Vec::new(), vec![why]));
+    Report {
+        findings,
+        not_looked_at,
+        took_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// The findings, and what could not be looked at.
+fn judge(config: &Config, facts: Facts) -> (Vec<Finding>, Vec<String>) {
     let mut findings = Vec::new();
     for group in [
         arp::findings,
@@ -187,17 +209,15 @@ pub async fn examine(path: &Path, config: &Config, daemon: &Daemon) -> Report {
     ] {
         findings.extend(group(config, &facts));
     }
+    let mut unknown = firewall::beyond(config, &facts);
     findings.extend(facts.warnings.iter().map(of_lint));
     root_causes(&mut findings);
     findings.sort_by(|a, b| {
         let order = |it: &Finding| (it.severity, it.code.clone(), it.object.clone());
         order(a).cmp(&order(b))
     });
-    Report {
-        findings,
-        not_looked_at: facts.unknown,
-        took_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
-    }
+    unknown.splice(0..0, facts.unknown);
+    (findings, unknown)
 }
 
 /// What is to be told of a file that cannot be used.
@@ -264,6 +284,7 @@ fn root_causes(findings: &mut Vec<Finding>) {
         ),
         (c::ADVERTS_LOST, &[c::TWO_MASTERS, c::ARP_TWO_DIRECTORS]),
         (c::TWO_MASTERS, &[c::ARP_TWO_DIRECTORS]),
+        (c::SILENT, &[c::ARP_NOBODY, c::ARP_TWO_DIRECTORS]),
         (c::FAULT, &[c::ARP_NOBODY]),
         (c::DOES_NOT_ANSWER, &[c::ARP_NOBODY]),
         (
@@ -293,7 +314,8 @@ fn root_causes(findings: &mut Vec<Finding>) {
 
 /// Whether what it causes may have another object.
 fn is_global(cause: Kind) -> bool {
-    cause == catalogue::NO_IPVS || cause == catalogue::NO_SCHEDULER
+    use catalogue as c;
+    [c::NO_IPVS, c::NO_SCHEDULER, c::SILENT].contains(&cause)
 }
 
 /// The warnings of the file; those that cannot be had are none.

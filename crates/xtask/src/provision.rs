@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("debootstrap", "/usr/sbin/debootstrap"),
     ("ethtool", "/sbin/ethtool"),
+    ("faketime", "/usr/bin/faketime"),
     ("frr", "/usr/lib/frr/vrrpd"),
     ("gcc", "/usr/bin/cc"),
     ("iproute2", "/bin/ip"),

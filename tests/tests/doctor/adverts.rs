@@ -112,6 +112,57 @@ fn rules_of_iptables_are_seen_as_well() -> Result<()> {
 }
 
 #[test]
+fn a_rule_of_the_old_iptables_is_removed_by_the_program_that_has_it() -> Result<()> {
+    let (pair, lb1) = alone("")?;
+    let rules = "iptables-legacy -P INPUT DROP; iptables-legacy -A INPUT -i lo -j ACCEPT
+        iptables-legacy -N services; iptables-legacy -A INPUT -j services
+        iptables-legacy -A services -p tcp -m multiport --dports 22,80 -m comment --comment 'the web' -j ACCEPT";
+    pair.lb1.sh(rules)?;
+    let found = mended(&lb1, "VIP-FW-001", &pair.lb1)?;
+    let line = found.line("VIP-FW-001")?;
+    ensure!(line.starts_with("'iptables-legacy' "), "{line}");
+    Ok(())
+}
+
+#[test]
+fn rules_with_jumps_maps_and_states_are_followed_and_what_is_beyond_is_said() -> Result<()> {
+    let (pair, lb1) = alone("")?;
+    let chains = |last: &str| {
+        format!(
+            "flush ruleset
+             table inet filter {{
+                 set web {{ type inet_service; elements = {{ 80, 443 }}; }}
+                 chain services {{ tcp dport @web accept; {last}; }}
+                 chain input {{
+                     type filter hook input priority 0; policy accept
+                     ct state vmap {{ invalid : drop, established : accept, related : accept }}
+                     iifname vmap {{ \"lo\" : accept, \"eth0\" : jump services }}
+                     ct state {{ new, untracked }} drop
+                 }}
+             }}\n"
+        )
+    };
+    nft(&pair.lb1, &chains("ip protocol { icmp, 112 } accept"))?;
+    let report = examine(&lb1)?;
+    report.has(&[])?;
+    ensure!(report.not_looked_at() == "[]", "{report:?}");
+    nft(
+        &pair.lb1,
+        &chains("ip protocol 112 limit rate 100/second accept"),
+    )?;
+    let report = examine(&lb1)?;
+    report.has(&[])?;
+    let said = report.not_looked_at();
+    ensure!(
+        said.contains("adverts of web in cannot be judged: inet filter services"),
+        "{said}"
+    );
+    nft(&pair.lb1, &chains("ip protocol icmp accept"))?;
+    mended(&lb1, "VIP-FW-001", &pair.lb1)?;
+    Ok(())
+}
+
+#[test]
 fn clients_that_a_rule_turns_away_are_found() -> Result<()> {
     let server = format!(
         "[[virtual_server]]\nname = \"http\"\naddress = \"{VIP}:80\"\nvrrp = \"web\"\n\

@@ -9,10 +9,14 @@
 
 mod addresses;
 mod adverts;
+mod clock;
+mod files;
+mod hang;
 mod host;
 mod real_servers;
 
 use anyhow::Result;
+use lab::cluster::VIP;
 use lab::doctor::{examine, examine_file};
 use lab::pair::{Pair, fast};
 
@@ -31,6 +35,22 @@ pub(crate) fn config(priority: u8, weight: u32) -> String {
     let text = text.replacen("[global]\nname = \"lb1\"\n", "", 1);
     // Else `vipd check` warns, and doctor with it.
     text.replace("timeout = \"2s\"", "timeout = \"1s\"")
+}
+
+#[test]
+fn virtual_servers_without_ipvs_are_found_where_the_kernel_has_none() -> Result<()> {
+    let pair = Pair::new()?;
+    let server = format!(
+        "[[virtual_server]]\nname = \"http\"\naddress = \"{VIP}:80\"\nscheduler = \"rr\"\n\
+         [[virtual_server.real_server]]\naddress = \"10.77.0.11\"\n"
+    );
+    let found = examine_file(&pair.lb1, &server)?;
+    found.has(&with_ipvs(&[]))?;
+    if found.codes().contains("VIP-IPVS-001") {
+        let line = found.line("VIP-IPVS-001")?;
+        anyhow::ensure!(line == "'modprobe' 'ip_vs'", "{line}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -222,7 +222,10 @@ pub async fn debug(socket: &Path) -> Result<Bundle, String> {
 /// As [`status`].
 pub async fn doctor(socket: &Path) -> Result<Report, String> {
     let url = url(&["v1", "doctor"])?;
-    understand(&request(socket, Method::GET, url, None, doctor::TIMEOUT).await?)
+    let answer = request(socket, Method::GET, url, None, doctor::TIMEOUT).await;
+    let answer =
+        answer.map_err(|why| format!("{why}\n`vipd doctor -c FILE` looks without the daemon"))?;
+    understand(&answer)
 }
 
 /// A URL with those path segments, whatever characters are in them.

@@ -129,7 +129,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
 }
 
 async fn examine(State(api): State<Api>) -> Result<Json<Report>, Refusal> {
-    let in_force = api.ask(ANSWER_TIMEOUT, Wake::InForce).await?;
+    let in_force = api.ask(doctor::FIRST, Wake::InForce).await?;
     let daemon = Daemon::Here(api);
     let report = doctor::examine(&in_force.path, &in_force.config, &daemon).await;
     Ok(Json(report))

@@ -138,6 +138,10 @@ kinds! {
     "this director is told not to answer ARP"
     "nobody learns where the virtual address is, but from the announcements at a takeover"
 
+    SILENT "VIP-CTL-001" Error
+    "the daemon does not answer"
+    "it may be stopped or hung: then it sends no adverts, sees no failure, and takes no order"
+
     CONNECTIONS_TRACKED "VIP-CT-001" Error
     "the connection tracking table is nearly full"
     "once it is full, the kernel drops every packet of a new connection"

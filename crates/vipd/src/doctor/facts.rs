@@ -1,5 +1,9 @@
-//! What is looked at. Each look has its own limit, and nothing here changes anything: questions to
-//! neighbours, echoes, files of the kernel, lists.
+//! What is looked at. Nothing here changes anything: questions to neighbours, echoes, files of the kernel,
+//! lists.
+//!
+//! Looks run beside each other and share one deadline (`super::LOOKING`): first what tells whom to ask,
+//! then the network for some seconds and this host meanwhile, then what has counted during that time.
+//! What does not answer in time is named in `unknown`, and costs nothing else its turn.
 
 pub(super) mod firewall;
 pub(super) mod host;
@@ -13,9 +17,13 @@ pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use self::firewall::Firewall;
 use self::host::Host;
@@ -32,9 +40,10 @@ use crate::net::links::Links;
 use crate::net::sys::Mac;
 use crate::status::{Status, VrrpStatus};
 
-/// How long anything but the wire may take.
-const STATUS: Duration = Duration::from_secs(2);
-const LIMIT: Duration = Duration::from_secs(4);
+/// How long the first step may take: what is asked of the kernel and of the daemon.
+const FIRST: Duration = Duration::from_millis(1500);
+/// What is kept for the third step, of which nothing takes long where nothing hangs.
+const THIRD: Duration = Duration::from_millis(1500);
 
 /// Where the daemon is that runs with the configuration.
 #[derive(Debug, Clone)]
@@ -45,15 +54,30 @@ pub enum Daemon {
     Behind(PathBuf),
 }
 
+/// What the daemon says when it is asked.
+enum Answer {
+    Status(Box<Status>),
+    /// None runs.
+    Nobody,
+    /// It is there, and says nothing.
+    Silence,
+    /// It cannot be understood.
+    Refused(String),
+}
+
 impl Daemon {
-    async fn status(&self) -> Option<Status> {
+    async fn status(&self, until: Instant) -> Answer {
         let asking = async {
             match self {
-                Daemon::Here(api) => api.ask(ANSWER_TIMEOUT, Wake::Status).await.ok(),
-                Daemon::Behind(socket) => client::status(socket).await.ok(),
+                Daemon::Here(api) => match api.ask(ANSWER_TIMEOUT, Wake::Status).await {
+                    Ok(status) => Answer::Status(Box::new(status)),
+                    Err(_) => Answer::Silence,
+                },
+                Daemon::Behind(socket) => behind(socket).await,
             }
         };
-        tokio::time::timeout(STATUS, asking).await.ok()?
+        let answer = tokio::time::timeout_at(until, asking).await;
+        answer.unwrap_or(Answer::Silence)
     }
 
     /// Its process.
@@ -66,6 +90,42 @@ impl Daemon {
             }
         }
     }
+
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            Daemon::Here(_) => None,
+            Daemon::Behind(socket) => Some(socket),
+        }
+    }
+}
+
+async fn behind(socket: &Path) -> Answer {
+    if let Err(error) = tokio::net::UnixStream::connect(socket).await {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return Answer::Nobody;
+        }
+        // The queue of those who want to be heard is full.
+        if kind == ErrorKind::WouldBlock {
+            return Answer::Silence;
+        }
+        return Answer::Refused(format!("{}: {error}", socket.display()));
+    }
+    match client::status(socket).await {
+        Ok(status) => Answer::Status(Box::new(status)),
+        Err(why) => Answer::Refused(why),
+    }
+}
+
+/// A daemon that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Silent {
+    /// Its control socket, where it was asked through that.
+    pub socket: Option<PathBuf>,
+    /// Its process, and the state of that as proc(5) has it.
+    pub process: Option<(u32, char)>,
+    /// How long it had.
+    pub patience: Duration,
 }
 
 /// What was seen.
@@ -79,6 +139,8 @@ pub(super) struct Facts {
     pub wire: Wire,
     /// What the daemon says, where one runs.
     pub status: Option<Status>,
+    /// The daemon, if one is there and says nothing.
+    pub silent: Option<Silent>,
     /// How many adverts the daemon counted meanwhile, heard or discarded, by virtual router.
     pub counted: BTreeMap<String, u64>,
     /// This host.
@@ -96,42 +158,94 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) async fn gather(path: &Path, config: &Config, daemon: &Daemon) -> Facts {
+    pub(super) async fn gather(
+        path: &Path,
+        config: &Arc<Config>,
+        daemon: &Daemon,
+        until: Instant,
+    ) -> Facts {
         let mut facts = Facts::default();
         // The HTTP client wants a TLS provider even where it never speaks TLS.
         let _there = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let links = limited("the interfaces", routes::links()).await;
+        let begin = Instant::now();
+        let first = until.min(begin + FIRST);
+        let window = plan::window(config);
+        // One that is busy may answer later, while the network is listened to.
+        let second = until.checked_sub(THIRD).unwrap_or(until);
+        let asked = daemon.clone();
+        let mut asked = tokio::spawn(async move { asked.status(second).await });
+        let servers = serving(config, None).map(|(_, real)| real.key.0.ip());
+        let (links, ways, answer, pid) = tokio::join!(
+            limited("the interfaces", first, routes::links()),
+            limited("routes", first, routes::look(servers.collect())),
+            tokio::time::timeout_at(first, &mut asked),
+            tokio::time::timeout_at(first, daemon.pid()),
+        );
         facts.links = facts.note(links);
-        let before = daemon.status().await;
-        let servers: BTreeSet<IpAddr> = serving(config, before.as_ref())
-            .map(|(_, real)| real.key.0.ip())
-            .collect();
-        let ways = limited("routes", routes::look(servers)).await;
         facts.ways = facts.note(ways);
-        let plan = Plan::of(config, before.as_ref(), &facts.links, &facts.ways);
-        let window = plan.window;
-        let pid = daemon.pid().await;
-        let (file, wanted) = (path.to_owned(), config.clone());
+        let pid = pid.ok().flatten();
+        let at_once = answer.ok().and_then(Result::ok);
+        let was_late = at_once.is_none();
+        let before = facts.heard(at_once);
+        let (links, ways) = (facts.links.clone(), facts.ways.clone());
+        let (plan_of, status) = (Arc::clone(config), before.clone());
+        let (file, wanted) = (path.to_owned(), Arc::clone(config));
         let (wire, host, ipvs, warnings) = tokio::join!(
-            beside("the network", window + LIMIT, move || wire::listen(&plan)),
-            beside("this host", window + LIMIT, move || Ok(host::look(
+            beside("the network", second, move || {
+                wire::listen(&Plan::of(&plan_of, status.as_ref(), &links, &ways))
+            }),
+            beside("this host", second, move || Ok(host::look(
                 &wanted, pid, window
             ))),
-            beside("IPVS", window + LIMIT, move || ipvs::look(window / 2)),
-            beside("the file", LIMIT, move || Ok(super::warnings(&file))),
+            beside("IPVS", second, move || ipvs::look(window / 2)),
+            beside("the file", second, move || Ok(super::warnings(&file))),
         );
         facts.wire = facts.note(wire);
         facts.host = facts.note(host);
         facts.ipvs = facts.note(ipvs);
-        // Their counters have had that time to count.
-        let firewall = limited("the firewall", firewall::look()).await;
-        facts.firewall = facts.note(firewall);
         facts.warnings = facts.note(warnings);
-        facts.status = daemon.status().await;
+        // Its counters have had that time to count.
+        let after = async {
+            match &before {
+                Some(_) => Some(daemon.status(until).await),
+                None if was_late => asked.await.ok(),
+                None => None,
+            }
+        };
+        let known = facts.peer_addresses(config, before.as_ref());
+        let (firewall, after, peers) = tokio::join!(
+            firewall::look(until),
+            after,
+            peers::look(config, &known, until)
+        );
+        facts.firewall = firewall.0;
+        facts.unknown.extend(firewall.1);
+        facts.peers = peers.0;
+        facts.unknown.extend(peers.1);
+        facts.silent = matches!(after, Some(Answer::Silence)).then(|| Silent {
+            socket: daemon.socket().map(Path::to_owned),
+            process: pid.and_then(|pid| Some((pid, host::state(pid)?))),
+            patience: begin.elapsed(),
+        });
+        if before.is_some() && facts.silent.take().is_some() {
+            let why = "the daemon: no second answer in time, what is told is the first";
+            facts.unknown.push(why.to_owned());
+        }
+        facts.status = facts.heard(after).or_else(|| before.clone());
         facts.counted = counted(before.as_ref(), facts.status.as_ref());
-        let peers = facts.peer_addresses(config);
-        facts.peers = peers::look(config, &peers).await;
         facts
+    }
+
+    /// The status of an answer; one that cannot be understood is noted.
+    fn heard(&mut self, answer: Option<Answer>) -> Option<Status> {
+        match answer? {
+            Answer::Status(status) => Some(*status),
+            Answer::Refused(why) => {
+                self.unknown.push(format!("the daemon: {why}"));
+                None
+            }
+            Answer::Nobody | Answer::Silence => None,
+        }
     }
 
     fn note<T: Default>(&mut self, looked: Result<T, String>) -> T {
@@ -160,20 +274,20 @@ impl Facts {
     }
 
     /// The addresses of the other directors that are known.
-    pub(super) fn peer_addresses(&self, config: &Config) -> BTreeSet<IpAddr> {
+    fn peer_addresses(&self, config: &Config, status: Option<&Status>) -> BTreeSet<IpAddr> {
         let mut all = plan::configured_peers(config);
         for vrrp in &config.vrrp {
             let heard = super::vrrp::of(vrrp, self).filter(|it| !it.outgoing);
             let same = heard.filter(|it| !super::vrrp::is_of_another_cluster(vrrp, it));
             all.extend(same.map(|it| it.source));
         }
-        let masters = self.status.iter().flat_map(|status| &status.vrrp);
+        let masters = status.iter().flat_map(|status| &status.vrrp);
         for router in masters {
             for master in router.master.iter().chain(&router.rival) {
                 all.extend(master.address.parse::<IpAddr>());
             }
         }
-        let sync = self.status.iter().filter_map(|it| it.ipvs.sync.as_ref());
+        let sync = status.iter().filter_map(|it| it.ipvs.sync.as_ref());
         for peer in sync.flat_map(|sync| &sync.peers) {
             all.extend(peer.address.parse::<IpAddr>());
         }
@@ -229,25 +343,26 @@ fn counted(before: Option<&Status>, after: Option<&Status>) -> BTreeMap<String, 
 
 async fn limited<T>(
     what: &str,
+    until: Instant,
     look: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(LIMIT, look).await {
+    match tokio::time::timeout_at(until, look).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(why)) => Err(format!("{what}: {why}")),
-        Err(_) => Err(format!("{what}: no answer within {LIMIT:?}")),
+        Err(_) => Err(format!("{what}: no answer in time")),
     }
 }
 
-/// Does what blocks on a thread of its own.
-async fn beside<T: Send + 'static>(
+/// Does what blocks on a thread of its own. One that does not end in time is left to itself.
+pub(super) async fn beside<T: Send + 'static>(
     what: &str,
-    limit: Duration,
+    until: Instant,
     look: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let looked = tokio::task::spawn_blocking(look);
-    match tokio::time::timeout(limit, looked).await {
+    match tokio::time::timeout_at(until, looked).await {
         Ok(Ok(found)) => found.map_err(|why| format!("{what}: {why}")),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
-        Err(_) => Err(format!("{what}: it took longer than {limit:?}")),
+        Err(_) => Err(format!("{what}: not done in time")),
     }
 }

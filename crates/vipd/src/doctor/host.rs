@@ -23,6 +23,7 @@ const NO_ANSWERS: u32 = 8;
 
 pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
+    found.extend(silent(facts));
     found.extend(not_forwarding(config, facts));
     found.extend(redirects(config, facts));
     found.extend(reverse_path(facts));
@@ -44,6 +45,34 @@ fn of_interface(facts: &Facts, interface: &str, setting: &str) -> [u32; 2] {
         let value = sysctl(facts, &format!("net.ipv4.conf.{name}.{setting}"));
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
     })
+}
+
+fn silent(facts: &Facts) -> Option<Finding> {
+    let silent = facts.silent.as_ref()?;
+    let tenths = silent.patience.as_millis() / 100;
+    let through = silent.socket.as_ref();
+    let through = through.map_or_else(String::new, |it| format!(" through {}", it.display()));
+    let mut evidence = vec![format!(
+        "it did not say within {}.{} s{through} what it does",
+        tenths / 10,
+        tenths % 10
+    )];
+    let remedy = match silent.process {
+        Some((pid, state @ ('T' | 't'))) => {
+            evidence.push(format!("process {pid} is stopped (state {state})"));
+            let words = "somebody has stopped it (SIGSTOP, a debugger): let it go on";
+            Remedy::words(words).command(&format!("kill -CONT {pid}"))
+        }
+        process => {
+            if let Some((pid, state)) = process {
+                evidence.push(format!("process {pid} is in state {state}"));
+            }
+            let words = "look at its log (`journalctl -u vipd`) and whether it is busy or waits for a disk \
+                         (`top`); if that lasts, start it anew: the peer takes over meanwhile";
+            Remedy::words(words).command("systemctl restart vipd")
+        }
+    };
+    Some(Finding::new(c::SILENT, "vipd", evidence, remedy))
 }
 
 fn not_forwarding(config: &Config, facts: &Facts) -> Vec<Finding> {
@@ -96,14 +125,20 @@ fn redirects(config: &Config, facts: &Facts) -> Option<Finding> {
     ];
     let words = "switch both off, now and at every boot (a file in /etc/sysctl.d)";
     let remedy = Remedy::words(words).command(&format!(
-        "sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.{}.send_redirects=0",
-        in_sysctl(&interface)
+        "sysctl -w net.ipv4.conf.all.send_redirects=0 {}=0",
+        in_sysctl(&interface, "send_redirects")
     ));
     Some(Finding::new(c::REDIRECTS, interface, evidence, remedy))
 }
 
 fn reverse_path(facts: &Facts) -> Option<Finding> {
-    if facts.host.reverse_path < DROPPED {
+    // Answers to doctor's own echoes may come by another way than theirs, and so may the adverts of a group
+    // that nobody but doctor has joined.
+    let adverts = facts.wire.adverts.iter().filter(|it| !it.outgoing);
+    let adverts: u64 = adverts.map(|it| u64::from(it.count)).sum();
+    let own = facts.wire.replies + facts.status.as_ref().map_or(adverts, |_| 0);
+    let dropped = facts.host.reverse_path.saturating_sub(own);
+    if dropped < DROPPED {
         return None;
     }
     let strict = |name: &&str| {
@@ -117,12 +152,12 @@ fn reverse_path(facts: &Facts) -> Option<Finding> {
     let names: Vec<&str> = up.map(|link| link.name.as_str()).filter(strict).collect();
     let settings = names
         .iter()
-        .map(|name| format!("net.ipv4.conf.{}.rp_filter=2", in_sysctl(name)));
+        .map(|name| format!("{}=2", in_sysctl(name, "rp_filter")));
     let settings: Vec<String> = settings.collect();
     let evidence = vec![
         format!(
-            "it dropped {} packets within {:?} (IPReversePathFilter in /proc/net/netstat)",
-            facts.host.reverse_path, facts.wire.window
+            "it dropped {dropped} packets within {:?} (IPReversePathFilter in /proc/net/netstat)",
+            facts.wire.window
         ),
         format!("rp_filter is 1 on {}", names.join(", ")),
     ];
@@ -131,14 +166,27 @@ fn reverse_path(facts: &Facts) -> Option<Finding> {
     (!names.is_empty()).then(|| Finding::new(c::REVERSE_PATH, names.join(", "), evidence, remedy))
 }
 
+/// The command that removes just that line, wherever in the file it is by then; if it is not there any more,
+/// nothing.
 fn remove_line(line: &Line) -> Vec<String> {
-    let number = format!("{}d", line.number);
-    ["sed", "-i", &number, &line.file].map(str::to_owned).into()
+    let mut pattern = String::new();
+    for c in line.text.chars() {
+        if "\\/.*[]^$".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    let script = format!("/^[[:space:]]*{pattern}[[:space:]]*$/d");
+    ["sed", "-i", &script, &line.file].map(str::to_owned).into()
 }
 
-/// An interface's name where sysctl(8) separates by dots: that of a VLAN has one itself.
-fn in_sysctl(interface: &str) -> String {
-    interface.replace('.', "/")
+/// A setting of an interface as sysctl(8) takes it: the name of a VLAN's interface has a dot itself, which
+/// must not separate.
+fn in_sysctl(interface: &str, setting: &str) -> String {
+    if interface.contains('.') {
+        return format!("net/ipv4/conf/{interface}/{setting}");
+    }
+    format!("net.ipv4.conf.{interface}.{setting}")
 }
 
 fn shown(line: &Line) -> String {
@@ -147,9 +195,17 @@ fn shown(line: &Line) -> String {
 
 fn configured_elsewhere(facts: &Facts) -> Vec<Finding> {
     let finding = |line: &Line| {
-        let words = "remove that line, and have what reads the file read it again (`networkctl reload`, \
-                     `nmcli connection reload`)";
-        let remedy = Remedy::words(words).run(remove_line(line));
+        let reload = "have what reads the file read it again (`networkctl reload`, `nmcli connection reload`)";
+        // A line of its own goes as a whole; elsewhere others are on the line, or need it.
+        let alone = line.file.ends_with(".network") && line.text.starts_with("Address");
+        let remedy = if alone {
+            Remedy::words(format!("remove that line, and {reload}")).run(remove_line(line))
+        } else {
+            Remedy::words(format!(
+                "edit {}: take the address out of line {}, which is `{}`, and {reload}",
+                line.file, line.number, line.text
+            ))
+        };
         let evidence = vec![shown(line)];
         Finding::new(c::CONFIGURED_ELSEWHERE, &line.file, evidence, remedy)
     };
@@ -170,8 +226,8 @@ fn does_not_answer(config: &Config, facts: &Facts) -> Vec<Finding> {
         )];
         let words = "let it answer, now and at every boot (a file in /etc/sysctl.d)";
         let remedy = Remedy::words(words).command(&format!(
-            "sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.{}.arp_ignore=0",
-            in_sysctl(name)
+            "sysctl -w net.ipv4.conf.all.arp_ignore=0 {}=0",
+            in_sysctl(name, "arp_ignore")
         ));
         found.push(Finding::new(c::DOES_NOT_ANSWER, name, evidence, remedy));
     }
@@ -255,6 +311,9 @@ fn descriptors(facts: &Facts) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::facts::Silent;
     use super::super::facts::host::Descriptors;
     use super::super::facts::routes::Way;
     use super::super::testbed::{RS, codes, config, facts, server};
@@ -317,8 +376,37 @@ mod tests {
             command(&found[0]),
             "sysctl -w net.ipv4.conf.eth0.rp_filter=2"
         );
+        facts.wire.replies = 3;
+        assert_eq!(
+            codes(&findings(&config(""), &facts)),
+            [""; 0],
+            "doctor's own echoes"
+        );
+        facts.wire.replies = 0;
         set(&mut facts, "net.ipv4.conf.eth0.rp_filter", "2");
         assert_eq!(codes(&findings(&config(""), &facts)), [""; 0]);
+    }
+
+    #[test]
+    fn the_interface_of_a_vlan_is_written_so_that_sysctl_takes_it() {
+        assert_eq!(in_sysctl("eth0", "x"), "net.ipv4.conf.eth0.x");
+        assert_eq!(in_sysctl("eth0.100", "x"), "net/ipv4/conf/eth0.100/x");
+    }
+
+    #[test]
+    fn a_daemon_that_is_stopped_is_let_go_on_and_a_silent_one_started_anew() {
+        let mut facts = facts();
+        for (state, remedy) in [('T', "kill -CONT 7"), ('D', "systemctl restart vipd")] {
+            facts.silent = Some(Silent {
+                socket: Some("/run/s".into()),
+                process: Some((7, state)),
+                patience: Duration::from_millis(1512),
+            });
+            let found = findings(&config(""), &facts);
+            assert_eq!(codes(&found), ["VIP-CTL-001"]);
+            assert_eq!(command(&found[0]), remedy);
+            assert!(found[0].evidence[0].contains("within 1.5 s"), "{found:?}");
+        }
     }
 
     #[test]
@@ -359,8 +447,20 @@ mod tests {
         ];
         let found = findings(&config(""), &facts);
         assert_eq!(codes(&found), ["VIP-NET-002", "VIP-SYS-001"]);
-        assert_eq!(command(&found[0]), "sed -i 3d eth0.network");
-        assert_eq!(command(&found[1]), "sed -i 3d a.conf");
+        assert_eq!(
+            command(&found[0]),
+            r"sed -i /^[[:space:]]*Address=10\.77\.0\.10\/24[[:space:]]*$/d eth0.network"
+        );
+        assert_eq!(
+            command(&found[1]),
+            r"sed -i /^[[:space:]]*net\.ipv4\.vs\.expire_nodest_conn = 0[[:space:]]*$/d a.conf"
+        );
+        let mut several = line("01-lb.yaml", "addresses: [10.77.0.10/24, 10.77.0.11/24]");
+        several.number = 7;
+        facts.host.addresses = vec![several];
+        let found = findings(&config(""), &facts);
+        assert_eq!(found[0].remedy.command, None, "others are on that line");
+        assert!(found[0].remedy.words.contains("line 7"), "{found:?}");
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
         )];
         let words = "the size is read when the module is loaded: after this, boot the backup, switch over, \
                      and boot the other one";
-        let line = format!("echo options ip_vs conn_tab_bits={bits} > /etc/modprobe.d/ip_vs.conf");
+        let line =
+            format!("echo options ip_vs conn_tab_bits={bits} > /etc/modprobe.d/ip_vs-table.conf");
         let command = ["sh", "-c", &line].map(str::to_owned).into();
         let remedy = Remedy::words(words).run(command);
         found.push(Finding::new(c::CONNECTION_TABLE, "ip_vs", evidence, remedy));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, VirtualAddress};
 use crate::net::sys::Mac;
@@ -94,12 +94,10 @@ pub(in crate::doctor) struct Line {
 
 /// Looks; takes that long.
 pub(super) fn look(config: &Config, daemon: Option<u32>, window: Duration) -> Host {
+    let end = Instant::now() + window;
     let before = dropped_by_reverse_path();
     let addresses = config.vrrp.iter().flat_map(|it| &it.addresses);
-    let addresses: BTreeSet<String> = addresses
-        .map(VirtualAddress::ip)
-        .map(|ip| ip.to_string())
-        .collect();
+    let addresses: BTreeSet<IpAddr> = addresses.map(VirtualAddress::ip).collect();
     let mut host = Host {
         sysctls: sysctls(config),
         mtus: mtus(),
@@ -108,13 +106,13 @@ pub(super) fn look(config: &Config, daemon: Option<u32>, window: Duration) -> Ho
             .zip(number("/proc/sys/net/netfilter/nf_conntrack_max")),
         descriptors: daemon.and_then(descriptors),
         keepalived: keepalived(),
-        addresses: lines(&NETWORK, |_, text| names(text, &addresses)),
+        addresses: lines(&NETWORK, |file, text| configures(file, text, &addresses)),
         settings: lines(&SYSCTLS, |file, _| file.ends_with(".conf")),
         ..Host::default()
     };
     host.settings
         .retain(|line| line.text.contains('=') && !line.text.starts_with(['#', ';']));
-    std::thread::sleep(window);
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
     host.reverse_path = dropped_by_reverse_path().saturating_sub(before);
     host
 }
@@ -201,6 +199,14 @@ fn dropped_by_reverse_path() -> u64 {
         .unwrap_or(0)
 }
 
+/// The state of a process as proc(5) has it; `None`: it is no vipd.
+pub(super) fn state(pid: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let ours = of("Name:")?.trim().starts_with("vipd");
+    of("State:")?.trim().chars().next().filter(|_| ours)
+}
+
 fn descriptors(pid: u32) -> Option<Descriptors> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
@@ -277,15 +283,55 @@ fn vrids(text: &str) -> BTreeSet<u8> {
         .collect()
 }
 
-/// Whether a text names one of the addresses: a longer number is another address.
-fn names(text: &str, addresses: &BTreeSet<String>) -> bool {
-    let text = text.trim_start();
-    if text.starts_with(['#', ';']) {
+/// Whether a line gives this host one of the addresses. A line that names one as a server of names, as a
+/// gateway, or in a comment, does not.
+fn configures(file: &str, line: &str, addresses: &BTreeSet<IpAddr>) -> bool {
+    let line = line.trim();
+    if line.starts_with(['#', ';']) {
         return false;
     }
-    let part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
-    text.split(|c| !part(c))
-        .any(|word| addresses.contains(word))
+    let part = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':' || c == '/';
+    let any = |text: &str, with_length: bool| {
+        text.split(|c| !part(c)).any(|word| {
+            let (address, length) = word.split_once('/').unwrap_or((word, ""));
+            let whole = !(with_length && length.is_empty());
+            whole && address.parse().is_ok_and(|it| addresses.contains(&it))
+        })
+    };
+    let without_comment = || line.split_once(" #").map_or(line, |(text, _)| text);
+    if file.starts_with("/etc/netplan/") {
+        // Addresses of this host have a length there; those of servers of names have none.
+        let text = without_comment().trim_start_matches("- ");
+        let (key, value) = text.split_once(": ").unwrap_or(("addresses", text));
+        let key = key.trim_matches(['"', ' ']);
+        // An address may have options of its own: `10.0.0.1/24: {label: web}`.
+        return any(key, true) || key == "addresses" && any(value, true);
+    }
+    if file.starts_with("/etc/network/") {
+        let mut words = without_comment().split_whitespace();
+        return match words.next() {
+            Some("address") => words.next().is_some_and(|word| any(word, false)),
+            Some("up" | "pre-up" | "post-up") => {
+                let command = words.collect::<Vec<_>>().join(" ");
+                let adds = command.contains("ip addr") || command.contains("ip a ");
+                (adds || command.contains("ifconfig")) && any(&command, false)
+            }
+            Some(_) | None => false,
+        };
+    }
+    let Some((key, value)) = line.split_once('=') else {
+        return false;
+    };
+    let key = key.trim();
+    let number = key.strip_prefix("address");
+    let of_network_manager =
+        key == "addresses" || number.is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    // What follows the first address of `address1=` is its gateway.
+    let value = match key {
+        "addresses" => value,
+        _ => value.split(',').next().unwrap_or_default(),
+    };
+    (key == "Address" || of_network_manager) && any(value, false)
 }
 
 fn lines(folders: &[&str], wanted: impl Fn(&str, &str) -> bool) -> Vec<Line> {
@@ -319,22 +365,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_named_as_a_whole_and_not_in_a_comment() {
-        let addresses = BTreeSet::from(["10.0.0.1".to_owned(), "fd00::1".to_owned()]);
-        for yes in [
-            "Address=10.0.0.1/24",
-            "address 10.0.0.1",
-            "- \"fd00::1/64\"",
+    fn only_what_gives_this_host_the_address_configures_it() {
+        let addresses = ["10.0.0.1", "fd00::1"].map(|it| it.parse().unwrap());
+        let addresses = BTreeSet::from(addresses);
+        let networkd = "/etc/systemd/network/a.network";
+        let manager = "/etc/NetworkManager/system-connections/a.nmconnection";
+        let (ifupdown, netplan) = ("/etc/network/interfaces", "/etc/netplan/a.yaml");
+        for (file, yes) in [
+            (networkd, "Address=10.0.0.1/24"),
+            (networkd, " Address = fd00:0::1/64"),
+            (manager, "address1=10.0.0.1/24,10.0.0.254"),
+            (manager, "addresses=10.0.0.9/24; 10.0.0.1/24"),
+            (ifupdown, "  address 10.0.0.1"),
+            (ifupdown, "up ip addr add 10.0.0.1/32 dev eth0 # x"),
+            (ifupdown, "post-up ifconfig eth0:1 10.0.0.1 up"),
+            (netplan, "  - \"fd00::1/64\""),
+            (netplan, "addresses: [10.0.0.9/24, 10.0.0.1/24]"),
+            (netplan, "- \"10.0.0.1/24\": {label: \"web\"}"),
         ] {
-            assert!(names(yes, &addresses), "{yes}");
+            assert!(configures(file, yes, &addresses), "{yes}");
         }
-        for no in [
-            "Address=10.0.0.11/24",
-            "#Address=10.0.0.1/24",
-            "110.0.0.1",
-            "fd00::12",
+        for (file, no) in [
+            (networkd, "Address=10.0.0.11/24"),
+            (networkd, "#Address=10.0.0.1/24"),
+            (networkd, "DNS=10.0.0.1"),
+            (networkd, "Gateway=10.0.0.1"),
+            (networkd, "Domains=~1.0.0.10.in-addr.arpa"),
+            (manager, "dns=10.0.0.1;"),
+            (manager, "address1=10.0.0.9/24,10.0.0.1"),
+            (ifupdown, "dns-nameservers 10.0.0.1"),
+            (ifupdown, "address 10.0.0.9 # was 10.0.0.1"),
+            (ifupdown, "gateway 10.0.0.1"),
+            (ifupdown, "nameserver 10.0.0.1"),
+            (ifupdown, "up ip route add default via 10.0.0.1"),
+            (netplan, "addresses: [10.0.0.1]"),
+            (netplan, "- to: 10.0.0.1/32"),
+            (netplan, "- 10.0.0.9/24 # beside 10.0.0.1/24"),
         ] {
-            assert!(!names(no, &addresses), "{no}");
+            assert!(!configures(file, no, &addresses), "{no}");
         }
     }
 

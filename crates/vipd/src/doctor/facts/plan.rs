@@ -16,7 +16,7 @@ use crate::status::Status;
 /// At least so long is listened, ...
 const WINDOW_MIN: Duration = Duration::from_secs(3);
 /// ... and at most so long.
-const WINDOW_MAX: Duration = Duration::from_secs(6);
+const WINDOW_MAX: Duration = Duration::from_secs(4);
 /// Addresses that are asked for; of more than that the first ones must do.
 const ASKED_MAX: usize = 1024;
 /// Real servers that are tried with each of their virtual addresses.
@@ -178,7 +178,7 @@ pub(in crate::doctor) fn configured_peers(config: &Config) -> BTreeSet<IpAddr> {
 }
 
 /// The interface whose network has an address.
-fn on_link(links: &Links, address: IpAddr) -> Option<&Link> {
+pub(in crate::doctor) fn on_link(links: &Links, address: IpAddr) -> Option<&Link> {
     let has = |link: &&Link| {
         let mut own = link.addresses.iter();
         link.name != "lo" && own.any(|known| known.address.contains(&address))
@@ -195,7 +195,7 @@ fn port(link: &Link) -> Option<Port> {
 }
 
 /// Two adverts of the slowest virtual router, and a little.
-fn window(config: &Config) -> Duration {
+pub(super) fn window(config: &Config) -> Duration {
     let intervals = config.vrrp.iter().map(|it| it.parameters.advert_interval);
     let slowest = intervals.max().unwrap_or_default();
     (slowest * 5 / 2).clamp(WINDOW_MIN, WINDOW_MAX)

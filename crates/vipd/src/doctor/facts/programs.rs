@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::privileges;
 
-/// How long a program may take.
-const LIMIT: Duration = Duration::from_secs(3);
 /// Where programs are looked for beside `PATH`, which in a service often lacks these.
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// What a program prints; `None`: it is not installed.
-pub(super) async fn output(name: &str, arguments: &[&str]) -> Result<Option<String>, String> {
+/// What a program prints; `None`: it is not installed. One that goes on is killed.
+pub(super) async fn output(
+    name: &str,
+    arguments: &[&str],
+    until: Instant,
+) -> Result<Option<String>, String> {
     let Some(program) = find(name) else {
         return Ok(None);
     };
@@ -27,9 +29,9 @@ pub(super) async fn output(name: &str, arguments: &[&str]) -> Result<Option<Stri
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let child = privileges::lend(|| command.spawn()).map_err(|error| format!("{name}: {error}"))?;
-    let output = match tokio::time::timeout(LIMIT, child.wait_with_output()).await {
+    let output = match tokio::time::timeout_at(until, child.wait_with_output()).await {
         Ok(output) => output.map_err(|error| format!("{name}: {error}"))?,
-        Err(_) => return Err(format!("{name} did not end within {LIMIT:?}")),
+        Err(_) => return Err(format!("{name} did not end in time")),
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -28,6 +28,8 @@ const ROUND: Duration = Duration::from_millis(400);
 const ECHOES_AFTER: Duration = Duration::from_millis(900);
 /// Questions sent before answers are taken.
 const BURST: usize = 64;
+/// Different adverts that are kept: whoever floods the network with more says nothing by the rest.
+const ADVERTS_MAX: usize = 256;
 /// IPv4 in IPv4 (RFC 2003).
 const IPIP: i32 = 4;
 
@@ -40,6 +42,8 @@ pub(in crate::doctor) struct Wire {
     pub adverts: Vec<Advert>,
     /// What became of each try.
     pub tries: Vec<Try>,
+    /// Answers to the own echoes, all of them.
+    pub replies: u64,
     /// For how long it was listened.
     pub window: Duration,
 }
@@ -283,6 +287,7 @@ impl Ear {
                         identifier,
                         sequence,
                     }) if identifier == self.identifier && !outgoing => {
+                        wire.replies += 1;
                         wire.replied(source, sequence, got.source);
                     }
                     Some(Packet::Reply { .. }) | None => {}
@@ -328,6 +333,9 @@ impl Wire {
         if let Some(known) = self.adverts.iter_mut().find(same) {
             known.count += 1;
             known.priority = said.priority;
+            return;
+        }
+        if self.adverts.len() >= ADVERTS_MAX {
             return;
         }
         self.adverts.push(Advert {
