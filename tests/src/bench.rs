@@ -6,6 +6,7 @@ mod failover;
 mod handover;
 mod ipvs;
 mod load;
+mod observe;
 mod subject;
 
 use anyhow::{Result, bail};
@@ -24,7 +25,7 @@ pub(crate) struct Line {
 
 type Bench = fn() -> Result<Vec<Line>>;
 
-const BENCHES: [(&str, &str, Bench); 9] = [
+const BENCHES: [(&str, &str, Bench); 10] = [
     (
         "failover",
         "the master's cable is pulled: silence until the other one advertises",
@@ -70,6 +71,11 @@ const BENCHES: [(&str, &str, Bench); 9] = [
         "large tables of services and real servers (needs a kernel with IPVS)",
         ipvs::run,
     ),
+    (
+        "observe",
+        "status and a scrape of ten thousand real servers (needs a kernel with IPVS)",
+        observe::run,
+    ),
 ];
 
 /// Runs the benchmarks of these names, or all.
@@ -91,7 +97,7 @@ pub fn run(names: &[String]) -> Result<()> {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
-        let needs_ipvs = ["ipvs", "tcp-checks", "verdicts"].contains(&name);
+        let needs_ipvs = ["ipvs", "tcp-checks", "verdicts", "observe"].contains(&name);
         if names.is_empty() && needs_ipvs && !ipvs::is_possible() {
             print(&format!(
                 "\n{name}: left out, this kernel has no IPVS (`cargo xtask guest` has)"

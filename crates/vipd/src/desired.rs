@@ -148,7 +148,15 @@ pub fn next_step(pools: &PoolStates) -> Option<Instant> {
 /// unknown if those that have found nothing yet decide.
 #[must_use]
 pub fn state(real: &RealServer, health: &HealthTable) -> Health {
-    let found = |check| health.get(check).map_or(Health::Unknown, |it| it.health);
+    state_by(real, |check| health.get(check))
+}
+
+/// The same of what somebody has found out about the checks already.
+pub(crate) fn state_by<'a>(
+    real: &RealServer,
+    of: impl Fn(&CheckSpec) -> Option<&'a Found>,
+) -> Health {
+    let found = |check| of(check).map_or(Health::Unknown, |it| it.health);
     let found = real.checks.iter().map(found);
     let decides = match real.require {
         Require::All => Health::Down,

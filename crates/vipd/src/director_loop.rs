@@ -10,8 +10,9 @@ pub(crate) mod checks;
 pub(crate) mod connections;
 mod groups;
 mod guarded;
+mod inherited;
 mod meanwhile;
-mod pools;
+pub(crate) mod pools;
 pub mod reload;
 mod routers;
 pub(crate) mod schedule;
@@ -57,6 +58,7 @@ use crate::vrrp_loop::{self, Facts, RouterReport, VrrpThread};
 
 use self::checks::{Alarms, CheckDetail};
 pub use self::checks::{CheckTarget, PlannedCheck};
+use self::inherited::serves;
 use self::pools::Pools;
 pub use self::pools::RealServerOrder;
 use self::reload::{InForce, Loaded, Reloads};
@@ -621,11 +623,7 @@ impl Director {
         self.event_store.set(&self.config.global.state_dir);
         self.notifier.set(&self.config);
         self.configure_checks(before);
-        let servers = self.config.virtual_servers.iter();
-        self.managed.extend(servers.flat_map(|server| {
-            let ways = desired::ways(server).map(|(key, _)| key);
-            server.keys.iter().copied().chain(ways)
-        }));
+        inherited::manage(&mut self.managed, &self.config);
         self.counters
             .retain(|name, _| self.config.vrrp.iter().any(|v| v.name == *name));
         self.configure_routers();
@@ -680,11 +678,4 @@ impl Director {
             daemons: self.daemons(),
         });
     }
-}
-
-/// Whether a table has a real server with a weight.
-fn serves(table: &Table, server: &VirtualServer, real: &RealServer) -> bool {
-    let pools = server.keys.iter().filter_map(|key| table.get(key));
-    let mut found = pools.filter_map(|pool| pool.destinations.get(&real.key));
-    found.any(|destination| destination.weight > 0)
 }

@@ -1,25 +1,25 @@
 //! The director's state as [`Status`]: how each value of `vipctl status` comes about.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod bench;
+mod servers;
+
 use std::time::{Duration, Instant};
 
 use health::{Health, Weight};
-use ipvs::{DestinationKey, Dump, Forwarding, ServiceKey};
+use ipvs::{DestinationKey, Forwarding};
 use vrrp::{StateName, TakeoverProbe, Version};
 
-use crate::config::{Active, Method, RealServer, SyncGroup, VirtualServer, Vrrp};
-use crate::desired::{self, PoolState};
-use crate::director_loop::checks::{CheckDetail, flap_words};
+use crate::config::{Method, SyncGroup, VirtualServer, Vrrp};
+use crate::director_loop::checks::CheckDetail;
 use crate::director_loop::schedule::Pace;
 use crate::director_loop::{Director, Refused};
 use crate::net::routes::Item;
 use crate::net::sys::mac_text;
-use crate::overrides::Out;
 use crate::status::{
-    AllFailingStatus, AskedStatus, CheckStatus, ChecksStatus, ConfigStatus, ConflictStatus,
-    ConnectionsStatus, IncompatibleStatus, IpvsStatus, MasterStatus, PriorityStatus, QuorumStatus,
-    RealServerStatus, ReloadStatus, ShortageStatus, Status, TrackStatus, TrafficStatus,
-    VirtualServerStatus, VrrpCounters, VrrpStatus, WeightStatus, rfc3339,
+    AllFailingStatus, AskedStatus, ChecksStatus, ConfigStatus, ConflictStatus, IncompatibleStatus,
+    IpvsStatus, MasterStatus, PriorityStatus, ReloadStatus, ShortageStatus, Status, TrackStatus,
+    VirtualServerStatus, VrrpCounters, VrrpStatus, rfc3339,
 };
 use crate::track;
 use crate::vrrp_loop::{RouterReport, family_name};
@@ -72,12 +72,17 @@ impl Director {
 
     /// The virtual servers and their real servers.
     pub(crate) fn virtual_servers_status(&self) -> Vec<VirtualServerStatus> {
-        let dump = self.kernel.as_ref().and_then(|kernel| kernel.dump.as_ref());
-        let dump = dump.map(|(_, dump)| &**dump);
-        let servers = self.config.virtual_servers.iter();
-        servers
-            .map(|server| self.server_status(server, dump))
-            .collect()
+        let kernel = self.kernel.as_ref();
+        let servers = servers::Servers {
+            config: &self.config,
+            pools: &self.pools,
+            health: &self.health,
+            details: &self.details,
+            dump: kernel.and_then(|kernel| kernel.dump.as_ref().map(|(_, dump)| &**dump)),
+            in_sync: kernel.is_some_and(|kernel| kernel.in_sync),
+            holds: &|router| self.report(router).is_some_and(|report| report.hold),
+        };
+        servers.status()
     }
 
     fn vrrp_status(&self, vrrp: &Vrrp) -> VrrpStatus {
@@ -233,47 +238,6 @@ impl Director {
             .collect()
     }
 
-    fn server_status(&self, server: &VirtualServer, dump: Option<&Dump>) -> VirtualServerStatus {
-        let pool = self.pools.states.get(&server.name);
-        let up = pool.is_some_and(|pool| pool.quorum);
-        let addresses: Vec<String> = server.keys.iter().map(address_name).collect();
-        let protocol = match server.first_key() {
-            Some(ServiceKey::Address { protocol, .. }) => protocol.to_string(),
-            Some(ServiceKey::FirewallMark { .. }) | None => "fwmark".to_owned(),
-        };
-        let services = server.keys.iter();
-        let (counters, rates) =
-            traffic(services.filter_map(|key| dump.and_then(|dump| dump.services.get(key))));
-        VirtualServerStatus {
-            name: server.name.clone(),
-            address: addresses.first().cloned().unwrap_or_default(),
-            addresses,
-            counters,
-            rates,
-            protocol,
-            scheduler: server.service.scheduler.as_str().to_owned(),
-            forwarding: method_name(server.method).to_owned(),
-            active: match server.active {
-                Active::Always => "always",
-                Active::Master => "master",
-            }
-            .to_owned(),
-            quorum: QuorumStatus {
-                needed: server.quorum,
-                have: pool.map_or(0, |pool| pool.weight),
-                up,
-            },
-            sorry: server.sorry_server.is_some() && !up,
-            panic: pool.is_some_and(PoolState::panic),
-            missing: self.is_missing(server, dump),
-            real_servers: server
-                .real_servers
-                .iter()
-                .map(|real| self.real_status(server, real, dump))
-                .collect(),
-        }
-    }
-
     fn checks_status(&self) -> ChecksStatus {
         let stopped = |detail: &&CheckDetail| detail.pace == Pace::Stopped;
         let stopped = self.details.values().filter(stopped).count();
@@ -292,92 +256,6 @@ impl Director {
                 last: rfc3339(last),
                 why: why.to_owned(),
             }),
-        }
-    }
-
-    /// Whether the kernel does not have a service that it should have.
-    fn is_missing(&self, server: &VirtualServer, dump: Option<&Dump>) -> bool {
-        let wanted = match (server.active, &server.vrrp) {
-            (Active::Always, _) | (Active::Master, None) => true,
-            (Active::Master, Some(router)) => self.report(router).is_some_and(|report| report.hold),
-        };
-        // While the kernel holds what is desired, a dump without the service is only an old one.
-        let in_sync = self.kernel.as_ref().is_some_and(|kernel| kernel.in_sync);
-        wanted
-            && !in_sync
-            && dump.is_none_or(|dump| server.keys.iter().any(|key| !dump.table.contains_key(key)))
-    }
-
-    fn real_status(
-        &self,
-        server: &VirtualServer,
-        real: &RealServer,
-        dump: Option<&Dump>,
-    ) -> RealServerStatus {
-        let services = || {
-            server
-                .keys
-                .iter()
-                .filter(|key| server.sends(key, &real.key))
-        };
-        let effective =
-            dump.and_then(|dump| services().find_map(|key| effective_weight(dump, *key, real.key)));
-        let mut connections = ConnectionsStatus::default();
-        let (mut counters, mut rates) = (TrafficStatus::default(), TrafficStatus::default());
-        // The services of one virtual server are one to whoever looks.
-        for key in services() {
-            let found = dump.and_then(|dump| dump.destinations.get(&(*key, real.key)));
-            let Some(found) = found else {
-                continue;
-            };
-            connections.active = connections.active.saturating_add(found.active);
-            connections.inactive = connections.inactive.saturating_add(found.inactive);
-            connections.persistent = connections.persistent.saturating_add(found.persistent);
-            counters = counters.plus(&TrafficStatus::totals(&found.counters));
-            rates = rates.plus(&TrafficStatus::rates(&found.counters.rates));
-        }
-        let ordered = self.pools.overrides.of(&server.name, real.key);
-        let pool = self.pools.states.get(&server.name);
-        RealServerStatus {
-            counters,
-            rates,
-            address: real_server_name(real.key),
-            state: match ordered.out {
-                Some(Out::Draining) => "draining",
-                Some(Out::Disabled) => "disabled",
-                None => health_name(desired::state(real, &self.health)),
-            }
-            .to_owned(),
-            weight: WeightStatus {
-                configured: real.destination.weight,
-                ordered: ordered.weight.map(|weight| weight.ordered),
-                effective: effective.unwrap_or(0),
-            },
-            kept: pool.is_some_and(|pool| pool.kept.contains(&real.key)),
-            slow_start: pool.is_some_and(|pool| pool.slowly(real.key)),
-            checks: real
-                .checks
-                .iter()
-                .map(|spec| {
-                    let detail = self.details.get(spec);
-                    let found = self.health.get(spec);
-                    let state = found.map_or(Health::Unknown, |found| found.health);
-                    CheckStatus {
-                        kind: spec.kind.name().to_owned(),
-                        state: health_name(state).to_owned(),
-                        last_error: detail.and_then(|detail| detail.last_error.clone()),
-                        last_latency_ms: detail.and_then(|d| d.last_latency).map(milliseconds),
-                        asks_for: found.and_then(|found| found.weight).map(asked_status),
-                        runs: runs_name(detail.map_or(Pace::Own, |detail| detail.pace)).to_owned(),
-                        flapping: detail
-                            .filter(|detail| detail.flapping)
-                            .and(spec.flap.as_deref())
-                            .map(flap_words),
-                        warning: detail.and_then(|detail| detail.warning.clone()),
-                    }
-                })
-                .collect(),
-            connections,
         }
     }
 }
@@ -481,29 +359,6 @@ pub fn real_server_name(key: DestinationKey) -> String {
     }
 }
 
-fn effective_weight(dump: &Dump, service: ServiceKey, real: DestinationKey) -> Option<u32> {
-    Some(dump.table.get(&service)?.destinations.get(&real)?.weight)
-}
-
-/// Counters and rates of what is one to whoever looks.
-fn traffic<'a>(each: impl Iterator<Item = &'a ipvs::Statistics>) -> (TrafficStatus, TrafficStatus) {
-    let nothing = TrafficStatus::default();
-    each.fold((nothing, nothing), |(counters, rates), next| {
-        (
-            counters.plus(&TrafficStatus::totals(next)),
-            rates.plus(&TrafficStatus::rates(&next.rates)),
-        )
-    })
-}
-
-/// A service as `status` names it: its address and port, or its mark.
-fn address_name(key: &ServiceKey) -> String {
-    match key {
-        ServiceKey::Address { address, .. } => address.to_string(),
-        ServiceKey::FirewallMark { .. } => key.to_string(),
-    }
-}
-
 /// The configuration's name of a forwarding method.
 #[must_use]
 pub fn method_name(method: Method) -> &'static str {
@@ -544,30 +399,6 @@ pub fn health_name(health: Health) -> &'static str {
     }
 }
 
-fn runs_name(pace: Pace) -> &'static str {
-    match pace {
-        Pace::Own => "normally",
-        Pace::Slow(_) => "slowly",
-        Pace::Stopped => "not",
-    }
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Failures of all checks of a real server, by reason.
-#[must_use]
-pub(crate) fn failures(director: &Director, real: &RealServer) -> BTreeMap<&'static str, u64> {
-    let mut sum = BTreeMap::new();
-    for detail in real
-        .checks
-        .iter()
-        .filter_map(|spec| director.details.get(spec))
-    {
-        for (reason, count) in &detail.failures {
-            *sum.entry(*reason).or_insert(0) += count;
-        }
-    }
-    sum
 }

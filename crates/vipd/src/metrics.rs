@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::checks::Failures;
 use self::family::{Families, Labels, Times};
 use crate::director_loop::Director;
-use crate::director_status::failures;
 use crate::status::VirtualServerStatus;
 
 pub use self::family::Format;
@@ -45,11 +44,6 @@ impl Snapshot {
             connection_sync::write(&director.connection_sync.state(), &mut families);
         }
         notify::write(&director.notifier.counts(), &mut families);
-        let servers = director.config.virtual_servers.iter();
-        let failures = servers.map(|server| {
-            let reals = server.real_servers.iter();
-            reals.map(|real| failures(director, real)).collect()
-        });
         let mut times = vec![Times::new(
             "vipd_vrrp_advert_lateness_seconds",
             "How long after their time deadlines of the advert path were met",
@@ -58,10 +52,24 @@ impl Snapshot {
         times.extend(checks::times(director));
         Snapshot {
             families,
-            failures: failures.collect(),
+            failures: checks::failures_by_user(director),
             servers: director.virtual_servers_status(),
             times,
             totals: Arc::clone(&director.totals),
+        }
+    }
+
+    /// Of nothing but these virtual servers.
+    #[cfg(test)]
+    pub(crate) fn of_servers(servers: Vec<VirtualServerStatus>) -> Snapshot {
+        let failures = servers.iter();
+        let failures = failures.map(|server| vec![Failures::new(); server.real_servers.len()]);
+        Snapshot {
+            families: Families::default(),
+            failures: failures.collect(),
+            servers,
+            times: Vec::new(),
+            totals: Arc::default(),
         }
     }
 
@@ -71,12 +79,9 @@ impl Snapshot {
         let mut families = self.families;
         {
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            totals.forget_all_but(&self.servers);
-            for (server, failures) in self.servers.iter().zip(&self.failures) {
-                servers::write(server, failures, &mut totals, &mut families);
-            }
+            servers::write(&self.servers, &self.failures, &mut totals, &mut families);
         }
-        families.encode(self.times, format)
+        families.encode(&self.times, format)
     }
 }
 
@@ -185,14 +190,7 @@ mod tests {
         let began = std::time::Instant::now();
         let servers: Vec<VirtualServerStatus> = (0..100).map(server).collect();
         let (built, began) = (began.elapsed(), std::time::Instant::now());
-        let snapshot = Snapshot {
-            families: Families::default(),
-            failures: vec![vec![Failures::new(); 100]; 100],
-            servers,
-            times: Vec::new(),
-            totals: Arc::default(),
-        };
-        let text = snapshot.encode(Format::OpenMetrics);
+        let text = Snapshot::of_servers(servers).encode(Format::OpenMetrics);
         eprintln!("built in {built:?}, encoded in {:?}", began.elapsed());
         let lines = |name: &str| {
             let found = text.lines().filter_map(|line| line.strip_prefix("vipd_"));

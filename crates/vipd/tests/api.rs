@@ -92,6 +92,35 @@ async fn each_listener_has_exactly_the_paths_that_the_document_gives_it() {
 }
 
 #[tokio::test]
+async fn who_accepts_plain_text_alone_gets_the_page_and_everybody_else_json() {
+    let ask = async |accept: &str, query: &str| {
+        let request = Request::builder()
+            .uri(format!("/v1/status{query}"))
+            .header("accept", accept);
+        let request = request.body(Body::empty()).unwrap();
+        let response = public(api()).oneshot(request).await.unwrap();
+        let kind = response.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let body = to_bytes(response.into_body(), 4 << 20).await.unwrap();
+        (kind, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (kind, page) = ask("text/plain", "").await;
+    assert_eq!(kind, "text/plain; charset=utf-8");
+    assert!(page.starts_with("lb1  vipd "), "{page}");
+    let wide = page.lines().map(str::len).max().unwrap();
+    let (_, page) = ask("text/plain", "?width=60&color=true").await;
+    let plain = page.replace("\x1b[", "\x1b").len();
+    assert!(plain < page.len() && wide > 60, "{page}");
+    for accept in ["*/*", "application/json, text/plain, */*", "text/html"] {
+        let (kind, text) = ask(accept, "?color=true").await;
+        assert_eq!(kind, "application/json", "{accept}");
+        assert!(text.starts_with('{'), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn answers_are_as_the_document_says() {
     const WEB: &str = "/v1/vrrp/{name}/switchover";
     const REAL: &str = "/v1/virtual_servers/{name}/real_servers/{address}";
@@ -113,6 +142,14 @@ async fn answers_are_as_the_document_says() {
         (lost, "get", "/v1/events", "/v1/events?limit=5", None, 200),
         (api(), "get", "/v1/events", "/v1/events?limit=x", None, 400),
         (api(), "get", "/v1/status", "/v1/status", None, 200),
+        (
+            api(),
+            "get",
+            "/v1/status",
+            "/v1/status?width=wide",
+            None,
+            400,
+        ),
         (dead(), "get", "/v1/status", "/v1/status", None, 503),
         (
             api(),

@@ -250,7 +250,7 @@ fn a_split_brain_is_the_loudest_of_all() {
             "! virtual router web: the peer 192.168.1.4 lives, but cannot be understood, for \
              1m10s: it speaks another version (version)",
             "! maintenance is on: this director takes no part until `vipctl maintenance off`",
-            "! virtual router web: script gateway: exit code 1 (weight -40)",
+            "! virtual router web: script gateway: exit status 1 (weight -40)",
             // No problem, but not what everybody expects.
             "! virtual router web: handed over by `vipctl switchover`: does not take back from a \
              living master",
@@ -549,7 +549,11 @@ fn track(what: &str, ok: bool, weight: Option<i32>) -> TrackStatus {
     TrackStatus {
         what: what.to_owned(),
         ok,
-        detail: "exit code 1".to_owned(),
+        // As the director says it: `what` is in it.
+        detail: weight.map_or_else(
+            || format!("{what}: exit status 1"),
+            |weight| format!("{what}: exit status 1 (weight {weight})"),
+        ),
         weight,
     }
 }

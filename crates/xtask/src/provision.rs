@@ -38,6 +38,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
     ("prometheus", "/usr/bin/promtool"),
+    ("python3-pip", "/usr/bin/pip3"),
     (
         "python3-aiosmtpd",
         "/usr/lib/python3/dist-packages/aiosmtpd/smtp.py",
@@ -93,6 +94,23 @@ pub(crate) fn install() -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"));
     drop(policy);
     result
+}
+
+/// A TOML language server, for the test of the JSON Schema. Debian has none; PyPI's package holds the
+/// program.
+const TOMBI: &str = "tombi==1.9.6";
+
+/// Fetches it once.
+pub(crate) fn language_server(cache: &Path) -> Result<()> {
+    let folder = cache.join("tombi");
+    if folder.join("bin/tombi").exists() {
+        return Ok(());
+    }
+    say(&format!("fetching a TOML language server: {TOMBI}"));
+    let mut fetch = Command::new("/usr/bin/python3");
+    fetch.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
+    fetch.args(["--only-binary", ":all:", "--target"]);
+    run(fetch.arg(&folder).arg(TOMBI))
 }
 
 /// Debian's kernel, unpacked beside the build and never installed.

@@ -43,6 +43,8 @@ pub(crate) fn run() -> Result<bool> {
     let start = Instant::now();
     provision::install()?;
     let mut sum = Sum::default();
+    let fetched = provision::language_server(&workspace().join("target/lab"));
+    sum.count_result("a TOML language server", fetched);
     sum.stage("format", &["fmt", "--all", "--check"]);
     let deny = ["--", "-D", "warnings"];
     sum.stage(

@@ -25,9 +25,9 @@ const RESYNC: Duration = Duration::from_secs(5);
 
 /// A table: services, and real servers behind each. Nobody checks them.
 #[derive(Clone, Copy)]
-struct Size {
-    services: u32,
-    servers: u32,
+pub(super) struct Size {
+    pub(super) services: u32,
+    pub(super) servers: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -259,7 +259,7 @@ pub(super) fn lateness(packets: &[Packet], source: &str) -> Result<Duration> {
 }
 
 impl Size {
-    fn count(self) -> usize {
+    pub(super) fn count(self) -> usize {
         usize::try_from(self.services * self.servers).unwrap_or(usize::MAX)
     }
 
@@ -272,7 +272,7 @@ impl Size {
         format!("{}:80", std::net::Ipv4Addr::from(0x0a80_0001 + number))
     }
 
-    fn render(self, kind: Kind, host: &Host, weight: u32, more: &str) -> Result<String> {
+    pub(super) fn render(self, kind: Kind, host: &Host, weight: u32, more: &str) -> Result<String> {
         let mut text = String::new();
         if kind == Kind::Vipd {
             let socket = host.folder().join("vipd.sock");

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Parser;
 use vipd::cli::vipctl::{Arguments, Command, Debug, Names, Turn, Whom};
@@ -15,7 +15,7 @@ use vipd::control::wait::{self, End};
 use vipd::events::{self, Event};
 use vipd::overrides::Change;
 use vipd::reloadctl;
-use vipd::status::{Look, Status, indented, render};
+use vipd::status::{Look, Status, indented};
 use vipd::top;
 use vipd::upgrade::Upgraded;
 
@@ -55,8 +55,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
             if *json {
                 indented(&runtime.block_on(client::status_json(socket))?)
             } else {
-                let status = runtime.block_on(client::status(socket))?;
-                render(&status, SystemTime::now(), look())
+                runtime.block_on(client::status_page(socket, look()))?
             }
         }
         Command::Plan { file, json } => {

@@ -4,19 +4,19 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 
 use super::checks::{Checked, Wanted};
 use super::real_servers::Order;
 use super::server::config::Upgrade;
 use super::server::ipvs::{Restore, Zero};
-use super::server::{Done, Maintenance, WAIT_MAX};
+use super::server::{Done, Maintenance, PLAIN, WAIT_MAX};
 use crate::debug::Bundle;
 use crate::doctor::{self, Report};
 use crate::events;
 use crate::ipvs_view::{ConnectionView, View};
-use crate::status::Status;
+use crate::status::{Look, Status};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +46,25 @@ pub async fn status(socket: &Path) -> Result<Status, String> {
 pub async fn status_json(socket: &Path) -> Result<String, String> {
     let url = url(&["v1", "status"])?;
     request(socket, Method::GET, url, None, TIMEOUT).await
+}
+
+/// The same as a page for people, which the daemon makes: what ten thousand real servers are as JSON
+/// takes longer to send and to take apart than everything else.
+///
+/// # Errors
+///
+/// As [`status`].
+pub async fn status_page(socket: &Path, look: Look) -> Result<String, String> {
+    let Look { color, width } = look;
+    let mut url = url(&["v1", "status"])?;
+    url.query_pairs_mut()
+        .append_pair("color", &color.to_string());
+    if let Some(width) = width {
+        url.query_pairs_mut()
+            .append_pair("width", &width.to_string());
+    }
+    let accept = |request: RequestBuilder| request.header("accept", PLAIN);
+    send(socket, Method::GET, url, accept, TIMEOUT).await
 }
 
 /// The last `limit` events.
@@ -255,6 +274,22 @@ pub(crate) async fn request(
     body: Option<String>,
     timeout: Duration,
 ) -> Result<String, String> {
+    let with_body = |request: RequestBuilder| match body {
+        Some(body) => request
+            .header("content-type", "application/json")
+            .body(body),
+        None => request,
+    };
+    send(socket, method, url, with_body, timeout).await
+}
+
+async fn send(
+    socket: &Path,
+    method: Method,
+    url: Url,
+    with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    timeout: Duration,
+) -> Result<String, String> {
     // A socket that is missing or closed to us is told apart here; the HTTP client would only say
     // that it could not connect.
     if let Err(error) = tokio::net::UnixStream::connect(socket).await {
@@ -292,12 +327,7 @@ pub(crate) async fn request(
         .tls_certs_only([])
         .build()
         .map_err(failed)?;
-    let mut request = client.request(method, url);
-    if let Some(body) = body {
-        request = request
-            .header("content-type", "application/json")
-            .body(body);
-    }
+    let request = with(client.request(method, url));
     let response = request.send().await.map_err(failed)?;
     let status = response.status();
     let text = response.text().await.map_err(failed)?;

@@ -11,7 +11,7 @@ mod openapi;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -30,6 +30,7 @@ use crate::doctor::{self, Daemon, Report};
 use crate::events::{self, Events};
 use crate::metrics::Format;
 use crate::reconcile::Reconciler;
+use crate::status::{Look, render};
 
 /// How long the loop and the kernel together may take for one answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,11 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a handover may take; less than the client's patience.
 const SWITCHOVER_TIMEOUT: Duration = Duration::from_secs(55);
+/// The page for people, for whoever accepts it.
+pub(super) const PLAIN: &str = "text/plain";
+const PLAIN_UTF8: &str = "text/plain; charset=utf-8";
+/// What the status of a real server takes as JSON, bytes.
+const JSON_OF_ONE: usize = 768;
 /// The longest a follower of events is kept waiting; then it asks again.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -111,10 +117,48 @@ fn reading() -> Router<Api> {
         })
 }
 
-async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
+/// How the page for people is to look; JSON is always the same.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shown {
+    /// Whether colours are used.
+    pub color: bool,
+    /// The columns of the terminal; absent: there is none, and lines are as long as they are.
+    pub width: Option<usize>,
+}
+
+async fn status(
+    State(api): State<Api>,
+    shown: Result<Query<Shown>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Query(Shown { color, width }) =
+        shown.map_err(|why| Refusal::bad_request(&why.body_text()))?;
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    // Clients that take everything name both.
+    let page =
+        accept.is_some_and(|accept| accept.contains(PLAIN) && !accept.contains("application/json"));
     api.refresh().await;
     let status = api.ask(ANSWER_TIMEOUT, Wake::Status).await?;
-    Ok(Json(status).into_response())
+    // With 10,000 real servers both are megabytes: nobody waits for them but who asked.
+    let written = tokio::task::spawn_blocking(move || {
+        if page {
+            let page = render(&status, SystemTime::now(), Look { color, width });
+            return Ok((PLAIN_UTF8, page.into_bytes()));
+        }
+        let reals = status.virtual_servers.iter();
+        let reals: usize = reals.map(|server| server.real_servers.len()).sum();
+        let mut json = Vec::with_capacity(4096 + JSON_OF_ONE * reals);
+        serde_json::to_writer(&mut json, &status)?;
+        Ok(("application/json", json))
+    });
+    let written = written
+        .await
+        .map_err(|error| Refusal::failed(error.to_string()))?;
+    let (kind, body) =
+        written.map_err(|error: serde_json::Error| Refusal::failed(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use health::{CheckKind, CheckSpec, Failure, Health, Plan, Start};
+use health::{CheckKind, CheckSpec, Failure, Health, Plan};
 
 use super::alarms::{self, Failing, Shortage};
+use super::inherited;
 use super::schedule::{self, Pace};
 use super::{Director, Roles};
 use crate::config::{RealServer, VirtualServer};
@@ -28,7 +29,7 @@ pub(crate) struct CheckDetail {
     /// Since the first failure in a row.
     failing_since: Option<Instant>,
     /// Whose it is: positions of virtual servers and of their real servers.
-    users: Box<[(usize, usize)]>,
+    pub(crate) users: Box<[(usize, usize)]>,
 }
 
 /// What checks say of this host.
@@ -73,35 +74,15 @@ impl Director {
         &mut self,
         before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>,
     ) {
-        let mut checks: BTreeMap<CheckSpec, (Health, Vec<(usize, usize)>)> = BTreeMap::new();
-        for (position, server) in self.config.virtual_servers.iter().enumerate() {
-            for (real_position, real) in server.real_servers.iter().enumerate() {
-                for spec in &real.checks {
-                    let known = self.health.get(spec).map(|found| found.health);
-                    let begin = known.unwrap_or_else(|| match before(server, real) {
-                        Some(known @ (Health::Up | Health::Down)) => known,
-                        Some(Health::Unknown) | None if spec.start == Start::Up => Health::Up,
-                        Some(Health::Unknown) | None => Health::Unknown,
-                    });
-                    // The same check of two virtual servers is one: the better beginning counts.
-                    let new = || (begin, Vec::new());
-                    let (health, users) = checks.entry(spec.clone()).or_insert_with(new);
-                    if begin == Health::Up {
-                        *health = Health::Up;
-                    }
-                    users.push((position, real_position));
-                }
-            }
-        }
+        let checks = inherited::checks(&self.config, &self.health, before);
         self.details.retain(|spec, _| checks.contains_key(spec));
-        let mut found = desired::HealthTable::new();
-        for (spec, (health, users)) in checks {
+        let mut health = desired::HealthTable::new();
+        for (spec, (found, users)) in checks {
             let detail = self.details.entry(spec.clone()).or_default();
             detail.users = users.into();
-            let weight = self.health.get(&spec).and_then(|found| found.weight);
-            found.insert(spec, Found { health, weight });
+            health.insert(spec, found);
         }
-        self.health = found;
+        self.health = health;
         self.schedule_checks();
     }
 

@@ -3,19 +3,18 @@
 //!
 //! Reloads are done one after the other. The disk and the kernel are waited for beside the loop.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use health::Health;
-use ipvs::{DestinationKey, ServiceKey, Table};
+use ipvs::{ServiceKey, Table};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Director, Reload, Wake, serves};
+use super::inherited::Former;
+use super::{Director, Reload, Wake};
 use crate::config::{Config, RealServer, VirtualServer};
-use crate::desired;
 use crate::events::Kind;
 use crate::maintenance;
 use crate::plan::{self, Plan};
@@ -329,31 +328,12 @@ impl Director {
         self.carry(&old, &held);
         let old_text = std::mem::replace(&mut self.text, loaded.text);
         let health = self.health.clone();
-        // A search for each real server would be a search among all of them.
-        let servers = old.virtual_servers.iter();
-        let by_key: BTreeMap<&ServiceKey, &str> = servers
-            .flat_map(|server| server.keys.iter().map(move |key| (key, &*server.name)))
-            .collect();
-        let servers = old.virtual_servers.iter();
-        let reals: BTreeMap<(&str, DestinationKey), &RealServer> = servers
-            .flat_map(|server| {
-                let reals = server.real_servers.iter();
-                reals.map(move |real| ((&*server.name, real.key), real))
-            })
-            .collect();
-        let before = |server: &VirtualServer, real: &RealServer| {
-            let known = server.keys.iter().find_map(|key| by_key.get(key));
-            let known = known.and_then(|name| reals.get(&(*name, real.key)));
-            match known {
-                Some(real) => Some(desired::state(real, &health)),
-                None => serves(&loaded.kernel, server, real).then_some(Health::Up),
-            }
-        };
+        let former = Former::new(&old, &health, &loaded.kernel);
+        let before = |server: &VirtualServer, real: &RealServer| former.state(server, real);
         self.loaded = SystemTime::now();
         self.keep_overrides();
         self.keep_maintenance(&old.global.state_dir);
         self.enforce(&before);
-        drop((by_key, reals));
         (old, old_text)
     }
 

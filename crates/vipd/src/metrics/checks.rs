@@ -63,11 +63,31 @@ pub(super) fn times(director: &Director) -> [Times; 2] {
     ]
 }
 
+/// Failures of the checks of each virtual server's real servers.
+pub(super) fn failures_by_user(director: &Director) -> Vec<Vec<Failures>> {
+    let servers = director.config.virtual_servers.iter();
+    let none = servers.map(|server| vec![Failures::new(); server.real_servers.len()]);
+    let mut all: Vec<Vec<Failures>> = none.collect();
+    let details = director.details.values();
+    for detail in details.filter(|detail| !detail.failures.is_empty()) {
+        for (server, real) in &detail.users {
+            let of = all.get_mut(*server).and_then(|reals| reals.get_mut(*real));
+            let Some(of) = of else {
+                continue;
+            };
+            for (reason, count) in &detail.failures {
+                *of.entry(*reason).or_insert(0) += count;
+            }
+        }
+    }
+    all
+}
+
 /// Failures of the checks of one real server, which has those labels.
 pub(super) fn failures(of: &Labels, failures: &Failures, families: &mut Families) {
     for (reason, count) in failures {
         families
             .counter("vipd_check_failures", "Failed probes, by reason")
-            .push((of.with("reason", reason), *count));
+            .push_with(of, "reason", reason, *count);
     }
 }

@@ -31,7 +31,7 @@ pub fn render(status: &Status, now: SystemTime, look: Look) -> String {
         1 => ("1 problem".to_owned(), look.red("1 problem")),
         many => {
             let verdict = format!("{many} problems");
-            let painted = look.red(&verdict);
+            let painted = look.red(&verdict).into_owned().into();
             (verdict, painted)
         }
     };

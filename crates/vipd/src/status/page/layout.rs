@@ -1,6 +1,8 @@
 //! Lines, columns and colours. Where the width is known, text that does not fit is wrapped between
 //! words; nothing is left out.
 
+use std::borrow::Cow;
+
 /// How a page should look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Look {
@@ -10,31 +12,33 @@ pub struct Look {
     pub width: Option<usize>,
 }
 
+/// What most last columns need, and colours.
+const LINE: usize = 64;
 /// The least that a last column gets; where less is left, it goes on a line of its own.
 const LAST_COLUMN_MIN: usize = 20;
 
 impl Look {
-    pub(super) fn red(self, text: &str) -> String {
+    pub(super) fn red(self, text: &str) -> Cow<'_, str> {
         self.with("31", text)
     }
 
-    pub(super) fn green(self, text: &str) -> String {
+    pub(super) fn green(self, text: &str) -> Cow<'_, str> {
         self.with("32", text)
     }
 
-    pub(super) fn yellow(self, text: &str) -> String {
+    pub(super) fn yellow(self, text: &str) -> Cow<'_, str> {
         self.with("33", text)
     }
 
-    pub(super) fn bold(self, text: &str) -> String {
+    pub(super) fn bold(self, text: &str) -> Cow<'_, str> {
         self.with("1", text)
     }
 
-    fn with(self, code: &str, text: &str) -> String {
+    fn with<'t>(self, code: &str, text: &'t str) -> Cow<'t, str> {
         if self.color && !text.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
+            format!("\x1b[{code}m{text}\x1b[0m").into()
         } else {
-            text.to_owned()
+            text.into()
         }
     }
 
@@ -50,7 +54,7 @@ pub(super) fn table(
     rows: &[Vec<String>],
     look: Look,
     lines: usize,
-    paint: impl Fn(usize, usize, &str) -> String,
+    paint: impl for<'t> Fn(usize, usize, &'t str) -> Cow<'t, str>,
 ) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -61,11 +65,15 @@ pub(super) fn table(
     let indent: usize = widths.iter().map(|width| width + 2).sum();
     let own_line = look.width.is_some_and(|w| indent + LAST_COLUMN_MIN > w);
     let indent = if own_line { 4 } else { indent };
-    let mut texts = Vec::new();
+    let mut texts = Vec::with_capacity(rows.len());
+    let mut padded = String::new();
     for (number, row) in rows.iter().enumerate() {
-        let mut text = String::new();
+        let mut text = String::with_capacity(indent + LINE);
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            text.push_str(&paint(number, column, &format!("{cell:<width$}")));
+            padded.clear();
+            padded.push_str(cell);
+            padded.extend(std::iter::repeat_n(' ', width.saturating_sub(count(cell))));
+            text.push_str(&paint(number, column, &padded));
             text.push_str("  ");
         }
         let last = row.get(widths.len()).map_or("", String::as_str);

@@ -107,13 +107,8 @@ fn peer_problems(router: &VrrpStatus, now: SystemTime) -> Vec<String> {
 /// What costs priority only; without a weight it is a fault, which is told already.
 fn failing_trackers(router: &VrrpStatus) -> Vec<String> {
     let failing = router.track.iter().filter(|track| !track.ok);
-    failing
-        .filter_map(|track| {
-            let weight = track.weight?;
-            let (what, detail) = (&track.what, &track.detail);
-            Some(format!("{what}: {detail} (weight {weight})"))
-        })
-        .collect()
+    let failing = failing.filter(|track| track.weight.is_some());
+    failing.map(|track| track.detail.clone()).collect()
 }
 
 /// What checks say of this host.

@@ -42,7 +42,7 @@ pub(super) fn routers(status: &Status, now: SystemTime, look: Look) -> String {
             (0, _, _) => look.bold(text),
             (_, 3, "master") => look.green(text),
             (_, 3, "fault") => look.red(text),
-            (_, _, _) => text.to_owned(),
+            (_, _, _) => text.into(),
         }
     });
     let mut routers = status.vrrp.iter();

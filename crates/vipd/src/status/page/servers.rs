@@ -74,7 +74,7 @@ fn in_short(servers: &[VirtualServerStatus], look: Look) -> String {
             (0, _, _) => look.bold(text),
             (_, 6, "up") => look.green(text),
             (_, 6, _) => look.red(text),
-            (_, _, _) => text.to_owned(),
+            (_, _, _) => text.into(),
         }
     });
     let mut text = rows.concat();
@@ -165,7 +165,7 @@ fn virtual_server(server: &VirtualServerStatus, look: Look) -> String {
             (_, 1, "up" | "up, slow start") => look.green(text),
             (_, 1, "down" | "down, kept") => look.red(text),
             (_, 1, "draining" | "disabled") => look.yellow(text),
-            (_, _, _) => text.to_owned(),
+            (_, _, _) => text.into(),
         }
     });
     text.push_str(&rows.concat());
