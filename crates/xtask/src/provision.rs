@@ -38,11 +38,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "/usr/bin/openssl"),
     ("procps", "/sbin/sysctl"),
     ("prometheus", "/usr/bin/promtool"),
-    ("python3-pip", "/usr/bin/pip3"),
     (
         "python3-aiosmtpd",
         "/usr/lib/python3/dist-packages/aiosmtpd/smtp.py",
     ),
+    ("python3-pip", "/usr/bin/pip3"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("rpm", "/usr/bin/rpmbuild"),
     ("socat", "/usr/bin/socat"),
