@@ -79,9 +79,12 @@ impl Snapshot {
         let mut families = self.families;
         {
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            servers::write(&self.servers, &self.failures, &mut totals, &mut families);
+            totals.forget_all_but(&self.servers);
+            for (server, failures) in self.servers.iter().zip(&self.failures) {
+                servers::write(server, failures, &mut totals, &mut families);
+            }
         }
-        families.encode(&self.times, format)
+        families.encode(self.times, format)
     }
 }
 

@@ -88,6 +88,6 @@ pub(super) fn failures(of: &Labels, failures: &Failures, families: &mut Families
     for (reason, count) in failures {
         families
             .counter("vipd_check_failures", "Failed probes, by reason")
-            .push_with(of, "reason", reason, *count);
+            .push((of.with("reason", reason), *count));
     }
 }

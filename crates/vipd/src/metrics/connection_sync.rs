@@ -91,29 +91,23 @@ mod tests {
             .insert(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), false);
         state.skipped.insert(Unsendable::Engine, 3);
         write(&state, &mut families);
-        let value = |name: &str, labels: &str| {
+        let value = |name: &str, labels: &[(&str, &str)]| {
             let family = families.list.iter().find(|family| family.name == name)?;
-            let mut lines = family.lines.lines();
-            let value = |line: &str| {
-                let value = line.rsplit_once(' ')?;
-                value
-                    .0
-                    .ends_with(labels)
-                    .then(|| value.1.parse::<u64>().ok())?
-            };
-            lines.find_map(value)
+            let mut values = family.values.iter();
+            let found = values.find(|(known, _)| known.all() == labels);
+            found.map(|(_, value)| *value)
         };
-        assert_eq!(value("vipd_connection_sync_peers", ""), Some(1));
+        assert_eq!(value("vipd_connection_sync_peers", &[]), Some(1));
         for why in Unsendable::ALL {
             let count = if why == Unsendable::Engine { 3 } else { 0 };
-            let labels = format!("{{reason=\"{}\"}}", why.label());
+            let labels = [("reason", why.label())];
             assert_eq!(value("vipd_connection_sync_skipped", &labels), Some(count));
         }
         let unknown = "vipd_connection_sync_peer_connections";
-        assert_eq!(value(unknown, ""), None);
+        assert_eq!(value(unknown, &[]), None);
         state.held = Some(7);
         write(&state, &mut families);
         let family = families.list.iter().find(|family| family.name == unknown);
-        assert_eq!(family.map(|family| family.lines.lines().count()), Some(1));
+        assert_eq!(family.map(|family| family.values.len()), Some(1));
     }
 }

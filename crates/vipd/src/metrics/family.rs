@@ -2,10 +2,15 @@
 //! asks for it, as Prometheus does, and the older Prometheus text for everybody else (`curl`,
 //! `promtool`). They differ in the names of counters and in the types they know.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use prometheus_client::encoding::text::encode as encode_text;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
 
 /// How a scrape is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,146 +42,44 @@ impl Format {
     }
 }
 
-/// The labels of a value, as they are written between the braces.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Labels(String);
+/// Labels that all metrics of an object have, and those of one value.
+#[derive(Debug, Clone)]
+pub(super) struct Labels {
+    object: Arc<[(&'static str, String)]>,
+    value: Option<(&'static str, String)>,
+}
 
 impl Labels {
     pub(super) fn new<const N: usize>(object: [(&'static str, &str); N]) -> Labels {
-        let mut labels = Labels::default();
-        for (name, value) in object {
-            labels.add(name, value);
+        let object = object.map(|(name, value)| (name, value.to_owned()));
+        Labels {
+            object: Arc::new(object),
+            value: None,
         }
-        labels
     }
 
     pub(super) fn with(&self, name: &'static str, value: &str) -> Labels {
-        let mut labels = self.clone();
-        labels.add(name, value);
+        Labels {
+            object: Arc::clone(&self.object),
+            value: Some((name, value.to_owned())),
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(&str, &str)> {
+        let labels = self.object.iter().chain(&self.value);
         labels
-    }
-
-    /// How many bytes they are.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn add(&mut self, name: &str, value: &str) {
-        write_label(&mut self.0, name, value);
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect()
     }
 }
 
-/// Adds a label to those that are written already.
-fn write_label(text: &mut String, name: &str, value: &str) {
-    if !(text.is_empty() || text.ends_with('{')) {
-        text.push(',');
-    }
-    text.push_str(name);
-    text.push_str("=\"");
-    let mut rest = value;
-    while let Some(at) = rest.find(['\\', '"', '\n']) {
-        let (plain, found) = rest.split_at(at);
-        let (sign, after) = found.split_at(1);
-        text.push_str(plain);
-        text.push_str(match sign {
-            "\n" => "\\n",
-            "\"" => "\\\"",
-            _ => "\\\\",
-        });
-        rest = after;
-    }
-    text.push_str(rest);
-    text.push('"');
-}
-
-/// One metric and all its values, which are integers: whatever has a fraction is a histogram. They are
-/// written as they come, because with ten thousand real servers there are more than a hundred thousand.
+/// One metric and all its values. Values are integers: whatever has a fraction is a histogram.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
     help: &'static str,
     kind: Kind,
-    /// A line for each value; they are the same in both formats.
-    pub(super) lines: String,
-}
-
-impl Family {
-    /// Adds a value.
-    pub(super) fn push(&mut self, (labels, value): (impl Borrow<Labels>, u64)) {
-        let Labels(labels) = labels.borrow();
-        self.begin();
-        if !labels.is_empty() {
-            self.lines.push('{');
-            self.lines.push_str(labels);
-            self.lines.push('}');
-        }
-        self.end(value);
-    }
-
-    /// Adds a value with one label more.
-    pub(super) fn push_with(&mut self, labels: &Labels, name: &str, of: &str, value: u64) {
-        self.begin();
-        self.lines.push('{');
-        self.lines.push_str(&labels.0);
-        write_label(&mut self.lines, name, of);
-        self.lines.push('}');
-        self.end(value);
-    }
-
-    /// So many bytes more are to come.
-    pub(super) fn reserve(&mut self, bytes: usize) {
-        self.lines.reserve(bytes);
-    }
-
-    fn begin(&mut self) {
-        self.lines.push_str(self.name);
-        self.lines.push_str(self.kind.suffix());
-    }
-
-    fn end(&mut self, value: u64) {
-        self.lines.push(' ');
-        match u32::try_from(value)
-            .ok()
-            .and_then(|value| char::from_digit(value, 10))
-        {
-            Some(digit) => self.lines.push(digit),
-            // Writing to a string cannot fail.
-            None => drop(write!(self.lines, "{value}")),
-        }
-        self.lines.push('\n');
-    }
-
-    fn encode(&self, text: &mut String, format: Format) {
-        let Family {
-            name, help, kind, ..
-        } = self;
-        match format {
-            Format::OpenMetrics => describe(text, kind.stem(name), help, kind.name(), true),
-            // The older format describes a counter by the name of its samples, and knows no `info`.
-            Format::Text => {
-                let name = format!("{name}{}", kind.suffix());
-                let kind = match kind {
-                    Kind::Counter => "counter",
-                    Kind::Gauge | Kind::Info => "gauge",
-                };
-                describe(text, &name, help, kind, false);
-            }
-        }
-        text.push_str(&self.lines);
-    }
-}
-
-/// What a metric is. Its unit is the end of its name.
-fn describe(text: &mut String, name: &str, help: &str, kind: &str, units: bool) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    let mut known = ["seconds", "bytes"].into_iter();
-    let unit = known.find(|unit| {
-        let stem = name.strip_suffix(unit);
-        stem.is_some_and(|stem| stem.ends_with('_'))
-    });
-    if let Some(unit) = unit.filter(|_| units) {
-        let _ = writeln!(text, "# UNIT {name} {unit}");
-    }
+    pub(super) values: Vec<(Labels, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,32 +87,6 @@ enum Kind {
     Counter,
     Gauge,
     Info,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Info => "info",
-        }
-    }
-
-    /// What the names of samples have beyond that of the family.
-    fn suffix(self) -> &'static str {
-        match self {
-            Kind::Counter => "_total",
-            Kind::Gauge | Kind::Info => "",
-        }
-    }
-
-    /// The name of the family in OpenMetrics.
-    fn stem(self, name: &str) -> &str {
-        match self {
-            Kind::Counter | Kind::Gauge => name,
-            Kind::Info => name.trim_end_matches("_info"),
-        }
-    }
 }
 
 /// The families in the order of their first value. The name of a family is that of OpenMetrics: a
@@ -221,11 +98,19 @@ pub(super) struct Families {
 }
 
 impl Families {
-    pub(super) fn counter(&mut self, name: &'static str, help: &'static str) -> &mut Family {
+    pub(super) fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+    ) -> &mut Vec<(Labels, u64)> {
         self.family(name, help, Kind::Counter)
     }
 
-    pub(super) fn gauge(&mut self, name: &'static str, help: &'static str) -> &mut Family {
+    pub(super) fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+    ) -> &mut Vec<(Labels, u64)> {
         self.family(name, help, Kind::Gauge)
     }
 
@@ -234,7 +119,12 @@ impl Families {
         self.family(name, help, Kind::Info).push((labels, 1));
     }
 
-    fn family(&mut self, name: &'static str, help: &'static str, kind: Kind) -> &mut Family {
+    fn family(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        kind: Kind,
+    ) -> &mut Vec<(Labels, u64)> {
         let next = self.list.len();
         let position = *self.positions.entry(name).or_insert(next);
         if position == next {
@@ -242,7 +132,7 @@ impl Families {
                 name,
                 help,
                 kind,
-                lines: String::new(),
+                values: Vec::new(),
             });
         }
         // The position was found or made a line above.
@@ -250,20 +140,20 @@ impl Families {
             clippy::indexing_slicing,
             reason = "the position is that of an element"
         )]
-        &mut self.list[position]
+        &mut self.list[position].values
     }
 
     /// All of them and the histograms as text.
-    pub(super) fn encode(self, histograms: &[Times], format: Format) -> String {
-        let lines = self.list.iter().map(|family| family.lines.len() + 256);
-        let mut text = String::with_capacity(lines.sum::<usize>() + 4096 * histograms.len());
-        for family in self.list {
-            family.encode(&mut text, format);
-        }
-        for times in histograms {
-            times.encode(&mut text, format);
-        }
-        text.push_str("# EOF\n");
+    pub(super) fn encode(self, histograms: Vec<Times>, format: Format) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Collector {
+            families: self.list,
+            histograms,
+            format,
+        }));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode_text(&mut text, &registry);
         text
     }
 }
@@ -291,35 +181,119 @@ impl Times {
             read: histogram.read(),
         }
     }
+}
 
-    fn encode(&self, text: &mut String, format: Format) {
-        let Times {
+#[derive(Debug)]
+struct Collector {
+    families: Vec<Family>,
+    histograms: Vec<Times>,
+    format: Format,
+}
+
+impl prometheus_client::collector::Collector for Collector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in &self.families {
+            encode_family(&mut encoder, family, self.format)?;
+        }
+        for Times {
             name,
             help,
             bounds,
             read: (counts, sum),
-        } = self;
-        describe(text, name, help, "histogram", format == Format::OpenMetrics);
-        let all: u64 = counts.iter().sum();
-        let sum = number(sum.as_secs_f64());
-        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {all}");
-        let bounds = bounds.iter().map(|bound| number(bound.as_secs_f64()));
-        let mut below = 0;
-        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(counts) {
-            below += count;
-            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        } in &self.histograms
+        {
+            let mut buckets: Vec<(f64, u64)> = bounds
+                .iter()
+                .map(Duration::as_secs_f64)
+                .chain([f64::INFINITY])
+                .zip(counts.iter().copied())
+                .collect();
+            buckets.truncate(counts.len());
+            let (name, unit) = name_and_unit(name);
+            encoder
+                .encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?
+                .encode_histogram::<NoLabelSet>(
+                    sum.as_secs_f64(),
+                    counts.iter().sum(),
+                    &buckets,
+                    None,
+                )?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_family(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: &Family,
+    format: Format,
+) -> fmt::Result {
+    let help = family.help;
+    if format == Format::Text {
+        // The older format describes a counter by the name of its samples, and knows no `info`.
+        let (suffix, kind) = match family.kind {
+            Kind::Counter => ("_total", MetricType::Counter),
+            Kind::Gauge | Kind::Info => ("", MetricType::Gauge),
+        };
+        let name = format!("{}{suffix}", family.name);
+        let mut metric = encoder.encode_descriptor(&name, help, None, kind)?;
+        return each(family, &mut metric, |metric, value| {
+            metric.encode_gauge(&value)
+        });
+    }
+    match family.kind {
+        Kind::Counter => {
+            let (name, unit) = name_and_unit(family.name);
+            let kind = MetricType::Counter;
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            each(family, &mut metric, |metric, value| {
+                metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+            })
+        }
+        Kind::Gauge => {
+            let (name, unit) = name_and_unit(family.name);
+            let kind = MetricType::Gauge;
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            each(family, &mut metric, |metric, value| {
+                metric.encode_gauge(&value)
+            })
+        }
+        Kind::Info => {
+            let name = family.name.trim_end_matches("_info");
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Info)?;
+            for (labels, _) in &family.values {
+                metric.encode_info(&labels.all())?;
+            }
+            Ok(())
         }
     }
 }
 
-/// A number with a point, as OpenMetrics wants the bounds of buckets.
-fn number(value: f64) -> String {
-    let text = value.to_string();
-    if text.contains('.') {
-        text
-    } else {
-        format!("{text}.0")
+fn each(
+    family: &Family,
+    metric: &mut MetricEncoder<'_>,
+    write: impl Fn(&mut MetricEncoder<'_>, u64) -> fmt::Result,
+) -> fmt::Result {
+    for (labels, value) in &family.values {
+        let labels = labels.all();
+        if labels.is_empty() {
+            write(metric, *value)?;
+        } else {
+            write(&mut metric.encode_family(&labels)?, *value)?;
+        }
     }
+    Ok(())
+}
+
+/// The unit that a name ends with, which is written apart.
+fn name_and_unit(name: &str) -> (&str, Option<Unit>) {
+    for unit in [Unit::Seconds, Unit::Bytes] {
+        let stem = name.strip_suffix(unit.as_str());
+        if let Some(stem) = stem.and_then(|stem| stem.strip_suffix('_')) {
+            return (stem, Some(unit));
+        }
+    }
+    (name, None)
 }
 
 #[cfg(test)]
@@ -341,7 +315,7 @@ mod tests {
         let histogram = health::Histogram::new(&BOUNDS);
         histogram.record(Duration::from_secs(1));
         let times = Times::new("vipd_z_seconds", "Times", &histogram);
-        families.encode(&[times], format)
+        families.encode(vec![times], format)
     }
 
     #[test]

@@ -8,12 +8,12 @@ use crate::notify::Counts;
 pub(super) fn write(all: &BTreeMap<String, Counts>, families: &mut Families) {
     for (name, counts) in all {
         let labels = Labels::new([("notify", name)]);
-        let results = [("ok", counts.told), ("failed", counts.failed)];
-        for (result, count) in results {
-            families
-                .counter("vipd_notify_deliveries", "Tries to tell, by their result")
-                .push_with(&labels, "result", result, count);
-        }
+        families
+            .counter("vipd_notify_deliveries", "Tries to tell, by their result")
+            .extend([
+                (labels.with("result", "ok"), counts.told),
+                (labels.with("result", "failed"), counts.failed),
+            ]);
         families
             .counter(
                 "vipd_notify_coalesced",

@@ -1,86 +1,52 @@
 //! Counters of virtual and real servers that never go back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::status::TrafficStatus;
+use crate::status::{TrafficStatus, VirtualServerStatus};
 
 /// Counters that never go back: the kernel's begin anew when they are zeroed, or with a service or a
 /// real server that was away, and what was counted before is added to them.
 #[derive(Debug, Default)]
-pub struct Totals {
-    servers: HashMap<String, Of>,
-    /// The number of this scrape.
-    scrape: u64,
-}
-
-/// Those of a virtual server and of its real servers.
-#[derive(Debug, Default)]
-struct Of {
-    own: Counted,
-    reals: HashMap<String, Counted>,
-}
+pub struct Totals(BTreeMap<(String, Option<String>), Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
     before: [u64; 5],
     kernel: [u64; 5],
-    /// The scrape in which it was last counted.
-    scrape: u64,
 }
 
 impl Totals {
-    /// A scrape begins.
-    pub(super) fn begin(&mut self) {
-        self.scrape += 1;
-    }
-
     pub(super) fn count(&mut self, server: &str, real: Option<&str>, kernel: [u64; 5]) -> [u64; 5] {
-        if !self.servers.contains_key(server) {
-            self.servers.insert(server.to_owned(), Of::default());
-        }
-        let Some(of) = self.servers.get_mut(server) else {
-            return kernel;
-        };
-        let counted = match real {
-            None => &mut of.own,
-            Some(real) => {
-                if !of.reals.contains_key(real) {
-                    of.reals.insert(real.to_owned(), Counted::default());
-                }
-                match of.reals.get_mut(real) {
-                    Some(counted) => counted,
-                    None => return kernel,
-                }
-            }
-        };
-        counted.scrape = self.scrape;
-        counted.count(kernel)
-    }
-
-    /// The scrape is over: what was not counted in it is not configured any more.
-    pub(super) fn end(&mut self) {
-        let scrape = self.scrape;
-        self.servers.retain(|_, of| {
-            of.reals.retain(|_, counted| counted.scrape == scrape);
-            of.own.scrape == scrape
-        });
-    }
-}
-
-impl Counted {
-    fn count(&mut self, kernel: [u64; 5]) -> [u64; 5] {
+        let key = (server.to_owned(), real.map(str::to_owned));
+        let counted = self.0.entry(key).or_default();
         // Not all of the five need to grow between two scrapes, but none of them shrinks.
-        if self.kernel.iter().zip(&kernel).any(|(was, is)| is < was) {
-            for (before, was) in self.before.iter_mut().zip(self.kernel) {
+        if counted.kernel.iter().zip(&kernel).any(|(was, is)| is < was) {
+            for (before, was) in counted.before.iter_mut().zip(counted.kernel) {
                 *before += was;
             }
         }
-        self.kernel = kernel;
-        let mut sum = self.before;
+        counted.kernel = kernel;
+        let mut sum = counted.before;
         for (sum, kernel) in sum.iter_mut().zip(kernel) {
             *sum += kernel;
         }
         sum
+    }
+
+    pub(super) fn forget_all_but(&mut self, servers: &[VirtualServerStatus]) {
+        let known: BTreeMap<&str, BTreeSet<&str>> = servers
+            .iter()
+            .map(|server| {
+                let reals = server.real_servers.iter();
+                let reals = reals.map(|real| real.address.as_str()).collect();
+                (server.name.as_str(), reals)
+            })
+            .collect();
+        self.0.retain(|(server, real), _| {
+            known
+                .get(server.as_str())
+                .is_some_and(|reals| real.as_deref().is_none_or(|real| reals.contains(real)))
+        });
     }
 }
 
@@ -113,18 +79,9 @@ mod tests {
     #[test]
     fn what_is_no_longer_configured_is_forgotten() {
         let mut totals = Totals::default();
-        let mut scrape = |servers: &[(&str, Option<&str>)]| {
-            totals.begin();
-            for (server, real) in servers {
-                totals.count(server, *real, [1; 5]);
-            }
-            totals.end();
-            let reals = totals.servers.values().map(|of| of.reals.len());
-            (totals.servers.len(), reals.sum::<usize>())
-        };
-        let (web, one) = (("web", None), ("web", Some("10.0.0.1:80")));
-        assert_eq!(scrape(&[web, one, ("dns", None)]), (2, 1));
-        assert_eq!(scrape(&[web]), (1, 0));
-        assert_eq!(scrape(&[]), (0, 0));
+        totals.count("web", None, [1; 5]);
+        totals.count("web", Some("10.0.0.1:80"), [1; 5]);
+        totals.forget_all_but(&[]);
+        assert!(totals.0.is_empty());
     }
 }
