@@ -74,8 +74,11 @@ fn a_backup_does_not_check_for_the_master_and_begins_at_once_when_it_takes_over(
 fn a_director_out_of_file_descriptors_says_so_and_takes_nobody_down() -> Result<()> {
     let cluster = Cluster::new()?;
     let (_rs1, _rs2) = cluster.start_real_servers()?;
-    let text =
-        config("lb1", 150, 1).replace("type = \"http\", path = \"/health\"", "type = \"tcp\"");
+    let text = config("lb1", 150, 1).replace(
+        "type = \"http\", path = \"/health\"",
+        // One with a source takes a socket for each probe.
+        "type = \"tcp\", source = \"10.77.0.11\"",
+    );
     let lb1 = Director::start(&cluster.lb1, &text)?;
     let up = |index| format!("/virtual_servers/0/real_servers/{index}/state");
     for index in 0..2 {
