@@ -8,6 +8,7 @@ mod ipvs;
 mod load;
 mod observe;
 mod subject;
+mod table;
 
 use anyhow::{Result, bail};
 
@@ -123,6 +124,17 @@ pub fn run(names: &[String]) -> Result<()> {
 /// No raw socket.
 pub fn raw_send() -> Result<()> {
     print(&load::send_adverts()?.to_string());
+    Ok(())
+}
+
+/// Prints the seconds that the kernel takes for an IPVS table, and for a change of all its weights.
+///
+/// # Errors
+///
+/// The kernel refuses something.
+pub fn raw_table(services: u32, servers: u32) -> Result<()> {
+    let [made, changed] = table::apply(services, servers)?;
+    print(&format!("{made} {changed}"));
     Ok(())
 }
 

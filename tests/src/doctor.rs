@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::director::Director;
 use crate::host::Host;
-use crate::{binary, run};
+use crate::{binary, run, wait_until};
 
 /// What doctor found.
 #[derive(Debug)]
@@ -24,6 +25,29 @@ pub fn examine(director: &Director) -> Result<Report> {
     let mut vipctl = director.host.command(binary("vipctl")?);
     vipctl.arg("--socket").arg(director.socket());
     Report::of(vipctl.args(["doctor", "--json"]))
+}
+
+/// Exactly these are found at last: a busy guest may lose an echo, and have no time for a look.
+///
+/// # Errors
+///
+/// They are not; with what was found last.
+pub fn found_by(
+    patience: Duration,
+    look: &dyn Fn() -> Result<Report>,
+    codes: &[&str],
+) -> Result<Report> {
+    let mut last = None;
+    wait_until(patience, &format!("{codes:?}"), || {
+        let Ok(found) = look() else {
+            return Ok(false);
+        };
+        let right = found.has(codes).is_ok();
+        last = Some(found);
+        Ok(right)
+    })
+    .with_context(|| format!("{last:#?}"))?;
+    last.context("nothing was looked at")
 }
 
 /// Asks the program, with a file; a daemon may run or not.

@@ -22,15 +22,29 @@ impl Keepalived {
     ///
     /// It is not installed.
     pub fn start(host: &Host, config: &str) -> Result<Keepalived> {
+        Keepalived::run(host, config, ["-P", "-r"])
+    }
+
+    /// Starts its part for IPVS alone.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed.
+    pub fn balance(host: &Host, config: &str) -> Result<Keepalived> {
+        Keepalived::run(host, config, ["-C", "-c"])
+    }
+
+    /// With the option for one of its parts, and that for the pid file of it.
+    fn run(host: &Host, config: &str, [part, pid_file]: [&str; 2]) -> Result<Keepalived> {
         let file = |suffix: &str| {
             let name = format!("{}-keepalived.{suffix}", host.name());
             host.folder().join(name).display().to_string()
         };
         fs::write(file("conf"), config)?;
-        let (conf, parent, child) = (file("conf"), file("pid"), file("vrrp.pid"));
-        // In the foreground, in detail to standard error, the VRRP part alone.
+        let (conf, parent, child) = (file("conf"), file("pid"), file("child.pid"));
+        // In the foreground, in detail to standard error.
         let arguments = [
-            "-n", "-l", "-D", "-P", "-f", &conf, "-p", &parent, "-r", &child,
+            "-n", "-l", "-D", part, "-f", &conf, "-p", &parent, pid_file, &child,
         ];
         let process = host.spawn("keepalived", Path::new("/usr/sbin/keepalived"), &arguments)?;
         Ok(Keepalived { process })

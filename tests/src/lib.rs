@@ -17,6 +17,7 @@ pub mod faults;
 pub mod flood;
 pub mod frr;
 pub mod host;
+pub mod import;
 pub mod keepalived;
 pub mod load;
 pub mod machine;
@@ -25,6 +26,7 @@ pub mod pair;
 pub mod ping;
 pub mod process;
 pub mod promtool;
+pub mod uml;
 
 use std::collections::HashSet;
 use std::fs;

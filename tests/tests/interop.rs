@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "interop/imported.rs"]
+mod imported;
 #[path = "interop/scene.rs"]
 mod scene;
 

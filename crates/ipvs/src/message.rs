@@ -124,7 +124,7 @@ pub fn change(
     if let Change::AddService(_, service) | Change::SetService(_, service) = change {
         check_names(service)?;
     }
-    let mut message = Writer::default();
+    let mut message = Writer::new();
     match change {
         Change::AddService(key, service) | Change::SetService(key, service) => {
             message.nest(attribute::SERVICE, |nest| {
@@ -159,7 +159,7 @@ fn request(
     command: u8,
     fill: impl FnOnce(&mut Writer),
 ) -> Result<Vec<u8>, EncodeError> {
-    let mut message = Writer::default();
+    let mut message = Writer::new();
     fill(&mut message);
     message.finish(family, flags, sequence, command)
 }

@@ -3,6 +3,7 @@
 //! Keys, settings and statistics are three types, so that equality never looks at counters. Every
 //! map is a `BTreeMap`, so that diffs, logs and snapshots have one order.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -60,8 +61,27 @@ pub enum ServiceKey {
 }
 
 /// What the kernel finds a destination (a real server) of a service by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DestinationKey(pub SocketAddr);
+
+impl Ord for DestinationKey {
+    /// That of [`SocketAddr`], in a few instructions for IPv4: keys are compared millions of times where a
+    /// large table changes.
+    fn cmp(&self, other: &DestinationKey) -> Ordering {
+        match (self.0, other.0) {
+            (SocketAddr::V4(a), SocketAddr::V4(b)) => {
+                (a.ip().to_bits(), a.port()).cmp(&(b.ip().to_bits(), b.port()))
+            }
+            (a, b) => a.cmp(&b),
+        }
+    }
+}
+
+impl PartialOrd for DestinationKey {
+    fn partial_cmp(&self, other: &DestinationKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// A scheduler of the kernel (`ip_vs_*` modules), by its kernel name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

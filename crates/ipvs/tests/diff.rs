@@ -14,6 +14,18 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
+    fn destinations_are_ordered_as_their_addresses_are(
+        a in destination_key(),
+        b in destination_key(),
+        c in any::<SocketAddr>(),
+        d in any::<SocketAddr>(),
+    ) {
+        prop_assert_eq!(a.cmp(&b), a.0.cmp(&b.0));
+        prop_assert_eq!(DestinationKey(c).cmp(&DestinationKey(d)), c.cmp(&d));
+        prop_assert_eq!(a.cmp(&DestinationKey(c)), a.0.cmp(&c));
+    }
+
+    #[test]
     fn applying_the_difference_gives_the_desired_table(current in table(), desired in table()) {
         prop_assert_eq!(applied(&current, &diff(&current, &desired)), desired);
     }

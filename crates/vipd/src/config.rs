@@ -16,6 +16,7 @@ mod front;
 mod garp;
 mod global;
 mod heartbeat;
+pub mod import;
 pub mod keys;
 pub mod lint;
 mod load;

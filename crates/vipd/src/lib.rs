@@ -33,6 +33,7 @@ pub mod realserver;
 pub mod reconcile;
 pub mod release;
 pub mod reloadctl;
+mod shell;
 pub mod status;
 mod systemd;
 pub mod top;

@@ -17,8 +17,8 @@ const S: u64 = 1_000_000;
 /// 3 intervals and the skew time of priority 100.
 const DOWN_TIME: u64 = 3_609_375;
 /// The first and the second question before the deadline.
-const FIRST: u64 = DOWN_TIME - 200_000;
-const SECOND: u64 = DOWN_TIME - 100_000;
+const FIRST: u64 = DOWN_TIME - S;
+const SECOND: u64 = DOWN_TIME - S / 2;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const ANSWER: Event = Event::Answered { by: MAC };
 const SUSPECT: &str =
@@ -77,7 +77,7 @@ fn who_is_answered_stays_backup_for_two_more_master_down_times_and_no_longer() {
         script.due((start + FIRST) * 1_000);
         script.feed(start + FIRST, Event::Timeout, "probe");
         script.feed(start + FIRST, ANSWER, "");
-        script.feed(start + SECOND, Event::Timeout, "probe");
+        script.feed(start + SECOND, Event::Timeout, "");
         let wanted = format!("{ANSWERED}; {SILENT}");
         let wanted = if round == 2 { wanted.as_str() } else { "" };
         script.feed(start + DOWN_TIME, Event::Timeout, wanted);

@@ -23,6 +23,10 @@ pub(crate) fn lab(names: &[String]) -> Result<u8> {
     }
     let mut command = "run".to_owned();
     for path in documents(names)? {
+        if path.ends_with("tomcat.md") {
+            provision::install()?;
+            provision::tomcat()?;
+        }
         command.push(' ');
         command.push_str(&quote_one(&path.to_string_lossy()));
     }

@@ -18,8 +18,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cpio", "/usr/bin/cpio"),
     ("curl", "/usr/bin/curl"),
     ("debootstrap", "/usr/sbin/debootstrap"),
+    ("dbus", "/usr/bin/dbus-daemon"),
     ("ethtool", "/sbin/ethtool"),
-    ("faketime", "/usr/bin/faketime"),
     ("frr", "/usr/lib/frr/vrrpd"),
     ("gcc", "/usr/bin/cc"),
     ("iproute2", "/bin/ip"),
@@ -28,6 +28,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iputils-ping", "/bin/ping"),
     ("keepalived", "/usr/sbin/keepalived"),
     ("kmod", "/sbin/modprobe"),
+    ("ldirectord", "/usr/sbin/ldirectord"),
     ("libc6-dev", "/usr/include/stdio.h"),
     ("man-db", "/usr/bin/man"),
     ("nfs-common", "/sbin/mount.nfs4"),
@@ -48,11 +49,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("socat", "/usr/bin/socat"),
     ("systemd", "/usr/bin/systemd-analyze"),
     ("systemd-container", "/usr/bin/systemd-nspawn"),
+    ("systemd-timesyncd", "/lib/systemd/systemd-timesyncd"),
     ("tcpdump", "/usr/bin/tcpdump"),
     ("tmux", "/usr/bin/tmux"),
     ("tshark", "/usr/bin/tshark"),
+    ("user-mode-linux", "/usr/bin/linux.uml"),
     ("util-linux", "/usr/bin/setpriv"),
 ];
+
+/// What one lab needs besides, which is much: only that lab installs it.
+const TOMCAT: &[(&str, &str)] = &[("tomcat10", "/usr/share/tomcat10/bin/catalina.sh")];
 
 /// How often a command that takes long is said to go on.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -66,7 +72,16 @@ pub(crate) fn install() -> Result<()> {
         is_root()?,
         "this needs root: it makes network namespaces and installs Debian packages"
     );
-    let missing: Vec<&str> = PACKAGES
+    install_all(PACKAGES)
+}
+
+/// Installs Tomcat, for its lab.
+pub(crate) fn tomcat() -> Result<()> {
+    install_all(TOMCAT)
+}
+
+fn install_all(packages: &[(&'static str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)

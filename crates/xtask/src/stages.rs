@@ -17,10 +17,12 @@ use serde_json::Value;
 use crate::guest::{Guest, Terminal, workspace};
 use crate::{lab, provision, say};
 
-/// Test executables that need a kernel with IPVS: package, target.
-const GUEST_TESTS: [(&str, &str); 3] = [
+/// Test executables that need a kernel with IPVS: package, target. They run one after the other, in any
+/// order; `alone` has the module of IPVS unloaded meanwhile.
+const GUEST_TESTS: [(&str, &str); 4] = [
     ("ipvs", "kernel"),
     ("vipd", "reconcile"),
+    ("vipd-tests", "alone"),
     ("vipd-tests", "guest"),
 ];
 /// The package of the lab's scenarios.

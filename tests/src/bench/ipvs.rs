@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Line, milliseconds};
+use super::{Line, milliseconds, table};
 use crate::capture::{Packet, longest_gap};
 use crate::host::Host;
 use crate::process::{Process, processor_time};
@@ -67,9 +68,16 @@ pub(super) fn run() -> Result<Vec<Line>> {
     phases(Kind::Keepalived, few)?;
     let vipd = phases(Kind::Vipd, many)?;
     let keepalived = phases(Kind::Keepalived, many)?;
+    let [made, changed] = table::floor(many)?;
     let names = ["programmed", "every weight changed", "removed"];
-    for ((name, vipd), keepalived) in names.into_iter().zip(vipd).zip(keepalived) {
-        lines.push(line(format!("300 x 20: {name}"), vipd, Some(keepalived)));
+    let floors = [Some(made), Some(changed), None];
+    for (((name, vipd), keepalived), floor) in
+        names.into_iter().zip(vipd).zip(keepalived).zip(floors)
+    {
+        lines.push(Line {
+            floor: floor.map(milliseconds),
+            ..line(format!("300 x 20: {name}"), vipd, Some(keepalived))
+        });
     }
     let large = Size {
         services: 100,
@@ -263,20 +271,33 @@ impl Size {
         usize::try_from(self.services * self.servers).unwrap_or(usize::MAX)
     }
 
+    /// The IPv4 address of a service.
+    pub(super) fn vip_number(self, service: u32) -> u32 {
+        0x0a40_0001 + service
+    }
+
+    /// The IPv4 address of a real server.
+    pub(super) fn real_number(self, service: u32, server: u32) -> u32 {
+        0x0a80_0001 + service * self.servers + server
+    }
+
     fn vip(self, service: u32) -> String {
-        format!("{}:80", std::net::Ipv4Addr::from(0x0a40_0001 + service))
+        format!("{}:80", Ipv4Addr::from(self.vip_number(service)))
     }
 
     fn real(self, service: u32, server: u32) -> String {
-        let number = service * self.servers + server;
-        format!("{}:80", std::net::Ipv4Addr::from(0x0a80_0001 + number))
+        format!("{}:80", Ipv4Addr::from(self.real_number(service, server)))
     }
 
     pub(super) fn render(self, kind: Kind, host: &Host, weight: u32, more: &str) -> Result<String> {
         let mut text = String::new();
         if kind == Kind::Vipd {
             let socket = host.folder().join("vipd.sock");
-            writeln!(text, "[global]\ncontrol_socket = {socket:?}\n{more}")?;
+            let state = host.folder().join("state");
+            writeln!(
+                text,
+                "[global]\ncontrol_socket = {socket:?}\nstate_dir = {state:?}\n{more}"
+            )?;
         } else {
             // Otherwise it kills its checkers while they clear the table.
             writeln!(text, "global_defs {{\n child_wait_time 120\n}}")?;

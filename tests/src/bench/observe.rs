@@ -80,6 +80,18 @@ pub(super) fn run() -> Result<Vec<Line>> {
             &format!("vipctl status --json{what}"),
             page(&["status", "--json"])?,
         );
+        // Without the start of a program, and without its reading.
+        for (of, accept) in [
+            ("status", "text/plain"),
+            ("status --json", "application/json"),
+        ] {
+            let answers = repeat(pause, || {
+                let (took, text) = answer(&host, accept)?;
+                ensure!(text.contains("10.128.39.16:80"), "{}", text.len());
+                Ok(took)
+            })?;
+            tell(&format!("the daemon's answer to {of}{what}"), answers);
+        }
         let scrapes = repeat(pause, || {
             let (took, text) = scrape(&host)?;
             ensure!(text.contains("10.128.39.16:80"), "{}", text.len());
@@ -128,12 +140,28 @@ fn vipctl(host: &Host, arguments: &[&str]) -> Result<(Duration, String)> {
     Ok((took, text))
 }
 
-/// The metrics as Prometheus asks for them, and how long that takes to the last byte, as curl tells.
+/// What vipctl is answered, and how long that takes to the last byte.
+fn answer(host: &Host, accept: &str) -> Result<(Duration, String)> {
+    let socket = host.folder().join("vipd.sock");
+    let socket = socket.display();
+    curl(
+        host,
+        accept,
+        &format!("--unix-socket {socket} http://vipd/v1/status?color=false"),
+    )
+}
+
+/// The metrics as Prometheus asks for them, and how long that takes to the last byte.
 fn scrape(host: &Host) -> Result<(Duration, String)> {
-    let file = host.folder().join("metrics");
+    let url = format!("http://127.0.0.1:{PORT}/metrics");
+    curl(host, "application/openmetrics-text", &url)
+}
+
+/// What a server answers, and how long that took, as curl tells.
+fn curl(host: &Host, accept: &str, url: &str) -> Result<(Duration, String)> {
+    let file = host.folder().join("answer");
     let took = host.run(&format!(
-        "curl --silent --fail --header Accept:application/openmetrics-text --output {} --write-out \
-         %{{time_total}} http://127.0.0.1:{PORT}/metrics",
+        "curl --silent --fail --header Accept:{accept} --output {} --write-out %{{time_total}} {url}",
         file.display()
     ))?;
     let took = Duration::from_secs_f64(took.trim().parse()?);

@@ -58,6 +58,14 @@ enum Command {
     /// Sends adverts as fast as the kernel takes them (for the benchmark).
     #[command(hide = true)]
     RawSend,
+    /// Makes an IPVS table (for the benchmark).
+    #[command(hide = true)]
+    RawTable {
+        /// How many services.
+        services: u32,
+        /// How many real servers behind each.
+        servers: u32,
+    },
     /// Checks very many targets (for the benchmark).
     #[command(hide = true)]
     CheckMany {
@@ -174,6 +182,9 @@ fn main() -> ExitCode {
         Command::Run { paths } => documents(&paths),
         Command::Bench { names } => bench::run(&names).map(|()| true),
         Command::RawSend => bench::raw_send().map(|()| true),
+        Command::RawTable { services, servers } => {
+            bench::raw_table(services, servers).map(|()| true)
+        }
         Command::CheckMany {
             kind,
             count,

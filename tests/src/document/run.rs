@@ -10,8 +10,9 @@ use super::{Action, Document, Interface, Shown, Step};
 use crate::machine::Machine;
 use crate::{Host, Lab};
 
-/// How long commands are repeated until they print what the document shows.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long commands are repeated until they print what the document shows: two Tomcats in an emulated
+/// guest take as long to start.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The first pause between two looks. Each is longer than the one before: looking must not be what
 /// keeps a slow machine busy.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -48,7 +48,7 @@ fn virtual_servers_without_ipvs_are_found_where_the_kernel_has_none() -> Result<
     found.has(&with_ipvs(&[]))?;
     if found.codes().contains("VIP-IPVS-001") {
         let line = found.line("VIP-IPVS-001")?;
-        anyhow::ensure!(line == "'modprobe' 'ip_vs'", "{line}");
+        anyhow::ensure!(line == "'modprobe' '-a' 'ip_vs' 'ip_vs_rr'", "{line}");
     }
     Ok(())
 }

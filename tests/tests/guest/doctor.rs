@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lab::cluster::{Cluster, VIP};
 use lab::director::Director;
-use lab::doctor::{Report, examine};
+use lab::doctor::{Report, examine, found_by};
 use lab::nginx::Nginx;
 use lab::{Host, Lab, binary, run, wait_until};
 use serde_json::json;
@@ -34,21 +34,7 @@ fn ready(director: &Director) -> Result<()> {
 
 /// Exactly these are found at last: a busy guest may lose an echo, and have no time for a look.
 fn at_last(director: &Director, codes: &[&str]) -> Result<Report> {
-    found_by(&|| examine(director), codes)
-}
-
-fn found_by(look: &dyn Fn() -> Result<Report>, codes: &[&str]) -> Result<Report> {
-    let mut last = None;
-    wait_until(PATIENCE, &format!("{codes:?}"), || {
-        let Ok(found) = look() else {
-            return Ok(false);
-        };
-        let right = found.has(codes).is_ok();
-        last = Some(found);
-        Ok(right)
-    })
-    .with_context(|| format!("{last:#?}"))?;
-    last.context("nothing was looked at")
+    found_by(PATIENCE, &|| examine(director), codes)
 }
 
 #[test]
@@ -66,6 +52,29 @@ fn direct_routing_is_healthy_and_a_real_server_without_the_address_is_found() ->
         .run("sysctl -q -w net.ipv4.conf.all.arp_ignore=0")?;
     let found = at_last(&lb1, &["VIP-ARP-001"])?;
     found.mend("VIP-ARP-001", &cluster.rs1)?;
+    at_last(&lb1, &[])?;
+    Ok(())
+}
+
+#[test]
+fn a_real_server_that_is_off_the_network_is_taken_out_by_the_remedy_until_it_is_back() -> Result<()>
+{
+    let cluster = Cluster::new()?;
+    let _real = cluster.start_real_servers()?;
+    let lb1 = Director::start(&cluster.lb1, &config("dr"))?;
+    ready(&lb1)?;
+    cluster.lab.pull_cable(&cluster.rs2)?;
+    let found = at_last(&lb1, &["VIP-RS-001"])?;
+    let (_, words) = found.command("VIP-RS-001")?;
+    ensure!(
+        words == ["vipctl", "disable", "http", "10.77.0.22:80"],
+        "{words:?}"
+    );
+    lb1.vipctl(&["disable", "http", "10.77.0.22:80"])?;
+    at_last(&lb1, &[])?;
+    cluster.lab.plug_cable(&cluster.rs2)?;
+    lb1.vipctl(&["enable", "http", "10.77.0.22:80"])?;
+    ready(&lb1)?;
     at_last(&lb1, &[])?;
     Ok(())
 }
@@ -187,12 +196,12 @@ fn a_scheduler_that_the_kernel_lacks_and_sysctls_of_others_are_found() -> Result
     let (vipd, config) = (binary("vipd")?, lb1.config().display().to_string());
     let vipd = format!("{there} {} doctor --json -c {config}", vipd.display());
     let look = || Report::of(host.command("sh").args(["-c", &vipd]));
-    let found = found_by(&look, &["VIP-SYS-001"])?;
+    let found = found_by(PATIENCE, &look, &["VIP-SYS-001"])?;
     let evidence = found.evidence("VIP-SYS-001")?;
     ensure!(evidence.contains("90-lvs.conf:2"), "{evidence}");
     let line = found.line("VIP-SYS-001")?;
     run(host.command("sh").args(["-c", &format!("{there} {line}")]))?;
-    found_by(&look, &[])?;
+    found_by(PATIENCE, &look, &[])?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod faults;
 mod forwarding;
 mod host_sysctl;
+mod import;
 mod ipvsctl;
 mod labs;
 mod observe;

@@ -10,7 +10,7 @@ use lab::director::Director;
 use lab::pair::{Pair, fast};
 use lab::process::is_alive;
 
-use crate::{monitor, seen};
+use crate::{monitor, pretender, seen};
 
 #[test]
 fn whatever_is_wrong_with_the_new_program_the_old_one_goes_on_and_says_why() -> Result<()> {
@@ -105,33 +105,6 @@ fn one_that_hangs_is_ended_after_a_while_and_only_one_is_tried_at_once() -> Resu
     lb1.upgrade()
 }
 
-/// A program that says what a new vipd says, up to the moment when it is to take over the adverts; `then`
-/// follows.
-fn pretender(pair: &Pair, name: &str, then: &str) -> Result<String> {
-    let text = format!(
-        "#!/usr/bin/python3\n\
-         import json, socket, struct, sys, time\n\
-         s = socket.socket(fileno=0)\n\
-         _, fds, _, _ = socket.recv_fds(s, 1, 8)\n\
-         def hear():\n\
-         \x20   n, = struct.unpack('=I', s.recv(4, socket.MSG_WAITALL))\n\
-         \x20   return json.loads(s.recv(n, socket.MSG_WAITALL))\n\
-         def say(what):\n\
-         \x20   text = json.dumps(what).encode()\n\
-         \x20   s.sendall(struct.pack('=I', len(text)) + text)\n\
-         hear(); hear(); hear()\n\
-         say({{'Prepared': {{'version': '9.9'}}}})\n\
-         hear()\n\
-         say('Ready')\n\
-         adverts = socket.socket(fileno=fds[1])\n\
-         {then}\n"
-    );
-    let program = pair.lab.folder().join(name);
-    fs::write(&program, text)?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    Ok(program.display().to_string())
-}
-
 #[test]
 fn one_that_fails_in_the_very_moment_leaves_the_adverts_to_the_old_one() -> Result<()> {
     let pair = Pair::new()?;
@@ -152,7 +125,7 @@ fn one_that_fails_in_the_very_moment_leaves_the_adverts_to_the_old_one() -> Resu
             "not upgraded",
         ),
     ] {
-        refused(&lb1, &pretender(&pair, name, then)?, why)?;
+        refused(&lb1, &pretender(&pair, name, "", then)?, why)?;
     }
     let adverts = capture.packets();
     let longest = longest_gap(&adverts).unwrap_or_default();
@@ -172,7 +145,7 @@ fn one_that_dies_as_soon_as_it_is_the_director_is_seen_to_by_the_guard_of_the_ol
     let (lb1, _lb2) = pair.start_fast("")?;
     let capture = pair.lb2.capture("proto 112")?;
     let takes = "adverts.recv(1 << 20); adverts.send(b'T'); hear(); sys.exit(3)";
-    let program = pretender(&pair, "takes", takes)?;
+    let program = pretender(&pair, "takes", "", takes)?;
     let why = lb1.refused(&["upgrade", "--binary", &program])?;
     ensure!(why.contains("had taken over is dead"), "{why}");
     pair.wait_for_holders(&["lb2"])?;

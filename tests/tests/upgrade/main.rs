@@ -15,10 +15,13 @@ mod instances;
 mod meanwhile;
 mod unnoticed;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::Host;
+use lab::pair::Pair;
 use lab::process::Process;
 
 /// Longer than anything here takes.
@@ -37,4 +40,32 @@ pub(crate) fn seen(monitor: &Process) -> Vec<String> {
     let noise = ["192.0.2.99", "fe80::", "Error: Peer netns reference"];
     let ours = |line: &&str| !noise.iter().any(|noise| line.contains(noise));
     text.lines().filter(ours).map(str::to_owned).collect()
+}
+
+/// A program that says what a new vipd says, up to the moment when it is to take over the adverts; `then`
+/// follows. `told` runs when it knows everything, before it is ready.
+pub(crate) fn pretender(pair: &Pair, name: &str, told: &str, then: &str) -> Result<String> {
+    let text = format!(
+        "#!/usr/bin/python3\n\
+         import json, socket, struct, sys, time\n\
+         s = socket.socket(fileno=0)\n\
+         _, fds, _, _ = socket.recv_fds(s, 1, 8)\n\
+         def hear():\n\
+         \x20   n, = struct.unpack('=I', s.recv(4, socket.MSG_WAITALL))\n\
+         \x20   return json.loads(s.recv(n, socket.MSG_WAITALL))\n\
+         def say(what):\n\
+         \x20   text = json.dumps(what).encode()\n\
+         \x20   s.sendall(struct.pack('=I', len(text)) + text)\n\
+         hear(); hear(); hear()\n\
+         say({{'Prepared': {{'version': '9.9'}}}})\n\
+         hear()\n\
+         {told}\n\
+         say('Ready')\n\
+         adverts = socket.socket(fileno=fds[1])\n\
+         {then}\n"
+    );
+    let program = pair.lab.folder().join(name);
+    fs::write(&program, text)?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok(program.display().to_string())
 }

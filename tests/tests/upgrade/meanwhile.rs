@@ -1,8 +1,7 @@
 //! What happens while the new process is told everything: the old one is the director still, and neither
 //! deaf nor blind.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -11,7 +10,7 @@ use lab::pair::Pair;
 use lab::process::Process;
 use lab::{binary, wait_until};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, pretender};
 
 /// How long the new process of these tests takes to take everything in.
 const SLOW: &str = "7";
@@ -25,35 +24,14 @@ struct Telling {
 
 impl Telling {
     fn begin(pair: &Pair, director: &Director) -> Result<Telling> {
-        let (program, told) = (
-            pair.lab.folder().join("slow"),
-            pair.lab.folder().join("told"),
-        );
-        let text = format!(
-            "#!/usr/bin/python3\n\
-             import json, socket, struct, sys, time\n\
-             s = socket.socket(fileno=0)\n\
-             _, fds, _, _ = socket.recv_fds(s, 1, 8)\n\
-             def hear():\n\
-             \x20   n, = struct.unpack('=I', s.recv(4, socket.MSG_WAITALL))\n\
-             \x20   return json.loads(s.recv(n, socket.MSG_WAITALL))\n\
-             def say(what):\n\
-             \x20   text = json.dumps(what).encode()\n\
-             \x20   s.sendall(struct.pack('=I', len(text)) + text)\n\
-             hear(); hear(); hear()\n\
-             say({{'Prepared': {{'version': '9.9'}}}})\n\
-             hear()\n\
-             open({told:?}, 'w').close()\n\
-             time.sleep({SLOW})\n\
-             say('Ready')\n\
-             time.sleep(600)\n"
-        );
-        fs::write(&program, text)?;
-        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-        let (program, socket) = (
-            program.to_string_lossy(),
-            director.socket().to_string_lossy(),
-        );
+        let told = pair.lab.folder().join("told");
+        let program = pretender(
+            pair,
+            "slow",
+            &format!("open({told:?}, 'w').close(); time.sleep({SLOW})"),
+            "time.sleep(600)",
+        )?;
+        let socket = director.socket().to_string_lossy();
         let words = ["--socket", &socket, "upgrade", "--binary", &program];
         let vipctl = director.host.spawn("vipctl", &binary("vipctl")?, &words)?;
         wait_until(PATIENCE, "the new process is told", || Ok(told.exists()))?;

@@ -1,13 +1,16 @@
 //! Two masters, and what looks like it.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use lab::Host;
 use lab::capture::Packet;
 use lab::cluster::VIP;
 use lab::director::Director;
 use lab::pair::{ELECTION, Pair, fast};
+use lab::process::Process;
 use serde_json::json;
 
 const ADVERTS: &str = "ip protocol 112";
@@ -68,6 +71,41 @@ fn a_backup_that_hears_no_master_but_whose_probe_is_answered_waits_and_then_take
         "{page}"
     );
     Ok(())
+}
+
+/// Answers who asks for the virtual address, so many seconds later, in place of the kernel.
+fn answer_late(host: &Host, seconds: f64) -> Result<Process> {
+    // Replies of hosts that are to be silent the kernel leaves out.
+    host.run("sysctl -q -w net.ipv4.conf.eth0.arp_ignore=8")?;
+    let script = format!(
+        "import socket, struct, time\n\
+         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))\n\
+         s.bind((\"eth0\", 0x0806))\n\
+         own, vip = s.getsockname()[4], socket.inet_aton(\"{VIP}\")\n\
+         print(\"listens\", flush=True)\n\
+         while True:\n\
+         \x20   frame = s.recv(2048)\n\
+         \x20   if frame[20:22] != b\"\\0\\1\" or frame[38:42] != vip or frame[22:28] == own: continue\n\
+         \x20   time.sleep({seconds})\n\
+         \x20   to = frame[22:28]\n\
+         \x20   s.send(to + own + struct.pack(\"!HHHBBH\", 0x806, 1, 0x800, 6, 4, 2) + own + vip + to + frame[28:32])\n"
+    );
+    let answers = host.spawn("answers", Path::new("python3"), &["-c", &script])?;
+    answers.wait_for_output(ELECTION, "listens")?;
+    Ok(answers)
+}
+
+#[test]
+fn a_master_that_answers_the_probe_a_quarter_of_a_second_late_is_suspected_all_the_same()
+-> Result<()> {
+    let pair = Pair::new()?;
+    let (_lb1, lb2) = pair.start(150, 100)?;
+    pair.wait_for_holders(&["lb1"])?;
+    lb2.wait_for_status("/vrrp/0/master/address", &"10.77.0.11".into())?;
+    let _answers = answer_late(&pair.lb1, 0.25)?;
+    pair.lb2.drop_incoming(ADVERTS)?;
+    lb2.wait_for_event(&["vrrp.suspect web", &pair.lb1.mac()?])?;
+    pair.wait_for_holders(&["lb1"])
 }
 
 #[test]

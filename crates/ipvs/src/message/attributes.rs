@@ -1,18 +1,15 @@
 //! The attributes of a message, by their kind.
 
-use std::io::Cursor;
-
-use neli::FromBytesWithInput;
-use neli::types::{Buffer, GenlBuffer};
+use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 
 use super::reply::DecodeError;
 
-/// Attributes by their kind, taken apart by neli.
-pub(super) struct Attributes(GenlBuffer<u16, Buffer>);
+/// Attributes by their kind, where they stand in the message. Of two of a kind it is the first.
+pub(super) struct Attributes<'a>([Option<&'a [u8]>; KINDS]);
 
-impl Attributes {
+impl<'a> Attributes<'a> {
     /// Those of a generic netlink message.
-    pub(super) fn of_message(message: &[u8]) -> Result<Attributes, DecodeError> {
+    pub(super) fn of_message(message: &'a [u8]) -> Result<Attributes<'a>, DecodeError> {
         Attributes::of(
             message
                 .get(GENERIC_HEADER..)
@@ -20,21 +17,23 @@ impl Attributes {
         )
     }
 
-    pub(super) fn of(bytes: &[u8]) -> Result<Attributes, DecodeError> {
-        GenlBuffer::from_bytes_with_input(&mut Cursor::new(bytes), bytes.len())
-            .map(Attributes)
-            .map_err(|_| DecodeError::Truncated)
+    pub(super) fn of(bytes: &'a [u8]) -> Result<Attributes<'a>, DecodeError> {
+        let mut found = [None; KINDS];
+        for attribute in NlasIterator::new(bytes) {
+            let attribute = attribute.map_err(|_| DecodeError::Truncated)?;
+            if let Some(place) = found.get_mut(usize::from(attribute.kind())) {
+                let end = usize::from(attribute.length());
+                *place = place.or(attribute.into_inner().get(NLA_HEADER_SIZE..end));
+            }
+        }
+        Ok(Attributes(found))
     }
 
-    pub(super) fn get(&self, kind: u16) -> Option<&[u8]> {
-        let found = self
-            .0
-            .iter()
-            .find(|attribute| *attribute.nla_type().nla_type() == kind);
-        found.map(|attribute| attribute.nla_payload().as_ref())
+    pub(super) fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        self.0.get(usize::from(kind)).copied().flatten()
     }
 
-    pub(super) fn bytes(&self, kind: u16, what: &'static str) -> Result<&[u8], DecodeError> {
+    pub(super) fn bytes(&self, kind: u16, what: &'static str) -> Result<&'a [u8], DecodeError> {
         self.get(kind).ok_or(DecodeError::Missing(what))
     }
 
@@ -62,3 +61,6 @@ pub(super) fn array<const N: usize>(
 
 /// `sizeof(struct genlmsghdr)`, linux/genetlink.h.
 const GENERIC_HEADER: usize = 4;
+/// One more than the highest kind that is read of any message (`IPVS_DEST_ATTR_TUN_FLAGS`); what a newer
+/// kernel has beyond is left out.
+const KINDS: usize = 16;

@@ -220,7 +220,7 @@ pub fn destination_from(
     Ok((DestinationKey(key), settings, statistics))
 }
 
-fn forwarding(destination: &Attributes) -> Result<Forwarding, DecodeError> {
+fn forwarding(destination: &Attributes<'_>) -> Result<Forwarding, DecodeError> {
     let method = destination.u32(of_destination::METHOD, "a forwarding method")?;
     match method & METHOD_MASK {
         METHOD_NAT => Ok(Forwarding::Nat),
@@ -235,7 +235,7 @@ fn forwarding(destination: &Attributes) -> Result<Forwarding, DecodeError> {
     }
 }
 
-fn tunnel(destination: &Attributes) -> Result<Tunnel, DecodeError> {
+fn tunnel(destination: &Attributes<'_>) -> Result<Tunnel, DecodeError> {
     // Kernels before 5.3 have no such attributes, and IP in IP only.
     let Some(kind) = destination.get(of_destination::TUNNEL_TYPE) else {
         return Ok(Tunnel::Ipip);

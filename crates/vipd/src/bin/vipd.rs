@@ -1,7 +1,7 @@
 //! The daemon's program: what its commands do.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,12 +9,18 @@ use clap::Parser;
 use serde::Serialize;
 use vipd::cli::realserver::Forwarding;
 use vipd::cli::vipd::{Arguments, Command, RealServer};
-use vipd::config::{Comparison, Config, Disagreement, Examined, LoadError, Problem, schema};
+use vipd::config::import::{self, Format, Imported, ThisHost};
+use vipd::config::{
+    Comparison, Config, Disagreement, Examined, LoadError, Problem, Problems, schema,
+};
 use vipd::doctor::{Daemon, Report};
 use vipd::guard::watcher;
 use vipd::realserver::{self, Action, Host, Outcome, Who};
 use vipd::upgrade::predecessor::Predecessor;
 use vipd::{daemon, doctor, log, privileges, release};
+
+/// What is read of standard input, bytes: as much as of a file.
+const INPUT_MAX: u64 = 8 << 20;
 
 fn main() -> ExitCode {
     // Before anything else takes memory.
@@ -53,6 +59,18 @@ fn main() -> ExitCode {
                 }
                 ExitCode::from(u8::from(!report.findings.is_empty()))
             }
+            Err(why) => {
+                complain(&why);
+                ExitCode::from(2)
+            }
+        },
+        Command::Import {
+            format,
+            file,
+            id,
+            json,
+        } => match import(format, &file, id.as_deref()) {
+            Ok(imported) => say_imported(&imported, json),
             Err(why) => {
                 complain(&why);
                 ExitCode::from(2)
@@ -124,6 +142,65 @@ fn check(path: &Path, peer: Option<&Path>, deny_warnings: bool, json: bool) -> E
         }
     }
     ExitCode::from(u8::from(bad))
+}
+
+/// What `vipd import` prints with `--json`.
+#[derive(Serialize)]
+struct Translated<'i> {
+    toml: &'i str,
+    good: bool,
+    problems: Vec<InFile<'i>>,
+    warnings: Vec<InFile<'i>>,
+}
+
+/// A problem of one of several files.
+#[derive(Serialize)]
+struct InFile<'i> {
+    file: &'i str,
+    #[serde(flatten)]
+    problem: &'i Problem,
+}
+
+fn import(format: Format, file: &Path, id: Option<&str>) -> Result<Imported, String> {
+    let (name, text) = if file == Path::new("-") {
+        let mut text = String::new();
+        let read = stdin().lock().take(INPUT_MAX).read_to_string(&mut text);
+        read.map_err(|error| format!("standard input: {error}"))?;
+        ("<stdin>".to_owned(), text)
+    } else {
+        let text = Config::read_text(file).map_err(|error| error.to_string())?;
+        (file.display().to_string(), text)
+    };
+    Ok(import::import(format, &name, &text, id, &ThisHost))
+}
+
+fn say_imported(imported: &Imported, json: bool) -> ExitCode {
+    let checked = imported.check();
+    let problems: Vec<&Problems> = imported.problems.iter().chain(&checked).collect();
+    let good = problems.is_empty();
+    if json {
+        say_json(&Translated {
+            toml: &imported.toml,
+            good,
+            problems: in_files(problems),
+            warnings: in_files(imported.warnings.iter().collect()),
+        });
+    } else {
+        let color = stderr().is_terminal();
+        for list in imported.warnings.iter().chain(problems) {
+            eprintln!("{}\n", list.render(color));
+        }
+        say(imported.toml.trim_end());
+    }
+    ExitCode::from(u8::from(!good))
+}
+
+fn in_files(lists: Vec<&Problems>) -> Vec<InFile<'_>> {
+    let all = lists.into_iter().flat_map(|list| {
+        let file = list.file_name();
+        list.iter().map(move |problem| InFile { file, problem })
+    });
+    all.collect()
 }
 
 fn examine(path: &Path) -> Result<Report, String> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::import::Format;
+
 pub use super::realserver::RealServer;
 
 /// A load-balancer director: VRRP, IPVS and health checks in one daemon.
@@ -52,6 +54,21 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
         /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the file of another program as vipd.toml. What has no equivalent, and what is left out because
+    /// it changes nothing, is told on standard error with its line. Exit code 0: all of it was translated,
+    /// 1: something has no equivalent, is not valid there, or cannot be valid on this host, 2: unreadable.
+    Import {
+        /// Whose file it is.
+        format: Format,
+        /// The file; "-" is standard input.
+        file: PathBuf,
+        /// keepalived's config-id, for which its conditional lines (@ID) are; the host name without it.
+        #[arg(long, value_name = "NAME")]
+        id: Option<String>,
+        /// Prints JSON: the result, and what is to be said of it.
         #[arg(long)]
         json: bool,
     },

@@ -105,7 +105,7 @@ impl Problems {
         Problems::collected(file_name, source, secrets, named.collect())
     }
 
-    fn collected(
+    pub(super) fn collected(
         file_name: &str,
         source: &str,
         secrets: &[Range<usize>],

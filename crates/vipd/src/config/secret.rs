@@ -5,6 +5,7 @@
 //! in the wrong place or under a misspelt key is one, too. What leaves the host in a bug report
 //! ([`Concealed`]) is hidden more broadly: what is only likely to be one, as well.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -39,8 +40,9 @@ const WORDS: [&str; 7] = [
 
 /// Where the secrets of a file stand that was parsed, and the comments behind them.
 pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    in_table(root, false, &mut found);
+    let mut search = Search::default();
+    search.table(root, false);
+    let mut found = search.found;
     let comment = |secret: &Range<usize>| {
         let rest = source.get(secret.end..)?.lines().next()?;
         let begin = secret.end.saturating_add(rest.find('#')?).saturating_add(1);
@@ -51,44 +53,59 @@ pub(super) fn parsed(source: &str, root: &DeTable<'_>) -> Vec<Range<usize>> {
     found
 }
 
-fn in_table(table: &DeTable<'_>, inside: bool, found: &mut Vec<Range<usize>>) {
-    for (key, value) in table {
-        let key: &str = key.get_ref();
-        let open = inside && OPEN.contains(&key);
-        in_value(value, (inside || is_secret(key)) && !open, found);
-        // Tokens are in the URL, or in a header of any name.
-        if HIDDEN_WHOLE.contains(&key) {
-            hide_all(value, found);
-        }
-    }
+/// Goes through a file for secrets.
+#[derive(Default)]
+struct Search<'t> {
+    found: Vec<Range<usize>>,
+    /// Which keys are of a secret: a large file has a few, thousands of times.
+    keys: HashMap<&'t str, bool>,
 }
 
-fn hide_all(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
-    match value.get_ref() {
-        DeValue::Table(table) => table.values().for_each(|value| hide_all(value, found)),
-        DeValue::Array(array) => array.iter().for_each(|item| hide_all(item, found)),
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => in_value(value, true, found),
-    }
-}
-
-fn in_value(value: &Spanned<DeValue<'_>>, secret: bool, found: &mut Vec<Range<usize>>) {
-    match value.get_ref() {
-        DeValue::Table(table) => in_table(table, secret, found),
-        DeValue::Array(array) => array.iter().for_each(|item| in_value(item, secret, found)),
-        DeValue::String(text) => {
-            // The quotes stay.
-            let Range { start, end } = value.span();
-            if secret && !names_another(text) {
-                found.push(start.saturating_add(1)..end.saturating_sub(1));
+impl<'t> Search<'t> {
+    fn table(&mut self, table: &'t DeTable<'_>, inside: bool) {
+        for (key, value) in table {
+            let key: &str = key.get_ref();
+            let open = inside && OPEN.contains(&key);
+            let secret = inside || *self.keys.entry(key).or_insert_with(|| is_secret(key));
+            self.value(value, secret && !open);
+            // Tokens are in the URL, or in a header of any name.
+            if HIDDEN_WHOLE.contains(&key) {
+                self.hide_all(value);
             }
         }
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
-            if secret {
-                found.push(value.span());
+    }
+
+    fn hide_all(&mut self, value: &'t Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            DeValue::Table(table) => table.values().for_each(|value| self.hide_all(value)),
+            DeValue::Array(array) => array.iter().for_each(|item| self.hide_all(item)),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => self.value(value, true),
+        }
+    }
+
+    fn value(&mut self, value: &'t Spanned<DeValue<'_>>, secret: bool) {
+        match value.get_ref() {
+            DeValue::Table(table) => self.table(table, secret),
+            DeValue::Array(array) => array.iter().for_each(|item| self.value(item, secret)),
+            DeValue::String(text) => {
+                // The quotes stay.
+                let Range { start, end } = value.span();
+                if secret && !names_another(text) {
+                    self.found
+                        .push(start.saturating_add(1)..end.saturating_sub(1));
+                }
+            }
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {
+                if secret {
+                    self.found.push(value.span());
+                }
             }
         }
     }
@@ -256,7 +273,9 @@ impl Concealed {
         }
         let text = |range: &Range<usize>| source.get(range.clone()).map(str::to_owned);
         let mut secrets: Vec<String> = secret.iter().filter_map(text).collect();
-        likely(root.get_ref(), &mut secret, &mut secrets);
+        let mut search = Search::default();
+        likely(root.get_ref(), &mut search, &mut secrets);
+        secret.append(&mut search.found);
         // What is short stands for itself anywhere.
         secrets.retain(|secret| secret.len() >= SHORTEST);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -278,22 +297,22 @@ impl Concealed {
 
 /// What may be a secret though nothing says so: arguments of programs, what is sent to servers, the
 /// query of a URL and who asks.
-fn likely(table: &DeTable<'_>, found: &mut Vec<Range<usize>>, secrets: &mut Vec<String>) {
+fn likely<'t>(table: &'t DeTable<'_>, search: &mut Search<'t>, secrets: &mut Vec<String>) {
     for (key, value) in table {
         match (key.get_ref().as_ref(), value.get_ref()) {
             ("command", DeValue::Array(words)) => {
-                words.iter().skip(1).for_each(|word| hide_all(word, found));
+                words.iter().skip(1).for_each(|word| search.hide_all(word));
             }
-            ("send" | "expect", _) => hide_all(value, found),
+            ("send" | "expect", _) => search.hide_all(value),
             (_, DeValue::Array(items)) => {
                 let tables = items.iter().filter_map(|item| item.get_ref().as_table());
-                tables.for_each(|table| likely(table, found, secrets));
+                tables.for_each(|table| likely(table, search, secrets));
             }
-            (_, DeValue::Table(table)) => likely(table, found, secrets),
+            (_, DeValue::Table(table)) => likely(table, search, secrets),
             (_, DeValue::String(text)) => {
                 if let Some((_, query)) = text.split_once('?') {
                     secrets.push(query.to_owned());
-                    hide_all(value, found);
+                    search.hide_all(value);
                 }
             }
             (

@@ -244,9 +244,11 @@ mod tests {
 
     fn rule(verdict: Verdict, matches: &[(&str, &str)], packets: Option<u64>) -> Rule {
         let owned = |(field, values): &(&str, &str)| Match {
-            field: field.trim_start_matches('!').to_owned(),
-            values: values.split(',').map(str::to_owned).collect(),
             not: field.starts_with('!'),
+            ..Match::of(
+                field.trim_start_matches('!'),
+                &values.split(',').collect::<Vec<_>>(),
+            )
         };
         Rule {
             shown: format!("{matches:?}"),

@@ -1,5 +1,7 @@
 //! The kernel's IPVS.
 
+use std::collections::BTreeSet;
+
 use super::catalogue as c;
 use super::facts::Facts;
 use super::{Finding, Remedy};
@@ -22,9 +24,14 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
             "there is no /proc/net/ip_vs, and {} virtual servers are configured",
             config.virtual_servers.len()
         )];
-        let words = "load it, now and at every boot (a line `ip_vs` in /etc/modules-load.d/ip_vs.conf); \
-                     where there is no such module, another kernel is needed";
-        let remedy = Remedy::words(words).command("modprobe ip_vs");
+        let words = "load it, with the schedulers that are asked for, now and at every boot (a line for each in \
+                     /etc/modules-load.d/ip_vs.conf); where there is no such module, another kernel is needed";
+        let servers = config.virtual_servers.iter();
+        let schedulers: BTreeSet<String> = servers
+            .map(|server| format!("ip_vs_{}", server.service.scheduler.as_str()))
+            .collect();
+        let command = ["modprobe", "-a", "ip_vs"].map(str::to_owned).into_iter();
+        let remedy = Remedy::words(words).run(command.chain(schedulers).collect());
         found.push(Finding::new(c::NO_IPVS, "ip_vs", evidence, remedy));
     }
     for server in &config.virtual_servers {
@@ -57,8 +64,9 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
             "{} connections are in {} buckets",
             ipvs.connections, ipvs.buckets
         )];
-        let words = "the size is read when the module is loaded: after this, boot the backup, switch over, \
-                     and boot the other one";
+        let words = "the size is read when the module is loaded: after this line, on the backup first and, \
+                     after a switchover, on the other one, `systemctl stop vipd; rmmod $(lsmod | grep -o \
+                     '^ip_vs[a-z_]*'); modprobe ip_vs; systemctl start vipd`, or boot it";
         let line =
             format!("echo options ip_vs conn_tab_bits={bits} > /etc/modprobe.d/ip_vs-table.conf");
         let command = ["sh", "-c", &line].map(str::to_owned).into();
@@ -86,7 +94,10 @@ mod tests {
     fn a_kernel_without_ipvs_or_the_scheduler_is_found() {
         let config = config("");
         let mut facts = facts();
-        assert_eq!(codes(&findings(&config, &facts)), ["VIP-IPVS-001"]);
+        let found = findings(&config, &facts);
+        assert_eq!(codes(&found), ["VIP-IPVS-001"]);
+        let command = found[0].remedy.command.as_ref().unwrap();
+        assert_eq!(command.join(" "), "modprobe -a ip_vs ip_vs_rr");
         facts.unknown.push("IPVS: no answer".to_owned());
         assert_eq!(
             codes(&findings(&config, &facts)),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Finding, Key, Remedy, Report, Severity};
+use crate::shell;
 use crate::status::plain;
 
 pub(super) fn render(report: &Report) -> String {
@@ -68,8 +69,7 @@ fn remedy(remedy: &Remedy) -> Vec<String> {
     let mut lines = vec![remedy.words.clone()];
     if let Some(command) = &remedy.command {
         let place = remedy.on.as_deref().unwrap_or("this director");
-        let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
-        lines.push(format!("on {place}: {}", words.join(" ")));
+        lines.push(format!("on {place}: {}", shell::line(command)));
     }
     if let Some(Key {
         table,
@@ -85,15 +85,6 @@ fn remedy(remedy: &Remedy) -> Vec<String> {
         lines.push(format!("in {table} of the configuration: {key} = {value}"));
     }
     lines
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
-    if !word.is_empty() && word.chars().all(harmless) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -122,12 +113,5 @@ mod tests {
              not looked at: nothing\n\
              1 finding: 1 error, after 3.2 s\n";
         assert_eq!(page, expected);
-    }
-
-    #[test]
-    fn words_that_a_shell_would_take_apart_are_quoted() {
-        assert_eq!(quoted("net.ipv4.ip_forward=1"), "net.ipv4.ip_forward=1");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

@@ -10,6 +10,7 @@ use super::facts::routes::Way;
 use super::facts::{Facts, plan, serving};
 use super::{Finding, Remedy};
 use crate::config::{Config, RealServer, VirtualServer};
+use crate::shell;
 
 /// Half-open connections that are no accident.
 const HALF_OPEN: usize = 3;
@@ -25,7 +26,7 @@ pub(super) fn findings(config: &Config, facts: &Facts) -> Vec<Finding> {
             found.extend(no_route(facts, host));
             continue;
         };
-        found.extend(unreachable(facts, host, way));
+        found.extend(unreachable(config, facts, host, way));
         match real.destination.forwarding {
             Forwarding::DirectRouting => {
                 found.extend(not_on_link(server, host, way));
@@ -57,7 +58,7 @@ fn no_route(facts: &Facts, host: IpAddr) -> Option<Finding> {
     known.then(|| Finding::new(c::UNREACHABLE, host.to_string(), evidence, remedy))
 }
 
-fn unreachable(facts: &Facts, host: IpAddr, way: &Way) -> Option<Finding> {
+fn unreachable(config: &Config, facts: &Facts, host: IpAddr, way: &Way) -> Option<Finding> {
     let mut asked = facts.wire.answers.iter();
     let ((interface, _), macs) = asked.find(|((_, asked), _)| *asked == host)?;
     if !macs.is_empty() || way.gateway.is_some() {
@@ -72,15 +73,38 @@ fn unreachable(facts: &Facts, host: IpAddr, way: &Way) -> Option<Finding> {
         "nobody answered {protocol} for {host} on {interface} within {:?}",
         facts.wire.window
     )];
-    let words = "see whether the host is on, on that network, and has that address; if it is to stay away, \
-                 take it out (`vipctl disable`)";
-    let remedy = Remedy::words(words).on(host);
+    let words = "see whether the host is on, on that network, and has that address; until it answers, take \
+                 it out (`vipctl disable`), and back then (`vipctl enable`)";
+    let mut remedy = Remedy::words(words);
+    if facts.status.is_some() {
+        remedy = remedy.run(disable(config, facts, host));
+    }
     Some(Finding::new(
         c::UNREACHABLE,
         host.to_string(),
         evidence,
         remedy,
     ))
+}
+
+/// Takes a host out of every virtual server that it is in.
+fn disable(config: &Config, facts: &Facts, host: IpAddr) -> Vec<String> {
+    let all = serving(config, facts.status.as_ref());
+    let its = all.filter(|(_, real)| real.key.0.ip() == host);
+    let mut each = its.map(|(server, real)| {
+        let address = match real.key.0 {
+            address if address.port() == 0 => address.ip().to_string(),
+            address => address.to_string(),
+        };
+        ["vipctl", "disable", &server.name, &address].map(str::to_owned)
+    });
+    let first: Vec<String> = each.next().into_iter().flatten().collect();
+    let others: Vec<String> = each.map(|words| shell::line(&words)).collect();
+    if others.is_empty() {
+        return first;
+    }
+    let all = format!("{}; {}", shell::line(&first), others.join("; "));
+    ["sh", "-c", &all].map(str::to_owned).into()
 }
 
 fn not_on_link(server: &VirtualServer, host: IpAddr, way: &Way) -> Option<Finding> {
@@ -377,6 +401,19 @@ mod tests {
             facts.wire.tries = vec![tried(tunnel, true, true)];
             assert_eq!(codes(&findings(&config(forwarding), &facts)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn a_host_is_taken_out_of_every_virtual_server_that_it_is_in() {
+        let (facts, host) = (facts(), RS.parse().unwrap());
+        let one = disable(&config("dr"), &facts, host);
+        assert_eq!(one, ["vipctl", "disable", "http", &format!("{RS}:80")]);
+        let other = server("dr")
+            .replace("http", "the other")
+            .replace(":80", ":81");
+        let both = Config::parse(&format!("{}{other}", server("dr")), "test").unwrap();
+        let line = format!("vipctl disable http {RS}:80; vipctl disable 'the other' {RS}:81");
+        assert_eq!(disable(&both, &facts, host), ["sh", "-c", &line]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const OLD_FILE: &str = "events.jsonl.1";
 pub const FILE_MAX: u64 = 1 << 20;
 /// How much of a file is read at the start: one batch of events may go beyond the bound.
 const READ_MAX: u64 = 4 * FILE_MAX;
+/// Where as many events as the list holds have room, most often.
+const TAIL: u64 = READ_MAX / 8;
 /// Events that wait for a disk, at most; a burst of ten thousand real servers is whole.
 const PENDING_MAX: usize = 20_000;
 /// When a disk that could not be written is tried again.
@@ -245,9 +247,17 @@ pub fn read(state_dir: &Path) -> (Vec<Event>, Result<(), String>) {
     // Newest first: the files hold more than the list does.
     let mut events: Vec<Event> = Vec::new();
     let mut result = Ok(());
-    for name in [FILE, OLD_FILE] {
+    // Most often the end of the newer file is enough. What is read twice is known by its number.
+    let mut whole = false;
+    for (name, most) in [(FILE, TAIL), (FILE, READ_MAX), (OLD_FILE, READ_MAX)] {
+        if events.len() == CAPACITY {
+            break;
+        }
+        if whole && name == FILE {
+            continue;
+        }
         let path = state_dir.join(name);
-        let text = match contents(&path) {
+        let text = match contents(&path, most) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
@@ -255,7 +265,8 @@ pub fn read(state_dir: &Path) -> (Vec<Event>, Result<(), String>) {
                 continue;
             }
         };
-        // A line that is none was cut off by a power cut or a full disk.
+        whole = u64::try_from(text.len()).is_ok_and(|length| length < most);
+        // A line that is none was cut off by a power cut, by a full disk, or where the tail begins.
         let lines = text.rsplit(|byte| *byte == b'\n');
         let read = lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok());
         for event in read {
@@ -284,12 +295,12 @@ impl Event {
     }
 }
 
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
+fn contents(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut file = open(path, false)?;
     let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(READ_MAX)))?;
+    file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
     let mut text = Vec::new();
-    file.take(READ_MAX).read_to_end(&mut text)?;
+    file.take(most).read_to_end(&mut text)?;
     Ok(text)
 }
 

@@ -26,6 +26,9 @@ use crate::privileges;
 
 /// How often the kernel's table is compared with what was put there.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// When a table is looked for that a dead daemon may have left, where none is wanted: the start of a director
+/// has more urgent things to do than to run a program that most likely finds nothing.
+const LEFTOVERS: Duration = Duration::from_secs(1);
 /// When what was refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long one run of `nft` may take.
@@ -86,7 +89,8 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
-        let mut next = Some(Instant::now());
+        let nothing = self.wanted.borrow().is_empty();
+        let mut next = Some(Instant::now() + if nothing { LEFTOVERS } else { Duration::ZERO });
         loop {
             let timer = async {
                 match next {

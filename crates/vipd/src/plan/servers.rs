@@ -72,6 +72,9 @@ fn pairs<'a>(old: &'a Config, new: &'a Config) -> Vec<(&'a VirtualServer, &'a Vi
 }
 
 fn server(notes: &mut Notes, before: &VirtualServer, after: &VirtualServer) {
+    if before == after {
+        return;
+    }
     let VirtualServer {
         name: _,
         keys,
@@ -249,31 +252,35 @@ fn real_server_list(notes: &mut Notes, old: &[RealServer], new: &[RealServer]) {
     };
     let mut changes: Vec<(Same, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Same, usize> = BTreeMap::new();
-    let mut add = |same: Same, name: &str| {
-        let place = *places.entry(same.clone()).or_insert_with(|| {
+    let mut add = |same: Same, name: String| {
+        let place = places.get(&same).copied().unwrap_or_else(|| {
+            places.insert(same.clone(), changes.len());
             changes.push((same, Vec::new()));
             changes.len() - 1
         });
         if let Some((_, names)) = changes.get_mut(place) {
-            names.push(name.to_owned());
+            names.push(name);
         }
     };
     for gone in old.iter().filter(|real| !now.contains(&real.key)) {
         let note = Some("connections to it break".to_owned());
         let same = (Risk::Breaks, String::new(), "goes".to_owned(), note);
-        add(same, &name(gone.key));
+        add(same, name(gone.key));
     }
     for after in new {
-        let name = name(after.key);
         let Some(before) = known.get(&after.key) else {
             let change = format!("comes in, weight {}", after.destination.weight);
-            add((Risk::None, String::new(), change, None), &name);
+            add((Risk::None, String::new(), change, None), name(after.key));
             continue;
         };
+        if *before == after {
+            continue;
+        }
         let mut own = Notes::default();
         real_server(&mut own, before, after);
         for change in own.changes {
-            add((change.risk, change.key, change.change, change.note), &name);
+            let same = (change.risk, change.key, change.change, change.note);
+            add(same, name(after.key));
         }
     }
     for ((risk, key, change, note), names) in changes {

@@ -10,9 +10,11 @@ use crate::action::{Action, Notice, Reason, StateName};
 use crate::event::Fault;
 use crate::parameters::TakeoverProbe;
 
-/// How long before the deadline the link is asked for the first time: an answer on a link takes less
-/// than a millisecond, and a master that was only late still cancels the question.
-const PROBE_LEAD: Duration = Duration::from_millis(200);
+/// How long before the deadline the link is asked for the first time, at most; one advert interval,
+/// where that is less. An answer takes less than a millisecond, but asking and hearing it are left to
+/// threads without real-time priority, which on a host without processor time to spare take hundreds
+/// (250 ms seen). A master that was only late still cancels the question.
+const PROBE_LEAD: Duration = Duration::from_secs(1);
 /// How many further master-down intervals it waits while somebody answers.
 const HOLD_MAX: u8 = 2;
 
@@ -130,7 +132,7 @@ impl VirtualRouter {
             // Asked twice: a single frame may be lost. At the deadline it is too late to ask.
             let again = !listening.probed && !left.is_zero();
             listening.probe_at = again.then(|| listening.master_down_at - left / 2);
-            if !left.is_zero() {
+            if !left.is_zero() && listening.answered.is_none() {
                 listening.probed = true;
                 actions.push(Action::ProbeAddresses);
             }

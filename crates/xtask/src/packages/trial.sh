@@ -41,6 +41,18 @@ holds() { ip -o addr | grep -q -F 10.99.0.10/; }
 status() { grep -E "^$1:" "/proc/$(pid)/status" | cut -f2 | tr -d ' '; }
 locked() { [ "$(status VmLck)" != 0kB ]; }
 is() { [ "$1" = "$2" ] || { echo "is $1, should be $2"; return 1; }; }
+doctor() { vipd doctor -c /etc/vipd/vipd.toml; }
+# Exactly this code, or none.
+finds() { is "$(doctor | grep -o -E '^(VIP|CFG)-[A-Z0-9-]+' | sort -u | xargs)" "$1" || { doctor; return 1; }; }
+# Carries out the command that doctor prints.
+mend() { eval "$(doctor | sed -n 's/^  remedy  on this director: //p')"; }
+without_any_director_nobody_holds_the_address() {
+	systemctl stop vipd &&
+		finds VIP-ARP-004 &&
+		mend &&
+		wait_for holds &&
+		finds ''
+}
 
 everything | sort >/tmp/before
 network >/tmp/network-before
@@ -160,6 +172,7 @@ sed -i 's,credential:vrrp,file:/etc/vipd/vrrp.key,' /etc/vipd/vipd.toml
 cp /etc/vipd/vipd.toml /tmp/good.toml
 step "a key from a file" systemctl restart vipd
 step "does the same" wait_for holds
+step "doctor has vipd started where nobody holds the address" without_any_director_nobody_holds_the_address
 old=$(pid)
 [ "$old" = 0 ] || kill -KILL "$old"
 step "after SIGKILL it is started again" wait_for bash -c "[ \"\$(systemctl show -P MainPID vipd)\" != $old ] && [ \"\$(systemctl is-active vipd)\" = active ]"

@@ -70,6 +70,18 @@ pub(in crate::doctor) struct Match {
     pub not: bool,
 }
 
+#[cfg(test)]
+impl Match {
+    /// One that must have one of the values.
+    pub(in crate::doctor) fn of(field: &str, values: &[&str]) -> Match {
+        Match {
+            field: field.to_owned(),
+            values: values.iter().map(|it| (*it).to_owned()).collect(),
+            not: false,
+        }
+    }
+}
+
 /// What a rule does.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::doctor) enum Verdict {

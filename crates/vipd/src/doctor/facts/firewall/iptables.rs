@@ -156,14 +156,6 @@ fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn of(field: &str, values: &[&str]) -> Match {
-        Match {
-            field: field.to_owned(),
-            values: values.iter().map(|it| (*it).to_owned()).collect(),
-            not: false,
-        }
-    }
-
     #[test]
     fn a_rule_of_iptables_is_taken_apart() {
         let saved = "*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT DROP [4:160]\n:own - [0:0]\n\
@@ -188,7 +180,7 @@ mod tests {
         );
         assert_eq!(jump.verdict, Verdict::Jump("own".to_owned()));
         assert!(jump.matches[0].not);
-        assert_eq!(jump.matches[2], of("th dport", &["80", "8000-8010"]));
+        assert_eq!(jump.matches[2], Match::of("th dport", &["80", "8000-8010"]));
         assert_eq!(
             raw.accept("-p 112").join(" "),
             "iptables-legacy -t raw -I PREROUTING -p 112 -j ACCEPT"

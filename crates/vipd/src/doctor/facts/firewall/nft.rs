@@ -258,14 +258,6 @@ fn path(value: &Value, name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(field: &str, values: &[&str]) -> Match {
-        Match {
-            field: field.to_owned(),
-            values: values.iter().map(|it| (*it).to_owned()).collect(),
-            not: false,
-        }
-    }
-
     #[test]
     fn a_rule_of_nft_is_taken_apart() {
         let listed = serde_json::json!({ "nftables": [
@@ -298,8 +290,8 @@ mod tests {
             "nft delete rule inet filter input handle 7"
         );
         let wanted = [
-            of("ip protocol", &["vrrp"]),
-            of("tcp dport", &["80", "8000-8010"]),
+            Match::of("ip protocol", &["vrrp"]),
+            Match::of("tcp dport", &["80", "8000-8010"]),
         ];
         assert_eq!(first.matches, wanted);
         assert!(second.more && second.matches[0].not);
@@ -331,8 +323,8 @@ mod tests {
         let [web, invalid, established, eth0, concat] = chains[0].rules.as_slice() else {
             panic!("{chains:?}");
         };
-        assert_eq!(web.matches, [of("tcp dport", &["80", "443"])]);
-        assert_eq!(invalid.matches, [of("ct state", &["invalid"])]);
+        assert_eq!(web.matches, [Match::of("tcp dport", &["80", "443"])]);
+        assert_eq!(invalid.matches, [Match::of("ct state", &["invalid"])]);
         assert_eq!(
             (&invalid.verdict, &established.verdict),
             (&Verdict::Drop, &Verdict::Accept)
