@@ -50,6 +50,8 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, finishing: watc
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
+            // It is open until its task was run: many accepted at a stretch would all be open with it.
+            let _ = oldest.await;
         }
         open.push_back(tokio::spawn(answer(
             stream,
@@ -79,5 +81,54 @@ async fn answer(stream: TcpStream, routes: Router, finishing: watch::Receiver<bo
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("an HTTP connection: {error}"),
         Err(_) => debug!("an HTTP connection: closed after {LIFETIME:?}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    /// How many connections to that port a program has accepted and not closed: those that wait for it
+    /// have no inode yet (`/proc/net/tcp`).
+    fn open(at: SocketAddr) -> usize {
+        let local = format!(":{:04X}", at.port());
+        let text = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+        let lines = text.lines().map(|line| line.split_whitespace().collect());
+        lines
+            .filter(|words: &Vec<&str>| {
+                words
+                    .get(1)
+                    .is_some_and(|address| address.ends_with(&local))
+                    && words.get(3) == Some(&"01")
+                    && words.get(9).is_some_and(|inode| *inode != "0")
+            })
+            .count()
+    }
+
+    #[tokio::test]
+    async fn those_that_come_at_a_stretch_are_not_open_beside_those_they_replace() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (finish, finishing) = watch::channel(false);
+        let served = tokio::spawn(serve(listener, Router::new(), finishing));
+        let mut clients = Vec::new();
+        let mut most = 0;
+        // At most as many as wait where `net.core.somaxconn` is smallest.
+        for _ in 0..2 {
+            let connect = || std::net::TcpStream::connect(at).unwrap();
+            clients.extend(std::iter::repeat_with(connect).take(100));
+            for _ in 0..250 {
+                tokio::task::yield_now().await;
+                most = most.max(open(at));
+            }
+        }
+        // One is accepted before the oldest is closed.
+        assert_eq!(most, CONNECTIONS + 1);
+        drop(clients);
+        finish.send(true).unwrap();
+        served.await.unwrap();
     }
 }
