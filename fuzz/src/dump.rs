@@ -1,7 +1,7 @@
 //! What the fuzz target `dump` does with an input, and the test of `crates/ipvs` that replays the
 //! corpus: a datagram of the kernel's, read as every kind of answer.
 
-use ipvs::message::{self, Body, DecodeError};
+use ipvs::message::{self, Body, Changes, DecodeError};
 use ipvs::{Change, Family, ServiceKey};
 
 /// What became of it: what the first answer is, or why it is none. What is read can be asked for.
@@ -35,15 +35,14 @@ fn answer_of(answer: &[u8]) -> &'static str {
     let _ = message::family_from(answer);
     if let Ok((key, service, _)) = service {
         // Any name that is no name is refused; everything else has a form.
-        let mut bytes = Vec::new();
-        let written = message::change(&mut bytes, 1, 1, true, &Change::AddService(key, service));
-        assert_eq!(written.is_ok(), !bytes.is_empty());
+        let mut changes = Changes::new(1);
+        let written = changes.add(1, &Change::AddService(key, service));
+        assert_eq!(written.is_ok(), !changes.bytes().is_empty());
         return "service";
     }
     if let Ok((server, settings, _)) = destination {
         let change = Change::AddDestination(key, server, settings);
-        let mut bytes = Vec::new();
-        assert!(message::change(&mut bytes, 1, 1, true, &change).is_ok());
+        assert!(Changes::new(1).add(1, &change).is_ok());
         return "destination";
     }
     if let Ok(daemon) = daemon {

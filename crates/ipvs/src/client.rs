@@ -15,7 +15,7 @@ use rustix::net::{
 use thiserror::Error;
 
 use crate::diff::Change;
-use crate::message::{self, Body, DecodeError, EncodeError, Info, Reply};
+use crate::message::{self, Body, Changes, DecodeError, EncodeError, Info, Reply};
 use crate::refused::Refused;
 use crate::table::{Destination, DestinationKey, Dump, Pool, ServiceKey};
 
@@ -284,23 +284,21 @@ impl Client {
         refusals: &mut [Option<Refused>],
     ) -> Result<(), Error> {
         let first = self.take_sequences(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-        let mut request = Vec::new();
+        let mut request = Changes::new(self.family);
         let mut last = None;
         for ((sequence, change), refusal) in (first..).zip(batch).zip(&mut *refusals) {
-            let begin = request.len();
-            match message::change(&mut request, self.family, sequence, false, change) {
-                Ok(()) => last = Some((begin, sequence, change)),
+            match request.add(sequence, change) {
+                Ok(()) => last = Some(sequence),
                 Err(error) => *refusal = Some(refused(change, Errno::INVAL, &error)),
             }
         }
         // The kernel answers whatever it refuses. One acknowledgement, of the last, says that it is
         // through with all of them.
-        let Some((begin, last, change)) = last else {
+        let Some(last) = last else {
             return Ok(());
         };
-        request.truncate(begin);
-        message::change(&mut request, self.family, last, true, change)?;
-        self.exchange(&request, first, last, |reply| {
+        request.acknowledge();
+        self.exchange(request.bytes(), first, last, |reply| {
             let Body::Status(errno @ 1..) = reply.body else {
                 return;
             };

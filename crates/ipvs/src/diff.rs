@@ -94,12 +94,12 @@ pub fn diff_among(
         .keys()
         .filter(|key| !desired.contains_key(key) && ours(key));
     let gone = gone.map(|key| Change::RemoveService(*key));
-    new.into_iter()
-        .chain(set)
-        .chain(up)
-        .chain(down)
-        .chain(gone)
-        .collect()
+    let mut all = new;
+    for mut part in [set, up, down] {
+        all.append(&mut part);
+    }
+    all.extend(gone);
+    all
 }
 
 /// Does to `table` what the kernel does with `change`.
@@ -196,8 +196,11 @@ fn diff_destinations(
     up: &mut Vec<Change>,
     down: &mut Vec<Change>,
 ) {
+    let mut found = 0;
     for (&server, &destination) in &desired.destinations {
-        match current.destinations.get(&server) {
+        let existing = current.destinations.get(&server);
+        found += usize::from(existing.is_some());
+        match existing {
             None => up.push(Change::AddDestination(key, server, destination)),
             Some(existing) if same_destination(existing, &destination) => {}
             Some(existing) => {
@@ -206,6 +209,9 @@ fn diff_destinations(
                 changes.push(Change::SetDestination(key, server, destination));
             }
         }
+    }
+    if found == current.destinations.len() {
+        return;
     }
     let gone = current
         .destinations

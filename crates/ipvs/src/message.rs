@@ -5,6 +5,7 @@
 //! attributes that this crate does not know are skipped, so a newer kernel does no harm.
 
 mod attributes;
+mod changes;
 mod reply;
 mod settings;
 mod writer;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use neli::consts::nl::NlmF;
 use thiserror::Error;
 
+pub use changes::Changes;
 pub use reply::{
     Body, DecodeError, Info, Reply, destination_from, family_from, info_from, replies, service_from,
 };
@@ -24,7 +26,6 @@ pub use settings::{
 };
 
 use self::writer::Writer;
-use crate::diff::Change;
 use crate::table::{
     Destination, DestinationKey, Family, Forwarding, Protocol, Service, ServiceKey, Tunnel,
     TunnelChecksum,
@@ -95,76 +96,21 @@ pub fn get_destinations(
     )
 }
 
-/// Asks for a change, behind what is in `bytes`. Without `acknowledge` the kernel answers only if it
-/// refuses.
-///
-/// # Errors
-///
-/// The scheduler or the persistence engine has an impossible name; `bytes` are as before.
-pub fn change(
-    bytes: &mut Vec<u8>,
-    family: u16,
-    sequence: u32,
-    acknowledge: bool,
-    change: &Change,
-) -> Result<(), EncodeError> {
-    let flags = if acknowledge {
-        NlmF::ACK
-    } else {
-        NlmF::empty()
-    };
-    let command = match change {
-        Change::AddService(..) => command::NEW_SERVICE,
-        Change::SetService(..) => command::SET_SERVICE,
-        Change::RemoveService(_) => command::DEL_SERVICE,
-        Change::AddDestination(..) => command::NEW_DESTINATION,
-        Change::SetDestination(..) => command::SET_DESTINATION,
-        Change::RemoveDestination(..) => command::DEL_DESTINATION,
-    };
-    if let Change::AddService(_, service) | Change::SetService(_, service) = change {
-        check_names(service)?;
-    }
-    let mut message = Writer::new();
-    match change {
-        Change::AddService(key, service) | Change::SetService(key, service) => {
-            message.nest(attribute::SERVICE, |nest| {
-                service_key(nest, key);
-                service_settings(nest, key.family(), service);
-            });
-        }
-        Change::RemoveService(key) => {
-            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
-        }
-        Change::AddDestination(key, server, settings)
-        | Change::SetDestination(key, server, settings) => {
-            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
-            message.nest(attribute::DESTINATION, |nest| {
-                destination_key(nest, server);
-                destination_settings(nest, settings);
-            });
-        }
-        Change::RemoveDestination(key, server) => {
-            message.nest(attribute::SERVICE, |nest| service_key(nest, key));
-            message.nest(attribute::DESTINATION, |nest| destination_key(nest, server));
-        }
-    }
-    bytes.extend(message.finish(family, flags, sequence, command)?);
-    Ok(())
-}
-
 fn request(
     family: u16,
     flags: NlmF,
     sequence: u32,
     command: u8,
-    fill: impl FnOnce(&mut Writer),
+    fill: impl FnOnce(&mut Writer<'_>),
 ) -> Result<Vec<u8>, EncodeError> {
-    let mut message = Writer::new();
+    let mut bytes = Vec::new();
+    let mut message = Writer::begin(&mut bytes, family, flags, sequence, command)?;
     fill(&mut message);
-    message.finish(family, flags, sequence, command)
+    message.finish();
+    Ok(bytes)
 }
 
-fn service_key(nest: &mut Writer, key: &ServiceKey) {
+fn service_key(nest: &mut Writer<'_>, key: &ServiceKey) {
     nest.put_u16(service::FAMILY, family_number(key.family()));
     match key {
         ServiceKey::Address { protocol, address } => {
@@ -176,7 +122,7 @@ fn service_key(nest: &mut Writer, key: &ServiceKey) {
     }
 }
 
-fn service_settings(nest: &mut Writer, family: Family, settings: &Service) {
+fn service_settings(nest: &mut Writer<'_>, family: Family, settings: &Service) {
     let flags = [
         (settings.persistence.is_some(), FLAG_PERSISTENT),
         (settings.flags.one_packet, FLAG_ONE_PACKET),
@@ -212,13 +158,13 @@ fn service_settings(nest: &mut Writer, family: Family, settings: &Service) {
     nest.put_u32(service::NETMASK, netmask);
 }
 
-fn destination_key(nest: &mut Writer, DestinationKey(address): &DestinationKey) {
+fn destination_key(nest: &mut Writer<'_>, DestinationKey(address): &DestinationKey) {
     nest.put_u16(destination::FAMILY, family_number(Family::of(address.ip())));
     nest.put(destination::ADDRESS, &address_bytes(address));
     nest.put(destination::PORT, &address.port().to_be_bytes());
 }
 
-fn destination_settings(nest: &mut Writer, settings: &Destination) {
+fn destination_settings(nest: &mut Writer<'_>, settings: &Destination) {
     let method = match settings.forwarding {
         Forwarding::Nat => METHOD_NAT,
         Forwarding::LocalNode => METHOD_LOCAL_NODE,

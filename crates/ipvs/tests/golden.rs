@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use ipvs::message::{self, Body, DecodeError, EncodeError};
+use ipvs::message::{self, Body, Changes, DecodeError, EncodeError};
 use ipvs::{
     Change, Daemon, DaemonRole, Destination, DestinationKey, DestinationStatistics, Family,
     Forwarding, Persistence, Protocol, Service, ServiceFlags, ServiceKey, Statistics, Timeouts,
@@ -171,6 +171,44 @@ fn every_tunnel_threshold_and_engine_of_a_kernel_is_read() {
         .map(|(server, settings, _)| (server, settings))
         .collect();
     assert_eq!(read, tunnels());
+}
+
+#[test]
+fn what_several_changes_have_in_common_is_in_each_of_their_messages() {
+    let (nat, direct, six) = destinations();
+    let (one, other) = (web(), phone());
+    let add = |key, (server, settings): Real| Change::AddDestination(key, server, settings);
+    let set = |key, (server, settings): Real| Change::SetDestination(key, server, settings);
+    let changes = [
+        Change::AddService(one, service("wlc", ServiceFlags::default(), None)),
+        add(one, nat),
+        add(one, direct),
+        add(one, (nat.0, direct.1)),
+        set(other, direct),
+        Change::RemoveDestination(other, nat.0),
+        Change::RemoveDestination(one, nat.0),
+        Change::SetService(web6(), service("wlc", ServiceFlags::default(), None)),
+        set(web6(), six),
+        set(one, nat),
+        Change::RemoveService(one),
+        add(mark(), nat),
+    ];
+    let mut together = Changes::new(FAMILY);
+    let mut each = Vec::new();
+    for (sequence, change) in (1..).zip(&changes) {
+        together.add(sequence, change).unwrap();
+        each.extend(asked(sequence, false, change).unwrap());
+    }
+    let wrong = service(&"x".repeat(16), ServiceFlags::default(), None);
+    let wrong = Change::AddService(one, wrong);
+    together.add(99, &wrong).unwrap_err();
+    assert_eq!(hex(together.bytes()), hex(&each));
+    // The answer that is asked for is that of the last.
+    together.acknowledge();
+    let last = asked(12, true, &changes[11]).unwrap();
+    let begin = each.len() - last.len();
+    assert_eq!(hex(&together.bytes()[begin..]), hex(&last));
+    assert_eq!(hex(&together.bytes()[..begin]), hex(&each[..begin]));
 }
 
 #[test]
@@ -491,9 +529,12 @@ fn check_request(arguments: &str, change: &Change) {
 }
 
 fn asked(sequence: u32, acknowledge: bool, change: &Change) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::new();
-    message::change(&mut bytes, FAMILY, sequence, acknowledge, change)?;
-    Ok(bytes)
+    let mut changes = Changes::new(FAMILY);
+    changes.add(sequence, change)?;
+    if acknowledge {
+        changes.acknowledge();
+    }
+    Ok(changes.bytes().to_vec())
 }
 
 fn read_everything(bytes: &[u8]) {

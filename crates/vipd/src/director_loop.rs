@@ -49,6 +49,7 @@ use crate::net::neighbours::{self, Claim};
 use crate::net::sys::Mac;
 use crate::notify::Notifier;
 use crate::overrides;
+use crate::plan::Plan;
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::systemd;
@@ -146,6 +147,8 @@ pub enum Wake {
     Reload(reload::Request),
     /// The file has been read again for a reload.
     Loaded(Box<Result<Loaded, String>>),
+    /// What a reload has changed.
+    Compared(Plan),
     /// An operator keeps the configuration that is on trial, or ends the trial.
     Confirm {
         /// The former one is to come back.
@@ -580,6 +583,7 @@ impl Director {
             }
             Wake::ResetOverrides { scope, reply } => self.begin_reset(scope, reply),
             Wake::Loaded(loaded) => self.finish_reload(*loaded).await,
+            Wake::Compared(plan) => self.tell_reload(&plan),
             Wake::Upgrade { binary, reply } => self.begin_upgrade(binary, reply),
             // Dropped, the one that was prepared ends.
             Wake::Prepared(_) | Wake::Stop => {}
@@ -617,9 +621,13 @@ impl Director {
     /// Puts `self.config` in force: start and reload are this one path. `before` says what is
     /// known of a real server whose check is new, so that the check does not begin at nothing.
     fn enforce(&mut self, before: &dyn Fn(&VirtualServer, &RealServer) -> Option<Health>) {
-        for warning in self.config.warnings() {
-            warn!("{warning}");
-        }
+        // Nothing waits for what is only told.
+        let config = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || {
+            for warning in config.warnings() {
+                warn!("{warning}");
+            }
+        });
         self.event_store.set(&self.config.global.state_dir);
         self.notifier.set(&self.config);
         self.configure_checks(before);

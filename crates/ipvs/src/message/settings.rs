@@ -202,7 +202,7 @@ fn daemon_request(
     family: u16,
     sequence: u32,
     command: u8,
-    fill: impl FnOnce(&mut Writer),
+    fill: impl FnOnce(&mut Writer<'_>),
 ) -> Result<Vec<u8>, EncodeError> {
     request(family, NlmF::ACK, sequence, command, |message| {
         message.nest(attribute::DAEMON, fill);

@@ -1,20 +1,21 @@
 //! A request: headers by neli, behind them its attributes by their kind.
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
+use std::ops::Range;
 
+use neli::ToBytes;
 use neli::consts::nl::NlmF;
-use neli::err::SerError;
 use neli::genl::{Genlmsghdr, GenlmsghdrBuilder};
 use neli::nl::{NlPayload, NlmsghdrBuilder};
-use neli::{Size, ToBytes};
-use netlink_packet_core::{Emitable, NLA_HEADER_SIZE, Nla, NlaBuffer};
+use netlink_packet_core::{Emitable, NLA_HEADER_SIZE, NetlinkBuffer, Nla, NlaBuffer};
 
 use super::EncodeError;
 
-/// The attributes of a message. There are 40,000 messages of some 20 attributes where all real servers of a
-/// large table come at once, so an attribute is written where it stays, and takes no memory of its own.
-pub(super) struct Writer {
-    bytes: Vec<u8>,
+/// A message behind those that are in `bytes` already. There are 40,000 messages of some 20 attributes where
+/// all real servers of a large table come at once, so everything is written where it stays.
+pub(super) struct Writer<'b> {
+    bytes: &'b mut Vec<u8>,
+    begin: usize,
 }
 
 /// An attribute that holds a value.
@@ -23,18 +24,42 @@ struct Attribute<'a> {
     value: &'a [u8],
 }
 
-/// What is behind the netlink header.
-#[derive(Debug)]
-struct Message {
-    header: Genlmsghdr<u8, u16>,
-    attributes: Vec<u8>,
-}
-
-impl Writer {
-    pub(super) fn new() -> Self {
-        // No message is longer.
-        Writer {
-            bytes: Vec::with_capacity(256),
+impl<'b> Writer<'b> {
+    /// Begins a message with its headers.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be built; `bytes` are as before.
+    pub(super) fn begin(
+        bytes: &'b mut Vec<u8>,
+        family: u16,
+        flags: NlmF,
+        sequence: u32,
+        command: u8,
+    ) -> Result<Writer<'b>, EncodeError> {
+        let begin = bytes.len();
+        let header: Genlmsghdr<u8, u16> = GenlmsghdrBuilder::default()
+            .cmd(command)
+            .version(VERSION)
+            .build()
+            .map_err(unbuildable)?;
+        let message = NlmsghdrBuilder::default()
+            .nl_type(family)
+            .nl_flags(NlmF::REQUEST | flags)
+            .nl_seq(sequence)
+            .nl_payload(NlPayload::Payload(header))
+            .build()
+            .map_err(unbuildable)?;
+        let mut cursor = Cursor::new(std::mem::take(bytes));
+        cursor.set_position(u64::try_from(begin).unwrap_or(u64::MAX));
+        let written = message.to_bytes(&mut cursor);
+        *bytes = cursor.into_inner();
+        match written {
+            Ok(()) => Ok(Writer { bytes, begin }),
+            Err(error) => {
+                bytes.truncate(begin);
+                Err(unbuildable(error))
+            }
         }
     }
 
@@ -76,32 +101,23 @@ impl Writer {
         header.set_length(length);
     }
 
-    /// The request with its headers.
-    pub(super) fn finish(
-        self,
-        family: u16,
-        flags: NlmF,
-        sequence: u32,
-        command: u8,
-    ) -> Result<Vec<u8>, EncodeError> {
-        let header = GenlmsghdrBuilder::default()
-            .cmd(command)
-            .version(VERSION)
-            .build()
-            .map_err(unbuildable)?;
-        let message = NlmsghdrBuilder::default()
-            .nl_type(family)
-            .nl_flags(NlmF::REQUEST | flags)
-            .nl_seq(sequence)
-            .nl_payload(NlPayload::Payload(Message {
-                header,
-                attributes: self.bytes,
-            }))
-            .build()
-            .map_err(unbuildable)?;
-        let mut bytes = Cursor::new(Vec::with_capacity(message.padded_size()));
-        message.to_bytes(&mut bytes).map_err(unbuildable)?;
-        Ok(bytes.into_inner())
+    /// Adds what `fill` adds; where it stands, for [`Writer::again`].
+    pub(super) fn part(&mut self, fill: impl FnOnce(&mut Self)) -> Range<usize> {
+        let begin = self.bytes.len();
+        fill(self);
+        begin..self.bytes.len()
+    }
+
+    /// Adds what stands there once more.
+    pub(super) fn again(&mut self, part: Range<usize>) {
+        self.bytes.extend_from_within(part);
+    }
+
+    /// The message is whole.
+    pub(super) fn finish(self) {
+        let message = self.bytes.get_mut(self.begin..).unwrap_or_default();
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        NetlinkBuffer::new(message).set_length(length);
     }
 
     /// So many bytes more, all of them zero.
@@ -123,21 +139,6 @@ impl Nla for Attribute<'_> {
 
     fn emit_value(&self, buffer: &mut [u8]) {
         buffer.copy_from_slice(self.value);
-    }
-}
-
-impl Size for Message {
-    fn unpadded_size(&self) -> usize {
-        self.header
-            .unpadded_size()
-            .saturating_add(self.attributes.len())
-    }
-}
-
-impl ToBytes for Message {
-    fn to_bytes(&self, buffer: &mut Cursor<Vec<u8>>) -> Result<(), SerError> {
-        self.header.to_bytes(buffer)?;
-        Ok(buffer.write_all(&self.attributes)?)
     }
 }
 

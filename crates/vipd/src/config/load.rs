@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
@@ -84,29 +84,34 @@ impl Config {
         })
     }
 
-    /// The same for a reload, which may come while somebody still writes the file in place: half of a
-    /// file, or an empty one, may be valid, and would take everything away. Waits until nobody has
-    /// changed it for 50 ms, a second at most, so that it blocks.
+    /// The text of a file and what it says, for a reload, which may come while somebody still writes the
+    /// file in place: half of a file, or an empty one, may be valid, and would take everything away. What
+    /// was read counts once nobody has changed the file for 50 ms; that is waited for a second, so that it
+    /// blocks. `file_name` is what its problems call it.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is empty.
-    pub fn read_written_text(path: &Path) -> Result<String, LoadError> {
+    /// When it cannot be read, is empty, or is wrong.
+    pub fn load_written(path: &Path, file_name: &str) -> Result<(String, Config), LoadError> {
         let look = || {
             let file = fs::metadata(path).ok()?;
             Some((file.ino(), file.size(), file.modified().ok()?))
         };
-        // One from the future is not new: a clock was set.
-        let is_new = |changed: SystemTime| changed.elapsed().is_ok_and(|age| age < WRITTEN_AFTER);
-        let mut text = String::new();
+        let (mut seen, mut text) = (look(), Config::read_text(path)?);
+        let mut parsed = Config::parse(&text, file_name);
         for _ in 0..WRITTEN_LOOKS {
-            let before = look();
-            text = Config::read_text(path)?;
-            let after = look();
-            if before == after && !after.is_some_and(|(_, _, changed)| is_new(changed)) {
+            let age = seen.map(|(_, _, changed)| changed.elapsed());
+            // One from the future is not new: a clock was set.
+            let young = age.and_then(|age| age.ok().filter(|age| *age < WRITTEN_AFTER));
+            if let Some(age) = young {
+                std::thread::sleep(WRITTEN_AFTER - age);
+            }
+            let now = look();
+            if now == seen {
                 break;
             }
-            std::thread::sleep(WRITTEN_AFTER);
+            (seen, text) = (now, Config::read_text(path)?);
+            parsed = Config::parse(&text, file_name);
         }
         if text.is_empty() {
             return Err(LoadError::Read {
@@ -114,7 +119,7 @@ impl Config {
                 error: io::Error::other("the file is empty"),
             });
         }
-        Ok(text)
+        Ok((text, parsed.map_err(LoadError::Invalid)?))
     }
 
     /// Reads a text; `file_name` is what its problems call it.

@@ -35,6 +35,9 @@ pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
+    /// How many keys of the file were asked for. Most tables have a few of many that they might have:
+    /// after these nothing is looked up any more.
+    found: usize,
 }
 
 /// Things that must be unique, and where each stood first.
@@ -79,13 +82,19 @@ impl<'a> Section<'a> {
             // More keys than most tables have: of many small ones it is never grown.
             known: Vec::with_capacity(16),
             refused: Vec::new(),
+            found: 0,
         }
     }
 
     /// The value of a key, if the file has it.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
+        let again = self.known.contains(&key);
         self.known.push(key);
+        if self.found == self.table.len() && !again {
+            return None;
+        }
         let raw = self.table.get(key)?;
+        self.found += usize::from(!again);
         Some(Value::new(self.sink, Place::key(&self.place, key), raw))
     }
 
@@ -208,6 +217,9 @@ impl<'a> Section<'a> {
             keys::disagreement(&self.place.to_string(), &self.known, &self.refused),
             None
         );
+        if self.found == self.table.len() {
+            return;
+        }
         for key in self.unasked() {
             let Some((written, _)) = self.table.get_key_value(key) else {
                 continue;

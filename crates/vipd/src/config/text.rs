@@ -345,11 +345,11 @@ fn split(text: &str) -> Option<(IpAddr, Option<u16>)> {
     if text.contains('%') {
         return None;
     }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some((ip, None));
-    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some((address.ip(), Some(address.port())));
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some((ip, None));
     }
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     Some((IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?), None))

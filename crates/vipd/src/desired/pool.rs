@@ -74,6 +74,8 @@ struct Standing<'a> {
     health: Health,
     out: Option<Out>,
     weight: u32,
+    /// It fails its checks and stays, because too few pass.
+    kept: bool,
 }
 
 impl<'a> Standing<'a> {
@@ -89,7 +91,20 @@ impl<'a> Standing<'a> {
             health: believed(server, real, health),
             out: ordered.out,
             weight: ordered.weight.map_or(own, |weight| weight.ordered),
+            kept: false,
         }
+    }
+
+    fn is_available(&self) -> bool {
+        self.out.is_none()
+    }
+
+    fn passes(&self) -> bool {
+        self.is_available() && self.health == Health::Up
+    }
+
+    fn is_up(&self) -> bool {
+        self.passes() || self.kept
     }
 }
 
@@ -172,44 +187,54 @@ impl PoolState {
         before: Option<&PoolState>,
         now: Instant,
     ) -> PoolState {
-        let servers: Vec<Standing<'_>> = server
+        let mut servers: Vec<Standing<'_>> = server
             .real_servers
             .iter()
             .map(|real| Standing::new(server, real, health, overrides.of(&server.name, real.key)))
             .collect();
+        let available = servers.iter().filter(|one| one.is_available()).count();
+        let passing = servers.iter().filter(|one| one.passes()).count();
+        let enough = passing >= server.minimum_up.of(available);
+        let good_before = before.filter(|_| !enough).map(|before| &before.good);
+        if let Some(good) = good_before {
+            for one in servers.iter_mut().filter(|one| one.is_available()) {
+                one.kept = !one.passes() && good.contains(&one.real.key);
+            }
+        }
+        let servers = servers;
         let keys = |wanted: &dyn Fn(&Standing<'_>) -> bool| -> Keys {
             let found = servers.iter().filter(|one| wanted(one));
             found.map(|one| one.real.key).collect()
         };
-
-        let available = keys(&|one| one.out.is_none());
-        let passing = keys(&|one| one.out.is_none() && one.health == Health::Up);
-        let enough = passing.len() >= server.minimum_up.of(available.len());
-        let good = match before {
-            Some(before) if !enough => before.good.clone(),
-            Some(_) | None if enough => passing.clone(),
-            Some(_) | None => Keys::new(),
+        let good = match good_before {
+            Some(good) => good.clone(),
+            None if enough => keys(&|one| one.passes()),
+            None => Keys::new(),
         };
-        let kept = &(&good & &available) - &passing;
-        let up = &passing | &kept;
+        let kept = keys(&|one| one.kept);
 
-        let up_weights = servers.iter().filter(|one| up.contains(&one.real.key));
-        let sum = up_weights.map(|one| u64::from(one.weight)).sum();
+        let up = servers.iter().filter(|one| one.is_up());
+        let sum = up.map(|one| u64::from(one.weight)).sum();
         let quorum = has_quorum(server, sum, before);
         let sorry = server.sorry_server.filter(|_| !quorum);
 
-        let serves = |one: &Standing<'_>| sorry.is_none() && up.contains(&one.real.key);
+        let serves = |one: &Standing<'_>| sorry.is_none() && one.is_up();
         let serving = keys(&|one| serves(one) && one.weight > 0);
-        let unknown = keys(&|one| one.health == Health::Unknown);
-        let unseen = before.map_or_else(|| unknown.clone(), |b| &b.unseen & &unknown);
+        let unseen = keys(&|one| {
+            one.health == Health::Unknown
+                && before.is_none_or(|before| before.unseen.contains(&one.real.key))
+        });
+        // Without slow start nobody is on the way to their weight.
+        let slowly_after = before.filter(|_| !server.slow_start.is_zero());
+        let ramp = |one: &Standing<'_>| {
+            let since = slow_since(one.real.key, &serving, slowly_after?, now)?;
+            let ramp = Ramp::new(one.weight, since, server.slow_start);
+            ramp.next_change(now).map(|_| (one.real.key, ramp))
+        };
         let ramps: BTreeMap<DestinationKey, Ramp> = servers
             .iter()
-            .filter(|one| serving.contains(&one.real.key))
-            .filter_map(|one| {
-                let since = slow_since(one.real.key, &serving, before?, now)?;
-                let ramp = Ramp::new(one.weight, since, server.slow_start);
-                ramp.next_change(now).map(|_| (one.real.key, ramp))
-            })
+            .filter(|one| serves(one) && one.weight > 0)
+            .filter_map(ramp)
             .collect();
 
         let mut next_step = None;

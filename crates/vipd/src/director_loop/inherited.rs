@@ -1,6 +1,7 @@
 //! What virtual servers of a new configuration inherit: verdicts from those of the former one, and from
 //! what the kernel's table held. Pure, so that any configuration can be followed by any other in a test.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use health::{CheckSpec, Health, Start};
@@ -14,13 +15,20 @@ pub(super) type Users = Vec<(usize, usize)>;
 
 /// What is known of real servers that a new configuration has.
 pub(super) struct Former<'a> {
-    /// The virtual servers of the former configuration, by their services.
-    names: BTreeMap<&'a ServiceKey, &'a str>,
-    /// Its real servers. A search for each of them would be one among all.
-    reals: BTreeMap<(&'a str, DestinationKey), &'a RealServer>,
+    config: &'a Config,
+    /// Made when the first is asked for: nobody asks where no check is new.
+    known: OnceCell<Known<'a>>,
     health: &'a HealthTable,
     /// What the kernel held of services that are new.
     kernel: &'a Table,
+}
+
+/// The former configuration, to be looked up in.
+struct Known<'a> {
+    /// Its virtual servers, by their services.
+    names: BTreeMap<&'a ServiceKey, &'a str>,
+    /// Its real servers. A search for each of them would be one among all.
+    reals: BTreeMap<(&'a str, DestinationKey), &'a RealServer>,
 }
 
 impl<'a> Former<'a> {
@@ -30,6 +38,28 @@ impl<'a> Former<'a> {
         health: &'a HealthTable,
         kernel: &'a Table,
     ) -> Former<'a> {
+        Former {
+            config,
+            known: OnceCell::new(),
+            health,
+            kernel,
+        }
+    }
+
+    /// How a real server stood; `None`: nobody knew it.
+    pub(super) fn state(&self, server: &VirtualServer, real: &RealServer) -> Option<Health> {
+        let Known { names, reals } = self.known.get_or_init(|| Known::of(self.config));
+        let known = server.keys.iter().find_map(|key| names.get(key));
+        let known = known.and_then(|name| reals.get(&(*name, real.key)));
+        match known {
+            Some(real) => Some(desired::state(real, self.health)),
+            None => serves(self.kernel, server, real).then_some(Health::Up),
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    fn of(config: &'a Config) -> Known<'a> {
         let servers = || config.virtual_servers.iter();
         let names = servers()
             .flat_map(|server| server.keys.iter().map(move |key| (key, &*server.name)))
@@ -40,22 +70,7 @@ impl<'a> Former<'a> {
                 reals.map(move |real| ((&*server.name, real.key), real))
             })
             .collect();
-        Former {
-            names,
-            reals,
-            health,
-            kernel,
-        }
-    }
-
-    /// How a real server stood; `None`: nobody knew it.
-    pub(super) fn state(&self, server: &VirtualServer, real: &RealServer) -> Option<Health> {
-        let known = server.keys.iter().find_map(|key| self.names.get(key));
-        let known = known.and_then(|name| self.reals.get(&(*name, real.key)));
-        match known {
-            Some(real) => Some(desired::state(real, self.health)),
-            None => serves(self.kernel, server, real).then_some(Health::Up),
-        }
+        Known { names, reals }
     }
 }
 

@@ -148,6 +148,7 @@ impl Director {
             | Wake::OverridesWritten(_)
             | Wake::Reload(_)
             | Wake::Loaded(_)
+            | Wake::Compared(_)
             | Wake::Confirm { .. }
             | Wake::Confirmed { .. }
             | Wake::ResetOverrides { .. }

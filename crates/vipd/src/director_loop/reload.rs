@@ -55,7 +55,6 @@ pub struct Loaded {
     config: Arc<Config>,
     text: Arc<str>,
     kernel: Table,
-    plan: Plan,
 }
 
 /// What stands for itself between two reloads.
@@ -177,55 +176,72 @@ impl Director {
 
     /// Puts what was read in force. What does not validate changes nothing.
     pub(super) async fn finish_reload(&mut self, loaded: Result<Loaded, String>) {
-        let request = self.reloads.running.take().unwrap_or_default();
-        let result = match loaded {
+        let trial = self.reloads.running.as_ref().and_then(|it| it.confirm);
+        let why = match loaded {
             // The listeners are the last thing that can fail, and the first that changes.
             Ok(loaded) => match self.listeners.rebind(&loaded.config.global).await {
-                Ok(()) => Ok(self.put_in_force(loaded, request.confirm)),
+                Ok(()) => return self.put_in_force(loaded, trial),
                 Err(why) => {
-                    if request.confirm.is_some() && !self.reloads.unconfirmed {
+                    if trial.is_some() && !self.reloads.unconfirmed {
                         self.forget_trial(|_| {});
                     }
-                    Err(why)
+                    why
                 }
             },
-            Err(why) => Err(why),
+            Err(why) => why,
         };
-        self.end_reload(request, result);
+        let request = self.reloads.running.take().unwrap_or_default();
+        self.end_reload(request, Err(why));
         self.next_reload();
     }
 
-    /// Returns what changed, in words.
-    fn put_in_force(&mut self, loaded: Loaded, confirm: Option<Duration>) -> String {
-        let plan = loaded.plan.clone();
+    /// What changed is found out when it is in force: nobody waits for that but who asked.
+    fn put_in_force(&mut self, loaded: Loaded, trial: Option<Duration>) {
         let (former, text) = self.replace(loaded);
-        for change in plan.changes.iter().take(LOGGED) {
-            info!("reload: {}", change.words());
-        }
-        let file = self.config_path.display().to_string();
-        if let Some(duration) = confirm {
+        let unconfirmed = std::mem::take(&mut self.reloads.unconfirmed);
+        if let Some(duration) = trial {
             self.reloads.trial = Some(Trial {
-                former,
+                former: Arc::clone(&former),
                 text,
                 until: Instant::now() + duration,
                 confirming: false,
             });
-            let seconds = duration.as_secs();
-            let words = format!("goes back in {seconds} s unless `vipctl confirm`");
-            let message = format!("configuration on trial, {words}");
-            self.events.record(Kind::ConfigTrial, file, &message);
-            self.reloads.unconfirmed = false;
-            return format!("{}{message}", plan.page());
-        }
-        let count = plan.changes.len();
-        let message = format!("configuration reloaded, changes: {count}");
-        self.events.record(Kind::ConfigReloaded, file, message);
-        if std::mem::take(&mut self.reloads.unconfirmed) {
+        } else if unconfirmed {
             self.forget_trial(|why| {
                 warn!("a restart may use the former configuration: {why}");
             });
         }
-        format!("{}configuration reloaded", plan.page())
+        let (config, wake) = (Arc::clone(&self.config), self.wake.clone());
+        tokio::task::spawn_blocking(move || {
+            let plan = plan::compare(&former, &config);
+            let _ = wake.send(Wake::Compared(plan));
+        });
+    }
+
+    /// Tells what a reload has changed.
+    pub(super) fn tell_reload(&mut self, plan: &Plan) {
+        let request = self.reloads.running.take().unwrap_or_default();
+        for change in plan.changes.iter().take(LOGGED) {
+            info!("reload: {}", change.words());
+        }
+        let file = self.config_path.display().to_string();
+        let message = if let Some(duration) = request.confirm {
+            let seconds = duration.as_secs();
+            let words = format!("goes back in {seconds} s unless `vipctl confirm`");
+            let message = format!("configuration on trial, {words}");
+            self.events.record(Kind::ConfigTrial, file, &message);
+            message
+        } else {
+            let count = plan.changes.len();
+            let message = format!("configuration reloaded, changes: {count}");
+            self.events.record(Kind::ConfigReloaded, file, message);
+            "configuration reloaded".to_owned()
+        };
+        // A page of thousands of changes is made for who reads it.
+        let page = request.reply.as_ref().map(|_| plan.page());
+        let told = page.map(|page| format!("{page}{message}"));
+        self.end_reload(request, Ok(told.unwrap_or_default()));
+        self.next_reload();
     }
 
     fn end_reload(&mut self, request: Request, result: Result<String, String>) {
@@ -313,7 +329,6 @@ impl Director {
             text,
             // Everything in it was managed already.
             kernel: Table::new(),
-            plan,
         });
         self.reloads.unconfirmed = true;
         let file = self.config_path.display().to_string();
@@ -355,9 +370,9 @@ impl Director {
 /// Reads a file for a reload, and what the kernel holds of services that are new in it: they are
 /// adopted as at the start. Before a trial, what is in force is written down.
 fn load(in_force: &InForce, known: &BTreeSet<ServiceKey>, trial: bool) -> Result<Loaded, String> {
-    let text = Config::read_written_text(&in_force.path).map_err(|error| error.to_string())?;
     let file_name = in_force.path.display().to_string();
-    let config = Config::parse(&text, &file_name).map_err(|error| error.to_string())?;
+    let read = Config::load_written(&in_force.path, &file_name);
+    let (text, config) = read.map_err(|error| error.to_string())?;
     let new = config
         .virtual_servers
         .iter()
@@ -372,7 +387,6 @@ fn load(in_force: &InForce, known: &BTreeSet<ServiceKey>, trial: bool) -> Result
     } else {
         Table::new()
     };
-    let plan = plan::compare(&in_force.config, &config);
     if trial {
         let state_dir = &in_force.config.global.state_dir;
         if *state_dir != config.global.state_dir {
@@ -393,6 +407,5 @@ fn load(in_force: &InForce, known: &BTreeSet<ServiceKey>, trial: bool) -> Result
         config: Arc::new(config),
         text: text.into(),
         kernel,
-        plan,
     })
 }

@@ -38,6 +38,7 @@ impl Director {
                     // What is being given up is not configured anew.
                     Wake::Reload(_)
                     | Wake::Loaded(_)
+                    | Wake::Compared(_)
                     | Wake::Confirm { .. }
                     | Wake::Confirmed { .. }
                     | Wake::ResetOverrides { .. }
@@ -113,6 +114,7 @@ impl Director {
                 wake,
                 Wake::Reload(_)
                     | Wake::Loaded(_)
+                    | Wake::Compared(_)
                     | Wake::Confirm { .. }
                     | Wake::Confirmed { .. }
                     | Wake::ResetOverrides { .. }

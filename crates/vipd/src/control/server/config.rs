@@ -143,12 +143,13 @@ fn planned(in_force: &InForce, proposal: Proposal) -> Result<Planned, Refusal> {
         LoadError::Read { .. } => Refusal::new(status, "unreadable", error.to_string()),
         LoadError::Invalid(_) => Refusal::new(status, "invalid_config", error.to_string()),
     };
-    let text = match proposal.text {
-        Some(text) => text,
-        None => Config::read_written_text(&in_force.path).map_err(wrong)?,
+    let read = match proposal.text {
+        Some(text) => Config::parse(&text, &name)
+            .map(|config| (text, config))
+            .map_err(LoadError::Invalid),
+        None => Config::load_written(&in_force.path, &name),
     };
-    let parsed = Config::parse(&text, &name).map_err(LoadError::Invalid);
-    let config = parsed.map_err(wrong)?;
+    let (text, config) = read.map_err(wrong)?;
     let warnings = config.warnings().iter().map(ToString::to_string).collect();
     Ok(Planned {
         plan: plan::compare(&in_force.config, &config),
