@@ -47,6 +47,8 @@ const OPEN_FILES: u64 = 65_536;
 const SHUTDOWN: Duration = Duration::from_secs(1);
 /// When a start is over, and routers have the roles that they begin with.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How long what runs needs to have its code back: two adverts of the usual interval.
+const BACK: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop; with `before` in the place of that one.
 pub fn run(config_path: &Path, before: Option<Predecessor>) -> ExitCode {
@@ -281,8 +283,11 @@ async fn serve(config_path: &Path, first: First) -> Result<Ended, String> {
 /// and cannot be any more after.
 async fn settle() {
     tokio::time::sleep(SETTLED).await;
+    let _ = tokio::task::spawn_blocking(forget_text).await;
+    // Locking a large memory takes a while, in which nobody gets a page that is missing: whoever runs has
+    // its code back before.
+    tokio::time::sleep(BACK).await;
     let locked = tokio::task::spawn_blocking(|| {
-        forget_text();
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
     });
     if let Ok(Err(error)) = locked.await {

@@ -28,7 +28,7 @@ const GUEST_TESTS: [(&str, &str); 4] = [
 /// The package of the lab's scenarios.
 const LAB: &str = "vipd-tests";
 /// An emulated guest that takes longer hangs: it is booted once more.
-const GUEST_LIMIT: Duration = Duration::from_secs(25 * 60);
+const GUEST_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// More failures than this in one run have another reason than a busy machine.
 const SECOND_CHANCES: usize = 4;
 

@@ -221,6 +221,7 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     let mut subject = Subject::start(&host, Kind::Vipd, &config(none, 1)?)?;
     capture.wait_for(PATIENCE, SystemTime::UNIX_EPOCH, &["10.77.0.11 >"])?;
     let text = config(size, 1)?;
+    let first = SystemTime::now();
     let begin = Instant::now();
     subject.reload(&text)?;
     subject.wait_for_weight(1, size.count())?;
@@ -233,13 +234,21 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     );
     ensure!(text.contains(&one), "no such real server");
     let text = text.replace(&one, &other);
+    let second = SystemTime::now();
     let begin = Instant::now();
     subject.reload(&text)?;
     subject.wait_for_weight(2, 1)?;
     let changed = begin.elapsed();
+    let stop = SystemTime::now();
     subject.process.signal("TERM")?;
     subject.process.wait(PATIENCE)?;
-    let over = lateness(&capture.packets(), "10.77.0.11")?;
+    let packets = capture.packets();
+    let over = lateness(&packets, "10.77.0.11")?;
+    tell_latest(
+        &packets,
+        "10.77.0.11",
+        &[("reload", first), ("reload", second), ("stop", stop)],
+    );
     Ok(vec![
         line(
             "400 x 100: programmed by a reload".to_owned(),
@@ -257,6 +266,28 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
             None,
         ),
     ])
+}
+
+/// Says what the adverts that came latest came after.
+fn tell_latest(packets: &[Packet], source: &str, orders: &[(&str, SystemTime)]) {
+    let source = format!("{source} >");
+    let ours = packets
+        .iter()
+        .filter(|packet| packet.text.contains(&source));
+    let times: Vec<SystemTime> = ours.map(|packet| packet.at).collect();
+    let mut late: Vec<(Duration, SystemTime)> = times
+        .iter()
+        .zip(times.iter().skip(1))
+        .filter_map(|(before, after)| Some((after.duration_since(*before).ok()?, *after)))
+        .collect();
+    late.sort_unstable_by(|one, other| other.cmp(one));
+    for (gap, at) in late.into_iter().take(5) {
+        let after = orders.iter().rev().find_map(|(order, given)| {
+            let since = at.duration_since(*given).ok()?;
+            Some(format!("{since:.1?} after the {order}"))
+        });
+        eprintln!("{gap:.1?} without an advert, {}", after.unwrap_or_default());
+    }
 }
 
 /// How much later than after [`INTERVAL`] the latest of these adverts came.

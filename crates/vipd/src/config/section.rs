@@ -33,10 +33,11 @@ pub(super) struct Section<'a> {
     place: Rc<Place<'a>>,
     span: Range<usize>,
     table: &'a DeTable<'a>,
+    /// Keys that were asked for; first those that the file has.
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
-    /// How many keys of the file were asked for. Most tables have a few of many that they might have:
-    /// after these nothing is looked up any more.
+    /// How many of those the file has. Most tables have a few of many keys that they might have: after
+    /// these nothing is looked up any more.
     found: usize,
 }
 
@@ -88,13 +89,17 @@ impl<'a> Section<'a> {
 
     /// The value of a key, if the file has it.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
-        let again = self.known.contains(&key);
+        let again = self.known.iter().take(self.found).any(|had| *had == key);
         self.known.push(key);
         if self.found == self.table.len() && !again {
             return None;
         }
         let raw = self.table.get(key)?;
-        self.found += usize::from(!again);
+        if !again {
+            let last = self.known.len().saturating_sub(1);
+            self.known.swap(self.found, last);
+            self.found = self.found.saturating_add(1);
+        }
         Some(Value::new(self.sink, Place::key(&self.place, key), raw))
     }
 
