@@ -33,12 +33,11 @@ pub(super) struct Section<'a> {
     place: Rc<Place<'a>>,
     span: Range<usize>,
     table: &'a DeTable<'a>,
-    /// Keys that were asked for; first those that the file has.
     known: Vec<&'static str>,
     refused: Vec<&'static str>,
-    /// How many of those the file has. Most tables have a few of many keys that they might have: after
-    /// these nothing is looked up any more.
-    found: usize,
+    /// Those of the known that the file has. Most tables have a few of many keys that they might have:
+    /// after these nothing is looked up any more.
+    found: Vec<&'static str>,
 }
 
 /// Things that must be unique, and where each stood first.
@@ -83,22 +82,20 @@ impl<'a> Section<'a> {
             // More keys than most tables have: of many small ones it is never grown.
             known: Vec::with_capacity(16),
             refused: Vec::new(),
-            found: 0,
+            found: Vec::new(),
         }
     }
 
     /// The value of a key, if the file has it.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
-        let again = self.known.iter().take(self.found).any(|had| *had == key);
         self.known.push(key);
-        if self.found == self.table.len() && !again {
+        let again = self.found.contains(&key);
+        if self.found.len() == self.table.len() && !again {
             return None;
         }
         let raw = self.table.get(key)?;
         if !again {
-            let last = self.known.len().saturating_sub(1);
-            self.known.swap(self.found, last);
-            self.found = self.found.saturating_add(1);
+            self.found.push(key);
         }
         Some(Value::new(self.sink, Place::key(&self.place, key), raw))
     }
@@ -222,7 +219,7 @@ impl<'a> Section<'a> {
             keys::disagreement(&self.place.to_string(), &self.known, &self.refused),
             None
         );
-        if self.found == self.table.len() {
+        if self.found.len() == self.table.len() {
             return;
         }
         for key in self.unasked() {
