@@ -34,10 +34,18 @@ pub struct Packet {
 
 /// The longest time from one of these packets to the next; `None`: there are not two.
 pub fn longest_gap<'p>(packets: impl IntoIterator<Item = &'p Packet>) -> Option<Duration> {
+    gaps(packets).into_iter().map(|(gap, _)| gap).max()
+}
+
+/// The time from each of these packets to the next, and when that was.
+pub(crate) fn gaps<'p>(
+    packets: impl IntoIterator<Item = &'p Packet>,
+) -> Vec<(Duration, SystemTime)> {
     let times: Vec<SystemTime> = packets.into_iter().map(|packet| packet.at).collect();
-    let gaps = times.iter().zip(times.iter().skip(1));
-    gaps.filter_map(|(before, after)| after.duration_since(*before).ok())
-        .max()
+    let pairs = times.iter().zip(times.iter().skip(1));
+    pairs
+        .filter_map(|(before, after)| Some((after.duration_since(*before).ok()?, *after)))
+        .collect()
 }
 
 impl Capture {

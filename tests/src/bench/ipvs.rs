@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 
 use super::{Line, milliseconds, table};
-use crate::capture::{Packet, longest_gap};
+use crate::capture::{Packet, gaps, longest_gap};
 use crate::host::Host;
 use crate::process::{Process, processor_time};
 use crate::{Lab, binary, wait_until};
@@ -247,7 +247,11 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     tell_latest(
         &packets,
         "10.77.0.11",
-        &[("reload", first), ("reload", second), ("stop", stop)],
+        &[
+            ("first reload", first),
+            ("second reload", second),
+            ("stop", stop),
+        ],
     );
     Ok(vec![
         line(
@@ -268,18 +272,16 @@ fn beside_adverts(size: Size) -> Result<Vec<Line>> {
     ])
 }
 
+fn of<'p>(packets: &'p [Packet], source: &str) -> impl Iterator<Item = &'p Packet> {
+    let source = format!("{source} >");
+    packets
+        .iter()
+        .filter(move |packet| packet.text.contains(&source))
+}
+
 /// Says what the adverts that came latest came after.
 fn tell_latest(packets: &[Packet], source: &str, orders: &[(&str, SystemTime)]) {
-    let source = format!("{source} >");
-    let ours = packets
-        .iter()
-        .filter(|packet| packet.text.contains(&source));
-    let times: Vec<SystemTime> = ours.map(|packet| packet.at).collect();
-    let mut late: Vec<(Duration, SystemTime)> = times
-        .iter()
-        .zip(times.iter().skip(1))
-        .filter_map(|(before, after)| Some((after.duration_since(*before).ok()?, *after)))
-        .collect();
+    let mut late = gaps(of(packets, source));
     late.sort_unstable_by(|one, other| other.cmp(one));
     for (gap, at) in late.into_iter().take(5) {
         let after = orders.iter().rev().find_map(|(order, given)| {
@@ -292,11 +294,7 @@ fn tell_latest(packets: &[Packet], source: &str, orders: &[(&str, SystemTime)]) 
 
 /// How much later than after [`INTERVAL`] the latest of these adverts came.
 pub(super) fn lateness(packets: &[Packet], source: &str) -> Result<Duration> {
-    let source = format!("{source} >");
-    let ours = packets
-        .iter()
-        .filter(|packet| packet.text.contains(&source));
-    let worst = longest_gap(ours).context("no adverts")?;
+    let worst = longest_gap(of(packets, source)).context("no adverts")?;
     Ok(worst.saturating_sub(INTERVAL))
 }
 

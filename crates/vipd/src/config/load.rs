@@ -107,11 +107,16 @@ impl Config {
                 std::thread::sleep(WRITTEN_AFTER - age);
             }
             let now = look();
-            if now == seen {
+            if now == seen && young.is_none() {
                 break;
             }
-            (seen, text) = (now, Config::read_text(path)?);
-            parsed = Config::parse(&text, file_name);
+            // Also where it looks the same: two changes of one length within a tick of the clock do.
+            let again = Config::read_text(path)?;
+            if again != text {
+                parsed = Config::parse(&again, file_name);
+                text = again;
+            }
+            seen = now;
         }
         if text.is_empty() {
             return Err(LoadError::Read {
